@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Structs and constants that BPF programs and Python share.
+ * Twin: nodeagent/kernel/abi.py; tests/kernel/test_abi.py compares sizes and
+ * offsets by compiling this file with the host's cc.  Everything is padded by
+ * hand: a hidden hole would become uninitialised bytes in a map key.
+ *
+ * Addresses are 16 bytes in wire order; IPv4 is kept IPv4-mapped
+ * (::ffff:a.b.c.d), so that one key shape serves connect4, connect6 and mapped
+ * connects.  Ports named `port` are wire order (__be16) unless said otherwise.
+ */
+#ifndef NODEAGENT_ABI_H
+#define NODEAGENT_ABI_H
+
+/* Part of the pin path: bump when a pinned map's layout or meaning changes. */
+#define NA_LAYOUT_VERSION 1
+
+#define NA_MAX_WORKERS 16
+#define NA_FAMILY_IPV4 4
+#define NA_FAMILY_IPV6 6
+
+struct na_addr {
+	__u32 w[4];             /* wire order */
+};
+
+/* ---- node-wide settings: map `config`, one element ---- */
+struct na_config {
+	__u64 exempt_cgroup;    /* cgroup v2 id whose sockets are never touched: the agent's own; 0 = none */
+	__u32 bypass;           /* 1 = every hook passes at once (`nodeagent bypass on`) */
+	__u32 heartbeat_limit_ms; /* a worker whose beat is older is not chosen (2000) */
+	__u32 orig_limit;       /* redirects in flight allowed before fail mode applies */
+	__u32 pad;
+	char  instance[96];     /* "cgroup=... bpffs=..." of the owner, NUL-terminated: for refusal messages */
+};
+
+/* ---- who: map `pods`, key = netns cookie (__u64) ---- */
+#define NA_POD_FAIL_CLOSED 1    /* no live worker = refused instead of direct */
+struct na_pod {
+	__u32 pod;              /* id of the pod: key half of `verdicts` */
+	__u32 workload;         /* id in `names`: source of counters */
+	__u32 flags;
+	__be32 ipv4;            /* what getsockname shows for a redirected IPv4 socket; 0 = leave */
+	struct na_addr ipv6;    /* the same for IPv6; all zero = leave */
+};
+
+/* map `own_addresses`: key -> __u8 1; the pod's own addresses are loopback to it */
+struct na_own_key {
+	__u64 netns;
+	struct na_addr addr;
+};
+
+/* ---- where: map `destinations`, looked up by (address, port), then (address, 0) ---- */
+struct na_dest_key {
+	struct na_addr addr;
+	__be16 port;
+	__u16 pad;
+};
+#define NA_DEST_PROXY    1      /* rung 3: to a worker's listener */
+#define NA_DEST_ENFORCE  2      /* an L7 authorization rule applies: a redirect that cannot be made is refused, not direct */
+#define NA_DEST_REFUSE   4      /* a rule that cannot be enforced (DENY on a port that is not HTTP/1, a broken policy): deny */
+#define NA_DEST_FRONTEND 8      /* a Service address: choose an endpoint from ep_set on rung 1 */
+struct na_dest {
+	__u32 dest;             /* id in `names` */
+	__u32 flags;
+	__u32 ep_set;           /* endpoint set of a frontend; sets are immutable, a change is a new set */
+	__u32 ep_count;         /* 0 with NA_DEST_FRONTEND = no ready endpoint */
+	__u32 policy;           /* id of an immutable L4 verdict table in `verdicts`; 0 = no L4 policy */
+	__u32 default_verdict;  /* NA_ALLOW or NA_DENY for a pod without an entry in `verdicts` */
+};
+
+struct na_ep_key {
+	__u32 ep_set;
+	__u32 index;            /* 0 .. ep_count-1 */
+};
+struct na_ep {
+	struct na_addr addr;
+	__be16 port;
+	__u16 pad;
+};
+
+#define NA_ALLOW 1
+#define NA_DENY  2
+#define NA_AUDIT 4              /* bit: count an audit match as well */
+struct na_verdict_key {
+	__u32 policy;
+	__u32 pod;
+};
+struct na_verdict {
+	__u32 verdict;
+	__u32 rule;             /* id in `names` of the AuthorizationPolicy that decided; 0 = the default */
+};
+
+/* ---- listeners of the workers inside the pods' namespaces ---- */
+struct na_listener_key {
+	__u64 netns;
+	__u32 worker;
+	__u32 family;
+};
+struct na_listener {
+	__be16 port;            /* on 127.0.0.1 or ::1 */
+	__u16 pad;
+};
+
+/* ---- original destination of a redirected socket ---- */
+struct na_orig_key {
+	__u64 netns;
+	struct na_addr saddr;   /* source address of the redirected socket, mapped for IPv4 */
+	__be16 sport;
+	__be16 lport;           /* the listener's port: one source port may be used towards two listeners */
+	__u32 family;           /* NA_FAMILY_*, of the packets: a mapped connect is IPv4 */
+};
+struct na_orig {
+	struct na_addr addr;
+	__be16 port;
+	__u16 pad;
+	__u32 dest;
+	__u64 created_ns;       /* CLOCK_MONOTONIC */
+};
+
+/* ---- per-socket state (SK_STORAGE `sockets`) ---- */
+struct na_socket {
+	struct na_addr addr;    /* what the application dialled */
+	__be16 port;
+	__be16 lport;           /* rung 3: the listener's port */
+	__u32 pod;
+	__u32 workload;
+	__u32 dest;
+	__u32 outcome;
+	__u32 family;           /* of the packets: NA_FAMILY_* */
+	__u64 netns;
+};
+
+/* ---- counters: per-CPU hash `connections` ---- */
+enum na_outcome {
+	NA_OUT_DIRECT = 1,              /* rung 1 */
+	NA_OUT_PROXIED = 2,             /* rung 3 */
+	NA_OUT_DENIED = 3,              /* L4 policy */
+	NA_OUT_DENIED_UNENFORCEABLE = 4,/* NA_DEST_REFUSE */
+	NA_OUT_NO_ENDPOINT = 5,
+	NA_OUT_BYPASS_NO_WORKER = 6,    /* fail mode Open */
+	NA_OUT_REFUSED_NO_WORKER = 7,   /* fail mode Closed */
+	NA_OUT_BYPASS_FULL = 8,         /* too many redirects in flight, Open */
+	NA_OUT_REFUSED_FULL = 9,
+	NA_OUT_BYPASS_SOURCE_PORT = 10, /* bound source port or device that no listener can serve */
+	NA_OUT_REFUSED_SOURCE_PORT = 11,
+	NA_OUT_AUDITED = 12,            /* connects that an AUDIT rule matched; counted beside the real outcome */
+	NA_OUT_UDP = 13,                /* connected UDP sockets of enrolled pods: passed, counted (dest 0) */
+	NA_OUT_UNKNOWN = 14,            /* enrolled pod, destination not in the configuration: passed (dest 0) */
+};
+struct na_conn_key {
+	__u32 workload;
+	__u32 dest;
+	__u32 outcome;
+	__u32 rule;             /* denies: the policy's id in `names`; else 0 */
+};
+struct na_conn_stats {
+	__u64 opened;           /* connect() calls judged so */
+	__u64 closed;           /* sockets that reached TCP_CLOSE after being established */
+	__u64 tx_bytes;         /* payload, from the pod; added at close */
+	__u64 rx_bytes;
+	__u64 failed;           /* reached TCP_CLOSE without being established */
+};
+
+/* ---- id -> text, pinned beside the counters so that they can be read with the agent dead ---- */
+#define NA_NAME_WORKLOAD 1      /* "namespace/workload/serviceaccount" */
+#define NA_NAME_DEST 2          /* "namespace/service:port" or "address:port" */
+#define NA_NAME_POLICY 3        /* "namespace/name" */
+struct na_name {
+	__u32 kind;
+	char text[252];         /* NUL-terminated */
+};
+
+/* ---- requests: one BPF_F_MMAPABLE array per worker, pinned as requests_<worker> ---- */
+#define NA_SERIES_PER_WORKER 2048       /* slot 0 is the overflow series */
+#define NA_BUCKETS 16
+struct na_series {
+	__u64 used;             /* 1 once `labels` is complete; written last */
+	__u64 requests;
+	__u64 request_bytes;
+	__u64 response_bytes;
+	__u64 duration_us;
+	__u64 buckets[NA_BUCKETS];
+	char labels[344];       /* JSON object, NUL-terminated */
+};
+
+#endif

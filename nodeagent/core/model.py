@@ -1,0 +1,249 @@
+"""The vocabulary of every decision: what a compiled configuration says, as frozen values.
+
+Five nouns: a *Workload* is a pod we know; a *Destination* is an (address, port) that a pod may
+dial and what applies there; a *Rule* is one compiled match of an HTTPRoute; a *Policy* is one
+compiled AuthorizationPolicy; a *Snapshot* holds all of them and is never changed, only replaced.
+
+Nothing here does I/O, and nothing here knows Kubernetes objects: `nodeagent.config` turns those
+into these.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Protocol(enum.Enum):
+    """What a Service port carries: appProtocol, else the port's name, else OPAQUE."""
+
+    HTTP1 = "http/1.1"
+    HTTP2 = "h2c"  # h2c and gRPC: relayed as bytes until a later release
+    TLS = "tls"
+    OPAQUE = "tcp"
+
+
+class Rung(enum.Enum):
+    """How much of the mesh a connection to a destination pays for (see ARCHITECTURE.md)."""
+
+    DIRECT = "direct"
+    PROXY = "proxy"
+
+
+class FailMode(enum.Enum):
+    """What a connect does that needs a worker when none lives."""
+
+    OPEN = "Open"
+    CLOSED = "Closed"
+
+
+class Action(enum.Enum):
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    AUDIT = "AUDIT"
+
+
+class EnforcementLevel(enum.Enum):
+    NETWORK = "Network"
+    APPLICATION = "Application"
+
+
+class PathKind(enum.Enum):
+    EXACT = "Exact"
+    PREFIX = "PathPrefix"
+    REGEX = "RegularExpression"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A pod.  `netns` is a path on this node, or None for a pod that lives elsewhere."""
+
+    namespace: str
+    name: str
+    service_account: str
+    workload: str  # the controller's name (Deployment, ...): what metrics call it
+    addresses: tuple[str, ...]
+    netns: str | None = None
+    enrolled: bool = False
+    fail_mode: FailMode = FailMode.OPEN
+    cut_unpoliced: bool = False  # end connections older than the enrolment
+    node_id: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One backendRef.  `error` names why it cannot serve (BackendNotFound, InvalidKind): its share gets 500."""
+
+    name: str  # "namespace/service:port"
+    weight: int
+    endpoints: tuple[Endpoint, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMatch:
+    """A header or query parameter match; `name` is lower case for headers."""
+
+    name: str
+    value: str
+    regex: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One match of one HTTPRoute rule with its backends, in the position precedence gave it."""
+
+    route: str  # "namespace/name" of the HTTPRoute
+    rule: str  # the rule's name, else its index
+    path_kind: PathKind
+    path: str
+    method: str  # "" = any
+    headers: tuple[ValueMatch, ...]
+    query: tuple[ValueMatch, ...]
+    backends: tuple[Backend, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Callers an authorization rule names.  Every non-empty list must match (AND); a list matches by any item (OR)."""
+
+    service_accounts: tuple[str, ...] = ()  # "namespace/name"; "namespace/*" allowed
+    namespaces: tuple[str, ...] = ()
+    cidrs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOperation:
+    """L7 part of an authorization rule; empty lists match anything."""
+
+    methods: tuple[str, ...] = ()
+    paths: tuple[tuple[PathKind, str], ...] = ()
+    hosts: tuple[str, ...] = ()  # exact or "*.suffix", lower case, without port
+    headers: tuple[ValueMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    sources: tuple[Source, ...]  # empty = any caller
+    ports: tuple[int, ...]  # empty = any port; the *target* port number a Service port leads to, or the Service port
+    http: tuple[HttpOperation, ...]  # empty = any request
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One AuthorizationPolicy as it applies to a destination.
+
+    ALLOW with no rule allows nothing; DENY with no rule denies nothing; a rule without fields matches everything.
+    """
+
+    name: str  # "namespace/name"
+    action: Action
+    level: EnforcementLevel
+    rules: tuple[PolicyRule, ...]
+
+    @property
+    def needs_http(self) -> bool:
+        return self.level is EnforcementLevel.APPLICATION
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Everything that applies when a pod dials (address, port).
+
+    A frontend (a Service's cluster IP and port) has `endpoints` and may have routes; an endpoint
+    (a pod's IP and target port, or port 0 = any other port of that pod) has policies only.
+    """
+
+    name: str  # "namespace/service:port" or "address:port": the metrics' destination_service
+    address: str
+    port: int
+    protocol: Protocol
+    is_frontend: bool
+    services: tuple[str, ...] = ()  # "namespace/name" of the Services behind it, sorted
+    endpoints: tuple[Endpoint, ...] = ()
+    producer_rules: tuple[Rule, ...] = ()  # sorted by precedence, first match wins
+    consumer_rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)  # caller namespace -> rules that replace the producer's
+    has_producer_route: bool = False  # a route with no usable rule still turns "no match" into 404
+    policies: tuple[Policy, ...] = ()
+    refuse: str = ""  # not empty: a rule here cannot be enforced; deny at connect, and this is why
+
+    @property
+    def has_routes(self) -> bool:
+        return self.has_producer_route or bool(self.consumer_rules)
+
+    @property
+    def has_http_policy(self) -> bool:
+        return any(policy.needs_http for policy in self.policies)
+
+    @property
+    def rung(self) -> Rung:
+        http = self.protocol is Protocol.HTTP1
+        return Rung.PROXY if http and (self.has_routes or self.has_http_policy) else Rung.DIRECT
+
+    @property
+    def judges_paths(self) -> bool:
+        """True when a route or policy here looks at the path: then only its normal form is judged and forwarded."""
+        rules = (*self.producer_rules, *(rule for group in self.consumer_rules.values() for rule in group))
+        if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in rules):
+            return True
+        return any(op.paths for policy in self.policies for rule in policy.rules for op in rule.http)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One immutable configuration.  `destinations` is keyed (address, port); addresses are canonical text."""
+
+    generation: int
+    destinations: Mapping[tuple[str, int], Destination]
+    workloads: Mapping[str, Workload]  # "namespace/name" -> Workload
+
+    def destination(self, address: str, port: int) -> Destination | None:
+        return self.destinations.get((address, port)) or self.destinations.get((address, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A parsed request head, as far as decisions look at it.
+
+    `path` is what rules judge: the normal form when the destination judges paths, else the path as
+    received.  `target` is what is forwarded (path and query).  `headers` keeps order; names are lower-case.
+    `host` is lower case, without port.
+    """
+
+    method: str
+    path: str
+    query: str  # without "?"
+    target: str
+    host: str
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with one request.  `status` 0 = forward to `endpoint` of `backend`; else answer that status.
+
+    `reason` is one word for x-mesh-reason and the counters, `detail` one line for the client and for
+    `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched.
+    """
+
+    status: int = 0
+    reason: str = ""
+    detail: str = ""
+    flag: str = ""
+    route: str = ""
+    rule: str = ""
+    policy: str = ""
+    backend: str = ""
+    endpoint: Endpoint | None = None
+    audits: tuple[str, ...] = ()
