@@ -28,8 +28,8 @@ struct na_config {
 	__u64 exempt_cgroup;    /* cgroup v2 id whose sockets are never touched: the agent's own; 0 = none */
 	__u32 bypass;           /* 1 = every hook passes at once (`nodeagent bypass on`) */
 	__u32 heartbeat_limit_ms; /* a worker whose beat is older is not chosen (2000) */
-	__u32 orig_limit;       /* redirects in flight allowed before fail mode applies */
-	__u32 pad;
+	__u32 orig_limit;       /* redirects in flight allowed before fail mode applies: max_entries of `originals`, set at its creation */
+	__u32 workers;          /* worker slots in use, 1..NA_MAX_WORKERS; a connect starts at a random one of these; 0 = none */
 	char  instance[96];     /* "cgroup=... bpffs=..." of the owner, NUL-terminated: for refusal messages */
 };
 
@@ -88,6 +88,7 @@ struct na_verdict_key {
 struct na_verdict {
 	__u32 verdict;
 	__u32 rule;             /* id in `names` of the AuthorizationPolicy that decided; 0 = the default */
+	__u32 audit;            /* with NA_AUDIT: id in `names` of the AUDIT policy that matched */
 };
 
 /* ---- listeners of the workers inside the pods' namespaces ---- */
@@ -101,13 +102,20 @@ struct na_listener {
 	__u16 pad;
 };
 
-/* ---- original destination of a redirected socket ---- */
+/*
+ * ---- original destination of a redirected socket ----
+ * connect4/6 first *reserve* an entry, since the source port is not known yet
+ * and a full map must be noticed while fail mode can still apply: family 0,
+ * sport 0, the socket's cookie in saddr.w[2..3].  sock_ops replaces the
+ * reservation by the real key just before the SYN leaves.  So what is in
+ * flight is what is in the map: no counter has to follow it.
+ */
 struct na_orig_key {
 	__u64 netns;
 	struct na_addr saddr;   /* source address of the redirected socket, mapped for IPv4 */
 	__be16 sport;
 	__be16 lport;           /* the listener's port: one source port may be used towards two listeners */
-	__u32 family;           /* NA_FAMILY_*, of the packets: a mapped connect is IPv4 */
+	__u32 family;           /* NA_FAMILY_*, of the packets: a mapped connect is IPv4; 0 = a reservation */
 };
 struct na_orig {
 	struct na_addr addr;
@@ -128,6 +136,10 @@ struct na_socket {
 	__u32 outcome;
 	__u32 family;           /* of the packets: NA_FAMILY_* */
 	__u64 netns;
+	__u32 established;      /* 1 once the handshake was completed */
+	__u32 fin_end;          /* sequence number after the peer's FIN, if one was seen while we were closing */
+	__u32 fin_seen;         /* 1 = fin_end is set */
+	__u32 pad;
 };
 
 /* ---- counters: per-CPU hash `connections` ---- */
@@ -151,7 +163,7 @@ struct na_conn_key {
 	__u32 workload;
 	__u32 dest;
 	__u32 outcome;
-	__u32 rule;             /* denies: the policy's id in `names`; else 0 */
+	__u32 rule;             /* denies and audits: the policy's id in `names`; else 0 */
 };
 struct na_conn_stats {
 	__u64 opened;           /* connect() calls judged so */
@@ -165,6 +177,8 @@ struct na_conn_stats {
 #define NA_NAME_WORKLOAD 1      /* "namespace/workload/serviceaccount" */
 #define NA_NAME_DEST 2          /* "namespace/service:port" or "address:port" */
 #define NA_NAME_POLICY 3        /* "namespace/name" */
+#define NA_NAME_POD 4           /* "namespace/name@netns cookie#identity": key half of `verdicts`; deleted with the pod */
+#define NA_NAME_NEXT 5          /* key 0: text is the next free id in decimal, so that no id is used twice */
 struct na_name {
 	__u32 kind;
 	char text[252];         /* NUL-terminated */

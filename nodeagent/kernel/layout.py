@@ -1,0 +1,74 @@
+"""Where an instance keeps its pins.
+
+    <bpffs>/v<layout version>/maps/<map name>
+                             /progs/<program name>
+                             /links/<hook name>
+
+Everything an instance leaves in the kernel hangs below that one directory: removing it removes the
+instance.  A change of a pinned struct bumps the version in bpf/abi.h, so that an agent never reads
+maps of another layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeagent.kernel import abi
+
+DEFAULT_BPFFS = Path("/sys/fs/bpf/nodeagent")
+
+CONFIG = "config"
+PODS = "pods"
+OWN_ADDRESSES = "own_addresses"
+DESTINATIONS = "destinations"
+ENDPOINTS = "endpoints"
+VERDICTS = "verdicts"
+LISTENERS = "listeners"
+ORIGINALS = "originals"
+SOCKETS = "sockets"
+CONNECTIONS = "connections"
+NAMES = "names"
+HEARTBEATS = "heartbeats"
+REQUESTS = "requests"
+
+
+def requests_map(worker: int) -> str:
+    """Name of the map that holds one worker's request series."""
+    return f"{REQUESTS}_{worker}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The pin paths of one instance."""
+
+    bpffs: Path = DEFAULT_BPFFS
+    version: int = abi.LAYOUT_VERSION
+
+    @property
+    def root(self) -> Path:
+        return self.bpffs / f"v{self.version}"
+
+    @property
+    def maps(self) -> Path:
+        return self.root / "maps"
+
+    @property
+    def progs(self) -> Path:
+        return self.root / "progs"
+
+    @property
+    def links(self) -> Path:
+        return self.root / "links"
+
+    def map(self, name: str) -> Path:
+        return self.maps / name
+
+    def prog(self, name: str) -> Path:
+        return self.progs / name
+
+    def link(self, hook: str) -> Path:
+        return self.links / hook
+
+    def directories(self) -> tuple[Path, ...]:
+        return (self.bpffs, self.root, self.maps, self.progs, self.links)

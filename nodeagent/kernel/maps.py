@@ -1,0 +1,263 @@
+"""Typed reading and writing of an instance's pinned maps.
+
+The agent writes through here, the CLI and /metrics read through here, also when no agent runs: all
+that is needed is the pin directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nodeagent.kernel import abi, bpf, layout
+from nodeagent.kernel.abi import Outcome
+from nodeagent.kernel.bpf import Map
+
+ORIGINAL_LIFETIME_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Node-wide settings, decoded from the map `config`."""
+
+    exempt_cgroup: int
+    bypass: bool
+    heartbeat_limit_ms: int
+    orig_limit: int
+    workers: int
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRow:
+    """Counters of one (workload, destination, outcome, rule), names resolved; "" = none."""
+
+    workload: str  # "namespace/workload/serviceaccount"
+    destination: str  # "namespace/service:port" or "address:port"
+    outcome: Outcome
+    rule: str  # "namespace/name" of the policy that denied or audited
+    opened: int
+    closed: int
+    failed: int
+    tx_bytes: int
+    rx_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRow:
+    """One request series of one worker; `buckets` are counts per bucket, not cumulative."""
+
+    worker: int
+    labels: dict[str, str]
+    requests: int
+    request_bytes: int
+    response_bytes: int
+    duration_us: int
+    buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerRow:
+    netns: int
+    worker: int
+    family: int
+    port: int
+
+
+def _u64(value: int) -> bytes:
+    return struct.pack("=Q", value)
+
+
+def _u32(value: int) -> bytes:
+    return struct.pack("=I", value)
+
+
+class Maps:
+    """All maps of one instance, opened on first use.  BpfError (ENOENT) if the instance has no pins."""
+
+    def __init__(self, pins: layout.Layout) -> None:
+        self.layout = pins
+        self._open: dict[str, Map] = {}
+
+    def __enter__(self) -> Maps:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for opened in self._open.values():
+            opened.close()
+        self._open.clear()
+
+    def map(self, name: str) -> Map:
+        if name not in self._open:
+            self._open[name] = Map.open(self.layout.map(name))
+        return self._open[name]
+
+    # ---- config ----
+
+    def read_config(self) -> Config:
+        raw = self.map(layout.CONFIG).lookup(_u32(0))
+        assert raw is not None, "an array always has its element 0"
+        c = abi.Config.from_buffer_copy(raw)
+        return Config(
+            c.exempt_cgroup, bool(c.bypass), c.heartbeat_limit_ms, c.orig_limit, c.workers, c.instance.decode()
+        )
+
+    def write_config(self, config: Config) -> None:
+        packed = abi.Config(
+            config.exempt_cgroup,
+            int(config.bypass),
+            config.heartbeat_limit_ms,
+            config.orig_limit,
+            config.workers,
+            config.instance.encode()[:95],
+        )
+        self.map(layout.CONFIG).update(_u32(0), bytes(packed))
+
+    def set_bypass(self, on: bool) -> None:
+        """The next connect of every pod sees this; established connections keep what they have."""
+        c = self.read_config()
+        self.write_config(
+            Config(c.exempt_cgroup, on, c.heartbeat_limit_ms, c.orig_limit, c.workers, c.instance)
+        )
+
+    # ---- workers ----
+
+    def set_listener(self, netns: int, worker: int, family: int, port: int) -> None:
+        key = abi.ListenerKey(netns, worker, family)
+        self.map(layout.LISTENERS).update(bytes(key), bytes(abi.Listener(abi.wire_port(port), 0)))
+
+    def delete_listener(self, netns: int, worker: int, family: int) -> bool:
+        return self.map(layout.LISTENERS).delete(bytes(abi.ListenerKey(netns, worker, family)))
+
+    def delete_worker_listeners(self, worker: int) -> int:
+        rows = [row for row in self.listeners() if row.worker == worker]
+        return sum(self.delete_listener(row.netns, row.worker, row.family) for row in rows)
+
+    def listeners(self) -> list[ListenerRow]:
+        rows = []
+        for key, value in self.map(layout.LISTENERS).items().items():
+            k, v = abi.ListenerKey.from_buffer_copy(key), abi.Listener.from_buffer_copy(value)
+            rows.append(ListenerRow(k.netns, k.worker, k.family, abi.wire_port(v.port)))
+        return rows
+
+    def heartbeats(self) -> list[int]:
+        """Per worker: CLOCK_MONOTONIC ns of its last beat, 0 = does not accept."""
+        beats = self.map(layout.HEARTBEATS)
+        return [struct.unpack("=Q", beats.lookup(_u32(i)) or bytes(8))[0] for i in range(abi.MAX_WORKERS)]
+
+    def clear_heartbeat(self, worker: int) -> None:
+        """Take a worker out of the choice at once (it is dead or hangs)."""
+        self.map(layout.HEARTBEATS).update(_u32(worker), _u64(0))
+
+    def requests_map(self, worker: int) -> Map:
+        """This worker's series, created and pinned at the first start of such a worker."""
+        name = layout.requests_map(worker)
+        try:
+            return self.map(name)
+        except bpf.BpfError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        spec = self.map(layout.REQUESTS).spec
+        fd = bpf.map_create(
+            bpf.MapSpec(name, spec.map_type, spec.key_size, spec.value_size, spec.max_entries, spec.flags)
+        )
+        try:
+            bpf.obj_pin(self.layout.map(name), fd)
+        except bpf.BpfError:
+            Map.from_fd(fd).close()
+            raise
+        self._open[name] = Map.from_fd(fd)
+        return self._open[name]
+
+    # ---- counters ----
+
+    def names(self) -> dict[int, tuple[int, str]]:
+        """id -> (kind, text)."""
+        found = {}
+        for key, value in self.map(layout.NAMES).items().items():
+            name = abi.Name.from_buffer_copy(value)
+            found[struct.unpack("=I", key)[0]] = (name.kind, name.text.decode("utf-8", "replace"))
+        return found
+
+    def connections(self) -> list[ConnectionRow]:
+        """Kernel counters, CPUs added up.  Rows with only zeros (the overflow's reserve) are left out."""
+        names = self.names()
+        table = self.map(layout.CONNECTIONS)
+        rows = [_connection_row(key, table.percpu_values(raw), names) for key, raw in table.items().items()]
+        return [row for row in rows if row.opened or row.closed or row.failed]
+
+    def request_workers(self) -> list[int]:
+        """Workers that ever had a series map, sorted."""
+        prefix = layout.requests_map(0)[:-1]
+        found = [path.name.removeprefix(prefix) for path in self.layout.maps.glob(prefix + "*")]
+        return sorted(int(text) for text in found if text.isdigit())
+
+    def request_series(self, worker: int) -> list[SeriesRow]:
+        """Series in use of one worker, read through the map's memory (a snapshot, not a lock)."""
+        return list(_series_rows(worker, self.map(layout.requests_map(worker))))
+
+    # ---- originals ----
+
+    def sweep_originals(self, now_ns: int, lifetime_s: float = ORIGINAL_LIFETIME_S) -> int:
+        """Delete entries nobody took: how many.  `now_ns` is CLOCK_MONOTONIC (time.monotonic_ns())."""
+        limit = now_ns - int(lifetime_s * 1e9)
+        originals = self.map(layout.ORIGINALS)
+        stale = [
+            key
+            for key, value in originals.items().items()
+            if abi.Orig.from_buffer_copy(value).created_ns < limit
+        ]
+        return sum(originals.delete(key) for key in stale)
+
+    def in_flight(self) -> int:
+        """Redirects that no worker has accepted yet, reservations included."""
+        return len(self.map(layout.ORIGINALS).items())
+
+
+def _connection_row(key: bytes, values: list[bytes], names: dict[int, tuple[int, str]]) -> ConnectionRow:
+    k = abi.ConnKey.from_buffer_copy(key)
+    stats = [abi.ConnStats.from_buffer_copy(value) for value in values]
+
+    def name(number: int) -> str:
+        return names[number][1] if number in names else ""
+
+    return ConnectionRow(
+        workload=name(k.workload),
+        destination=name(k.dest),
+        outcome=Outcome(k.outcome),
+        rule=name(k.rule),
+        opened=sum(s.opened for s in stats),
+        closed=sum(s.closed for s in stats),
+        failed=sum(s.failed for s in stats),
+        tx_bytes=sum(s.tx_bytes for s in stats),
+        rx_bytes=sum(s.rx_bytes for s in stats),
+    )
+
+
+def _series_rows(worker: int, table: Map) -> Iterator[SeriesRow]:
+    size = table.spec.value_size
+    with mmap.mmap(table.fd, size * table.spec.max_entries, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+        for offset in range(0, size * table.spec.max_entries, size):
+            # `used` first: a slot that is not in use costs eight bytes of reading, not the whole struct
+            if struct.unpack_from("=Q", memory, offset)[0]:
+                yield _series_row(worker, memory[offset : offset + size])
+
+
+def _series_row(worker: int, raw: bytes) -> SeriesRow:
+    s = abi.Series.from_buffer_copy(raw)
+    return SeriesRow(
+        worker=worker,
+        labels=json.loads(s.labels),
+        requests=s.requests,
+        request_bytes=s.request_bytes,
+        response_bytes=s.response_bytes,
+        duration_us=s.duration_us,
+        buckets=tuple(s.buckets),
+    )
