@@ -1,0 +1,38 @@
+"""What the admin server asks of the agent; the server knows nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+Json = dict[str, Any]
+
+
+class NotFound(LookupError):
+    """The named thing does not exist; the text says what was looked for and what exists."""
+
+
+class BadQuery(ValueError):
+    """A parameter is missing or malformed; the text says which and what is accepted."""
+
+
+class AdminApi(Protocol):
+    def live(self) -> str:
+        """"" = the agent's loop works; else why not."""
+
+    def ready(self) -> str:
+        """"" = a configuration is in force and the hooks are attached; else what is missing."""
+
+    def status(self) -> Json: ...
+    def objects(self, kind: str, namespace: str, name: str) -> list[Json]: ...
+    def snapshot(self) -> Json: ...
+    async def connections(self, namespace: str, name: str) -> list[Json]: ...
+    def explain(self, query: Mapping[str, Any]) -> Json: ...
+    def observe(self, query: Mapping[str, str]) -> AsyncIterator[Json]: ...
+    async def handover(self) -> Json:
+        """Give up the lease for a newer agent, drain and end; the hooks stay attached."""
+
+
+class MetricsSource(Protocol):
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type; called in a thread, so it reads maps and plain values only."""

@@ -1,0 +1,90 @@
+"""The agent's side of the broker: start it, tell it pods and workers, hear its errors.
+
+The broker is the only process that enters pods' namespaces for sockets; it is restarted when it
+dies, and since its sockets to the workers died with it, the workers are then replaced too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from nodeagent.agent.child import Child, describe_exit
+from nodeagent.agent.seqpacket import SeqPacketChannel
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 2.0
+
+
+class BrokerClient:
+    """One broker process.  `on_dead` is called once if it ends without having been stopped."""
+
+    def __init__(self, on_dead: Callable[[str], None], argv: tuple[str, ...] = ()) -> None:
+        self._argv = argv or (sys.executable, "-m", "nodeagent.proxy.broker")
+        self._on_dead = on_dead
+        self._child: Child | None = None
+        self._channel: SeqPacketChannel | None = None
+        self._stopping = False
+        self.errors = 0
+        self.last_error = ""
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid if self._child else 0
+
+    @property
+    def alive(self) -> bool:
+        return self._child is not None and not self._child.exited.is_set()
+
+    def start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            fd = theirs.fileno()
+            self._child = Child([*self._argv, "--control-fd", str(fd)], [fd], self._exited)
+        self._channel = SeqPacketChannel(ours, self._on_message, lambda: None)
+
+    def add_pod(self, cookie: int, netns_fd: int) -> None:
+        self._send({"op": "pod_add", "cookie": cookie}, [netns_fd])
+
+    def remove_pod(self, cookie: int) -> None:
+        self._send({"op": "pod_del", "cookie": cookie})
+
+    def add_worker(self, index: int) -> int:
+        """Make the socket pair broker <-> worker; returns the worker's end (the caller owns the descriptor)."""
+        brokers, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with brokers:
+            self._send({"op": "worker_add", "worker": index}, [brokers.fileno()])
+        return workers.detach()
+
+    def remove_worker(self, index: int) -> None:
+        self._send({"op": "worker_del", "worker": index})
+
+    def _send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        if self._channel is not None:
+            self._channel.send(message, fds or [])
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if message.get("op") == "error":
+            self.errors += 1
+            self.last_error = str(message.get("message", ""))
+            log.warning("broker: %s (cookie %s)", self.last_error, message.get("cookie"))
+
+    def _exited(self, status: int) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if not self._stopping:
+            self._on_dead(describe_exit(status))
+
+    async def stop(self) -> None:
+        """Close the channel (the broker ends on EOF) and make sure that it did."""
+        self._stopping = True
+        if self._channel is not None:
+            self._channel.close()
+        if self._child is not None and not await self._child.wait(STOP_SECONDS):
+            os.kill(self._child.pid, 9)
+            await self._child.wait(STOP_SECONDS)

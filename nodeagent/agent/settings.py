@@ -1,0 +1,73 @@
+"""What one instance was asked to be: frozen, parsed once, handed down.
+
+Reading flags is the CLI's job; this module only checks values and derives paths from them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_BPFFS = Path("/sys/fs/bpf/nodeagent")
+DEFAULT_RUN_DIR = Path("/run/nodeagent")
+DEFAULT_STATE_DIR = Path("/var/lib/nodeagent")
+DEFAULT_METRICS_ADDRESS = "127.0.0.1:15020"
+
+# One worker is 25-30 MB and forwards about 30,000 requests/s; four serve any node we know of.
+MAX_DEFAULT_WORKERS = 4
+# NA_MAX_WORKERS of bpf/abi.h is 16 and a replaced worker may still be draining, so half stays free.
+MAX_WORKERS = 8
+
+
+class SettingsError(ValueError):
+    """A flag has a value this agent cannot run with; the text says which and what is accepted."""
+
+
+def default_workers() -> int:
+    return min(MAX_DEFAULT_WORKERS, max(1, (os.cpu_count() or 1) // 2))
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """"127.0.0.1:15020" or "[::1]:15020" -> (host, port); port 0 lets the kernel choose."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(f"--metrics-address {text!r} is not HOST:PORT, for example {DEFAULT_METRICS_ADDRESS}")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`cgroup` None = the root of the mounted cgroup2 hierarchy.  `drain_seconds` bounds a graceful stop."""
+
+    manifests: Path
+    cgroup: Path | None = None
+    bpffs: Path = DEFAULT_BPFFS
+    run_dir: Path = DEFAULT_RUN_DIR
+    state_dir: Path = DEFAULT_STATE_DIR
+    workers: int = 1
+    metrics_address: str = DEFAULT_METRICS_ADDRESS
+    takeover: bool = False
+    keep_attached: bool = False
+    drain_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise SettingsError(f"--workers {self.workers} is out of range: 1 to {MAX_WORKERS}")
+        parse_address(self.metrics_address)
+
+    @property
+    def admin_socket(self) -> Path:
+        return admin_socket(self.run_dir)
+
+    @property
+    def lease_file(self) -> Path:
+        return self.run_dir / "agent.lock"
+
+    @property
+    def worker_locks(self) -> Path:
+        return self.run_dir / "workers"
+
+
+def admin_socket(run_dir: Path) -> Path:
+    return run_dir / "admin.sock"

@@ -1,0 +1,133 @@
+"""Keeps the wanted number of workers alive: spawns, watches heartbeats, kills the hung, replaces the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from nodeagent.agent import health
+from nodeagent.agent.child import describe_exit
+from nodeagent.agent.worker import State, Worker
+
+log = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """What the supervisor needs of its surroundings; the Agent implements it."""
+
+    async def launch(self, worker: Worker) -> None:
+        """Spawn the process and send it everything it needs."""
+
+    def claim_index(self, avoid: set[int]) -> int: ...
+    def heartbeat(self, index: int) -> float:
+        """CLOCK_MONOTONIC seconds of the last beat, 0 = not accepting."""
+
+    def worker_reported(self, worker: Worker, report: dict[str, Any]) -> None: ...
+    def worker_gone(self, worker: Worker) -> None: ...
+
+
+class Supervisor:
+    def __init__(self, host: Host, wanted: int, limits: health.Limits = health.Limits()) -> None:
+        self._host = host
+        self._wanted = wanted
+        self._limits = limits
+        self._ready_since: dict[Worker, float] = {}
+        self._workers: list[Worker] = []
+        self._deaths_in_row = 0
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._not_before = 0.0
+        self.deaths = 0
+        self.hung = 0
+        self.last_death = ""
+
+    @property
+    def workers(self) -> list[Worker]:
+        return list(self._workers)
+
+    @property
+    def active(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.state in (State.STARTING, State.READY)]
+
+    async def run(self) -> None:
+        """Until cancelled: fill up, look at heartbeats; a death wakes it at once."""
+        last_check = time.monotonic()
+        while True:
+            await self._fill()
+            now = time.monotonic()
+            if not health.was_away(self._limits, now, last_check):
+                self._check(now)
+            last_check = now
+            await self._sleep(self._limits.check)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    async def _fill(self) -> None:
+        while not self._stopping and len(self.active) < self._wanted and time.monotonic() >= self._not_before:
+            await self._spawn()
+
+    async def _spawn(self) -> None:
+        index = self._host.claim_index({worker.index for worker in self._workers})
+        worker = Worker(index, self._reported, self._exited)
+        self._workers.append(worker)
+        await self._host.launch(worker)
+
+    def _reported(self, worker: Worker, report: dict[str, Any]) -> None:
+        if report["op"] == "ready" and worker.state is State.STARTING:
+            worker.state = State.READY
+            self._ready_since[worker] = time.monotonic()
+        self._host.worker_reported(worker, report)
+
+    def _check(self, now: float) -> None:
+        for worker in self.active:
+            since = self._ready_since.get(worker)
+            if health.is_hung(self._limits, now, self._host.heartbeat(worker.index), since, worker.started):
+                self.hung += 1
+                log.error("worker %d (pid %d) does not beat: it is killed and replaced", worker.index, worker.pid)
+                worker.kill()
+
+    def _exited(self, worker: Worker, status: int) -> None:
+        self._workers.remove(worker)
+        self._ready_since.pop(worker, None)
+        self._host.worker_gone(worker)
+        if not self._stopping and worker.report.stats.get("drained") is None:
+            self._note_death(worker, status)
+        self._wake.set()
+
+    def _note_death(self, worker: Worker, status: int) -> None:
+        now = time.monotonic()
+        self.deaths += 1
+        self.last_death = worker.broken or describe_exit(status)
+        lifetime = now - worker.started
+        self._deaths_in_row = self._deaths_in_row + 1 if lifetime <= self._limits.quick_death else 0
+        self._not_before = now + health.restart_delay(self._limits, lifetime, self._deaths_in_row)
+        log.error("worker %d (pid %d) ended: %s; it is replaced", worker.index, worker.pid, self.last_death)
+
+    async def replace_all(self, drain_seconds: float) -> None:
+        """Start new workers for the living ones and let those finish: their broker died."""
+        for worker in self.active:
+            worker.drain(drain_seconds)
+        self._wake.set()
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Drain all, wait for at most `drain_seconds`, then kill what is left."""
+        self._stopping = True
+        workers = self.workers
+        for worker in workers:
+            worker.drain(drain_seconds)
+        await _each(workers, lambda worker: worker.wait(drain_seconds + 1))
+        for worker in self.workers:
+            worker.kill()
+        await _each(workers, lambda worker: worker.wait(1))
+
+
+async def _each(workers: list[Worker], action: Callable[[Worker], Awaitable[object]]) -> None:
+    await asyncio.gather(*(action(worker) for worker in workers))

@@ -1,0 +1,65 @@
+"""Which worker numbers are free: one flock file per number in the run directory.
+
+The lock's descriptor is inherited by the worker and closed here, so that a number stays taken
+exactly as long as its worker lives, whatever happens to the agent that started it: a worker of an
+older agent that is still draining keeps its number, its counters and its heartbeat slot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_INDEXES = 16  # NA_MAX_WORKERS of bpf/abi.h
+
+
+class NoFreeIndex(RuntimeError):
+    """All numbers are held by living workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A number and the descriptor that holds it; the caller closes the descriptor after the spawn."""
+
+    index: int
+    fd: int
+
+
+def _try_claim(path: Path) -> int | None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def claim(directory: Path, avoid: Collection[int] = (), limit: int = MAX_INDEXES) -> Claim:
+    """Take the lowest free number; numbers in `avoid` (their worker is not reaped yet) are left alone."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for index in range(limit):
+        if index in avoid:
+            continue
+        fd = _try_claim(directory / f"{index}.lock")
+        if fd is not None:
+            return Claim(index, fd)
+    raise NoFreeIndex(
+        f"all {limit} worker numbers in {directory} are held by living workers; "
+        f"workers of an earlier agent are still draining: wait for them, or end them"
+    )
+
+
+def free_indexes(directory: Path, limit: int = MAX_INDEXES) -> list[int]:
+    """Numbers that no living worker holds: what their maps say is history."""
+    free = []
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for index in range(limit):
+        fd = _try_claim(directory / f"{index}.lock")
+        if fd is not None:
+            os.close(fd)
+            free.append(index)
+    return free

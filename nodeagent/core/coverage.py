@@ -1,0 +1,53 @@
+"""Which direct connections a configuration no longer leaves alone: what must be ended when rules change.
+
+A connection that went direct is judged once, at connect().  When a new or changed rule first covers
+its destination, it has to come back through the rule; so for every enrolled pod we compare what was
+covered before with what is covered now.  Nothing is ended because of enrolment itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nodeagent.core.authorization import has_network_part, network_verdict
+from nodeagent.core.model import Destination, Rung, Snapshot, Workload
+
+Target = tuple[str, int]  # (canonical address, port); port 0 = any port of the address without an entry of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """`everyone`: every pod's requests must be judged there.  `denied`: pod key -> where connect() is denied."""
+
+    everyone: frozenset[Target] = frozenset()
+    denied: Mapping[str, frozenset[Target]] = field(default_factory=dict)
+
+    def of(self, pod: str) -> frozenset[Target]:
+        return self.everyone | self.denied.get(pod, frozenset())
+
+
+def coverage(snapshot: Snapshot, pods: Iterable[Workload]) -> Coverage:
+    """`pods` are the enrolled workloads of this node."""
+    everyone = {target for target, destination in snapshot.destinations.items() if judges_requests(destination)}
+    judged = [(target, here) for target, here in snapshot.destinations.items() if has_network_part(here)]
+    denied = {pod.key: frozenset(t for t, here in judged if network_verdict(here, pod).denied) for pod in pods}
+    return Coverage(frozenset(everyone), denied)
+
+
+def judges_requests(destination: Destination) -> bool:
+    """True when no connection to it may stay direct: its requests are judged, or it is refused altogether."""
+    return bool(destination.refuse) or (destination.rung is Rung.PROXY and destination.has_http_policy)
+
+
+def newly_covered(before: Coverage, now: Coverage, pods: Iterable[str]) -> dict[str, frozenset[Target]]:
+    """Pod key -> targets whose direct connections must end; pods without any are left out."""
+    found = {pod: now.of(pod) - before.of(pod) for pod in pods}
+    return {pod: targets for pod, targets in found.items() if targets}
+
+
+def is_covered(targets: frozenset[Target], address: str, port: int, known: Iterable[Target] = ()) -> bool:
+    """True when a connection to (address, port) is meant; `known` are all destinations with an entry of their own."""
+    if (address, port) in targets:
+        return True
+    return (address, 0) in targets and (address, port) not in known

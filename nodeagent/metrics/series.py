@@ -1,0 +1,141 @@
+"""Rows of the counter maps, added up into series and kept under a cap: pure, no library.
+
+A counter must never fall.  So a dead worker's rows are still read, labels that two workers share
+are added, and what does not fit under the cap is added to one overflow series instead of dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+# A scrape of 5,000 request series is about 100,000 lines; more has hurt every Prometheus we know of.
+SERIES_CAP = 5000
+OVERFLOW = "overflow"
+
+CALLER_AND_CALLEE = (
+    "source_workload",
+    "source_workload_namespace",
+    "destination_service",
+    "destination_service_namespace",
+)
+REQUEST_LABELS = (
+    "reporter",
+    *CALLER_AND_CALLEE,
+    "request_protocol",
+    "request_method",
+    "response_code",
+    "response_flags",
+    "route",
+    "rule",
+    "reason",
+)
+# Histograms cost 18 lines a series: they leave out what the request counter already tells apart.
+DURATION_LABELS = ("reporter", *CALLER_AND_CALLEE, "response_code", "route", "rule")
+TCP_LABELS = ("reporter", *CALLER_AND_CALLEE, "outcome")
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """One used slot of a `requests_<worker>` map; `duration_us` is the sum, buckets are not cumulative."""
+
+    labels: Mapping[str, str]
+    requests: int
+    request_bytes: int
+    response_bytes: int
+    duration_us: int
+    buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRow:
+    """One key of `connections`, its CPUs added up, its ids turned into text."""
+
+    workload: str  # "namespace/workload/serviceaccount"
+    dest: str  # "namespace/service:port" or "address:port", "" = not in the configuration
+    outcome: int  # enum na_outcome of bpf/abi.h
+    rule: str  # "namespace/name" of the policy that denied
+    opened: int
+    closed: int
+    tx_bytes: int
+    rx_bytes: int
+    failed: int
+
+
+def request_key(labels: Mapping[str, str], names: tuple[str, ...]) -> Key:
+    fixed = {"reporter": "source", "request_protocol": "http"}
+    return tuple(fixed.get(name) or str(labels.get(name, "")) for name in names)
+
+
+def split_workload(text: str) -> tuple[str, str]:
+    """"shop/web/web-sa" -> ("web", "shop")."""
+    namespace, _, rest = text.partition("/")
+    return rest.partition("/")[0], namespace
+
+
+def split_destination(text: str) -> tuple[str, str]:
+    """"shop/cart:80" -> ("cart", "shop"); "10.0.0.1:80" -> ("10.0.0.1:80", "")."""
+    namespace, slash, rest = text.partition("/")
+    if not slash:
+        return text, ""
+    return rest.partition(":")[0], namespace
+
+
+def caller_and_callee(row: ConnectionRow) -> tuple[str, str, str, str]:
+    return (*split_workload(row.workload), *split_destination(row.dest))
+
+
+class Totals:
+    """Sums of equal keys, each a fixed number of values; beyond `cap` keys, everything new joins the overflow key."""
+
+    def __init__(self, labels: tuple[str, ...], width: int, cap: int = SERIES_CAP) -> None:
+        self.labels = labels
+        self.dropped = 0
+        self._width = width
+        self._cap = cap
+        self._sums: dict[Key, list[int]] = {}
+
+    def add(self, key: Key, values: Iterable[int]) -> None:
+        sums = self._sums.get(key)
+        if sums is None:
+            sums = self._new(key)
+        for position, value in enumerate(values):
+            sums[position] += value
+
+    def _new(self, key: Key) -> list[int]:
+        if len(self._sums) >= self._cap:
+            self.dropped += 1
+            key = (OVERFLOW,) * len(self.labels)
+        return self._sums.setdefault(key, [0] * self._width)
+
+    def items(self) -> Iterable[tuple[Key, list[int]]]:
+        return self._sums.items()
+
+
+def requests_by_labels(rows: Iterable[RequestRow], cap: int = SERIES_CAP) -> Totals:
+    """Values: requests, request bytes, response bytes."""
+    totals = Totals(REQUEST_LABELS, 3, cap)
+    for row in rows:
+        totals.add(request_key(row.labels, REQUEST_LABELS), (row.requests, row.request_bytes, row.response_bytes))
+    return totals
+
+
+def durations_by_labels(rows: Iterable[RequestRow], buckets: int, cap: int = SERIES_CAP) -> Totals:
+    """Values: one count per bucket, then the sum in microseconds."""
+    totals = Totals(DURATION_LABELS, buckets + 1, cap)
+    for row in rows:
+        totals.add(request_key(row.labels, DURATION_LABELS), (*row.buckets, row.duration_us))
+    return totals
+
+
+def connections_by_labels(rows: Iterable[ConnectionRow], words: Mapping[int, str], cap: int = SERIES_CAP) -> Totals:
+    """Values: opened, closed, sent, received, failed; `words` names the outcomes to include."""
+    totals = Totals(TCP_LABELS, 5, cap)
+    for row in rows:
+        word = words.get(row.outcome)
+        if word is not None:
+            key = ("source", *caller_and_callee(row), word)
+            totals.add(key, (row.opened, row.closed, row.tx_bytes, row.rx_bytes, row.failed))
+    return totals

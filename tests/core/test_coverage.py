@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from nodeagent.core.coverage import Coverage, coverage, is_covered, newly_covered
+from nodeagent.core.model import (
+    Action,
+    Destination,
+    EnforcementLevel,
+    HttpOperation,
+    Policy,
+    PolicyRule,
+    Protocol,
+    Snapshot,
+    Source,
+    Workload,
+)
+
+WEB = Workload("shop", "web-1", "web", "web", ("198.18.0.1",), "/run/netns/web", enrolled=True)
+JOB = Workload("batch", "job-1", "job", "job", ("198.18.0.2",), "/run/netns/job", enrolled=True)
+CART = ("198.18.0.9", 8080)
+
+
+def snapshot(*policies: Policy, protocol: Protocol = Protocol.HTTP1, refuse: str = "") -> Snapshot:
+    cart = Destination("shop/cart:80", *CART, protocol, is_frontend=False, policies=policies, refuse=refuse)
+    return Snapshot(1, {CART: cart}, {WEB.key: WEB, JOB.key: JOB})
+
+
+def deny(level: EnforcementLevel, http: tuple[HttpOperation, ...] = ()) -> Policy:
+    rule = PolicyRule((Source(namespaces=("batch",)),), (), http)
+    return Policy("shop/no-batch", Action.DENY, level, (rule,))
+
+
+def test_a_new_http_rule_covers_the_port_for_every_pod() -> None:
+    before = coverage(snapshot(), [WEB, JOB])
+    now = coverage(snapshot(deny(EnforcementLevel.APPLICATION, (HttpOperation(methods=("DELETE",)),))), [WEB, JOB])
+    assert newly_covered(before, now, [WEB.key, JOB.key]) == {WEB.key: {CART}, JOB.key: {CART}}
+
+
+def test_a_new_network_rule_covers_the_port_only_for_the_pods_it_denies() -> None:
+    now = coverage(snapshot(deny(EnforcementLevel.NETWORK)), [WEB, JOB])
+    assert newly_covered(Coverage(), now, [WEB.key, JOB.key]) == {JOB.key: {CART}}
+
+
+def test_a_rule_that_was_there_before_covers_nothing_new() -> None:
+    now = coverage(snapshot(deny(EnforcementLevel.NETWORK)), [WEB, JOB])
+    assert newly_covered(now, now, [WEB.key, JOB.key]) == {}
+
+
+def test_a_refused_destination_covers_everyone() -> None:
+    now = coverage(snapshot(protocol=Protocol.OPAQUE, refuse="rule cannot be enforced"), [WEB])
+    assert newly_covered(Coverage(), now, [WEB.key]) == {WEB.key: {CART}}
+
+
+def test_any_other_port_of_an_address_does_not_mean_ports_with_an_entry_of_their_own() -> None:
+    targets = frozenset({("198.18.0.9", 0)})
+    assert is_covered(targets, "198.18.0.9", 9999, known={CART})
+    assert not is_covered(targets, *CART, known={CART})
+    assert is_covered(frozenset({CART}), *CART, known={CART})
