@@ -1,0 +1,3 @@
+module nodeagent.dev/tests/peers
+
+go 1.19
