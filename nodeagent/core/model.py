@@ -173,9 +173,11 @@ class Destination:
     services: tuple[str, ...] = ()  # "namespace/name" of the Services behind it, sorted
     endpoints: tuple[Endpoint, ...] = ()
     producer_rules: tuple[Rule, ...] = ()  # sorted by precedence, first match wins
-    consumer_rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)  # caller namespace -> rules that replace the producer's
+    # caller namespace -> rules that replace the producer's
+    consumer_rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
     has_producer_route: bool = False  # a route with no usable rule still turns "no match" into 404
     policies: tuple[Policy, ...] = ()
+    ports: tuple[int, ...] = ()  # every number a policy may call this by: Service and target ports; () = just `port`
     refuse: str = ""  # not empty: a rule here cannot be enforced; deny at connect, and this is why
 
     @property

@@ -1,0 +1,212 @@
+"""Authorization: DENY before ALLOW; AUDIT only names itself.
+
+All policies of a destination form one pool: a matching DENY denies; else, if any ALLOW policy is
+there, one must match.  Where a request can be read in two ways (a header sent twice, an escaped
+path), DENY and AUDIT match if any reading matches, ALLOW only by the plain one, so that no spelling
+slips past.
+
+`network_verdict` is the part that the kernel enforces at connect(); `authorize` judges a request and
+includes everything the kernel judged, so that a new rule reaches connections that already exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from nodeagent.core import paths
+from nodeagent.core.addresses import family, in_cidr
+from nodeagent.core.hosts import host_matches
+from nodeagent.core.matching import Regex, header_value, path_matches, value_matches
+from nodeagent.core.model import (
+    Action,
+    Destination,
+    EnforcementLevel,
+    HttpOperation,
+    PathKind,
+    Policy,
+    PolicyRule,
+    Protocol,
+    RequestHead,
+    Source,
+    ValueMatch,
+    Workload,
+)
+
+RuleTest = Callable[[Policy, PolicyRule], bool]
+
+
+class Authorization(NamedTuple):
+    """The outcome of one pool of policies.  `policy` denied: a DENY, or the first of the ALLOWs that did not match."""
+
+    denied: bool
+    policy: str = ""
+    detail: str = ""
+    audits: tuple[str, ...] = ()
+
+
+def authorize(
+    destination: Destination, caller: Workload, address: str, head: RequestHead, regex: Regex
+) -> Authorization:
+    """Judge one request by every policy of the destination."""
+
+    def matches(policy: Policy, rule: PolicyRule) -> bool:
+        return rule_applies(rule, destination, caller, (address,), policy.action) and (
+            not rule.http or any(operation_matches(op, policy.action, head, regex) for op in rule.http)
+        )
+
+    audited = (policy for policy in destination.policies if policy.level is EnforcementLevel.APPLICATION)
+    return _pool(destination, destination.policies, matches, audited)
+
+
+def network_verdict(destination: Destination, workload: Workload) -> Authorization:
+    """Judge a connect() by what is decidable without reading HTTP.
+
+    On an HTTP/1 port that leaves Application ALLOW and everything with an `http` part to the worker
+    (which answers 403).  On any other port no worker will ever look: an `http` part matches every
+    request there for DENY, and none for ALLOW.
+    """
+    opaque = destination.protocol is not Protocol.HTTP1
+    addresses = _addresses_towards(destination, workload)
+
+    def matches(policy: Policy, rule: PolicyRule) -> bool:
+        if rule.http and (policy.action is not Action.DENY or not opaque):
+            return False
+        return rule_applies(rule, destination, workload, addresses, policy.action)
+
+    here = [policy for policy in destination.policies if opaque or _kernel_judges(policy)]
+    if not opaque and _worker_may_allow(destination):
+        here = [policy for policy in here if policy.action is not Action.ALLOW]
+    audited = (policy for policy in here if opaque or policy.level is EnforcementLevel.NETWORK)
+    return _pool(destination, here, matches, audited)
+
+
+def has_network_part(destination: Destination) -> bool:
+    """False when `network_verdict` allows every workload without audits: no verdict table is needed."""
+    opaque = destination.protocol is not Protocol.HTTP1
+    return bool(destination.refuse) or any(opaque or _kernel_judges(policy) for policy in destination.policies)
+
+
+def rule_applies(
+    rule: PolicyRule, destination: Destination, caller: Workload, addresses: tuple[str, ...], action: Action
+) -> bool:
+    """Judge what does not depend on the request: who calls, and the port."""
+    if rule.ports and not port_matches(rule.ports, destination):
+        return False
+    return not rule.sources or any(source_matches(source, caller, addresses, action) for source in rule.sources)
+
+
+def port_matches(ports: Iterable[int], destination: Destination) -> bool:
+    return bool(set(ports) & set(destination.ports or (destination.port,)))
+
+
+def source_matches(source: Source, caller: Workload, addresses: tuple[str, ...], action: Action) -> bool:
+    """With several possible addresses ALLOW needs all of them inside the CIDRs, DENY any."""
+    if source.service_accounts and not _is_account(source.service_accounts, caller):
+        return False
+    if source.namespaces and caller.namespace not in source.namespaces:
+        return False
+    if not source.cidrs:
+        return True
+    inside = (any(in_cidr(address, cidr) for cidr in source.cidrs) for address in addresses)
+    return bool(addresses) and (all(inside) if action is Action.ALLOW else any(inside))
+
+
+def operation_matches(op: HttpOperation, action: Action, head: RequestHead, regex: Regex) -> bool:
+    """True when every non-empty list of the operation matches the request."""
+    if action is Action.ALLOW:
+        return _allows(op, head, regex)
+    return _catches(op, head, regex)
+
+
+def _allows(op: HttpOperation, head: RequestHead, regex: Regex) -> bool:
+    if op.methods and head.method not in op.methods:
+        return False
+    if op.hosts and not any(host_matches(pattern, head.host) for pattern in op.hosts):
+        return False
+    if op.paths and not _path_allowed(op.paths, head.path, regex):
+        return False
+    if not op.headers:
+        return True
+    return all(value_matches(match, header_value(head.headers, match.name), regex) for match in op.headers)
+
+
+def _path_allowed(tests: Iterable[tuple[PathKind, str]], path: str, regex: Regex) -> bool:
+    """One test must match the path in both spellings."""
+    for kind, value in tests:
+        if path_matches(kind, value, path, regex) and (
+            "%" not in path or path_matches(kind, value, paths.respell(path), regex)
+        ):
+            return True
+    return False
+
+
+def _catches(op: HttpOperation, head: RequestHead, regex: Regex) -> bool:
+    if op.methods and head.method.upper() not in op.methods:
+        return False
+    if op.hosts and not any(host_matches(pattern, head.host) for pattern in op.hosts):
+        return False
+    if op.paths:
+        readings = paths.spellings(head.path)
+        if not any(path_matches(kind, value, path, regex) for kind, value in op.paths for path in readings):
+            return False
+    if not op.headers:
+        return True
+    return all(_header_caught(match, head.headers, regex) for match in op.headers)
+
+
+def _header_caught(match: ValueMatch, headers: Iterable[tuple[str, str]], regex: Regex) -> bool:
+    """Try the joined value, each field line and each list element; `x_env` counts as `x-env` (CGI reads it so)."""
+    lines = [value for name, value in headers if name == match.name or name.replace("_", "-") == match.name]
+    elements = [element.strip(" \t") for line in lines for element in line.split(",")]
+    readings = dict.fromkeys((",".join(lines), *lines, *elements)) if lines else {}
+    return any(value_matches(match, reading, regex) for reading in readings)
+
+
+def _is_account(accounts: Iterable[str], caller: Workload) -> bool:
+    own = (f"{caller.namespace}/{caller.service_account}", f"{caller.namespace}/*")
+    return any(account in own for account in accounts)
+
+
+def _addresses_towards(destination: Destination, workload: Workload) -> tuple[str, ...]:
+    """The pod's addresses of the destination's family: those it can dial from."""
+    wanted = family(destination.address)
+    return tuple(address for address in workload.addresses if family(address) == wanted)
+
+
+def _kernel_judges(policy: Policy) -> bool:
+    return policy.level is EnforcementLevel.NETWORK or (
+        policy.action is Action.DENY and any(not rule.http for rule in policy.rules)
+    )
+
+
+def _worker_may_allow(destination: Destination) -> bool:
+    return any(policy.action is Action.ALLOW and policy.needs_http for policy in destination.policies)
+
+
+def _pool(
+    destination: Destination, policies: Iterable[Policy], matches: RuleTest, audited: Iterable[Policy]
+) -> Authorization:
+    def hit(policy: Policy) -> bool:
+        return any(matches(policy, rule) for rule in policy.rules)
+
+    audits = tuple(policy.name for policy in audited if policy.action is Action.AUDIT and hit(policy))
+    if destination.refuse:
+        return Authorization(True, "", destination.refuse, audits)
+    policies = tuple(policies)
+    for policy in policies:
+        if policy.action is Action.DENY and hit(policy):
+            return Authorization(True, policy.name, denied_by(policy.name), audits)
+    allows = [policy for policy in policies if policy.action is Action.ALLOW]
+    if allows and not any(hit(policy) for policy in allows):
+        return Authorization(True, allows[0].name, allowed_by_none(allows), audits)
+    return Authorization(False, "", "", audits)
+
+
+def denied_by(policy: str) -> str:
+    return f"denied by AuthorizationPolicy {policy}"
+
+
+def allowed_by_none(policies: Iterable[Policy]) -> str:
+    names = ", ".join(policy.name for policy in policies)
+    return f"no ALLOW rule matches this caller and request (AuthorizationPolicy {names})"

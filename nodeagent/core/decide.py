@@ -1,0 +1,113 @@
+"""What to do with one request: the reference, plain and slow.
+
+`decide` is a pure function of the configuration, the caller, the request head and one random number.
+The data path uses `nodeagent.core.judge.Judge`, which prepares the same decision per destination
+and is tested to agree with this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nodeagent.core.authorization import authorize
+from nodeagent.core.balance import choose_backend, choose_endpoint
+from nodeagent.core.matching import Regex, first_match
+from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Workload
+
+DENIED = "denied"
+NO_ROUTE = "no-route"
+BACKEND_NOT_FOUND = "backend-not-found"
+NO_ENDPOINT = "no-endpoint"
+
+
+def decide(
+    destination: Destination, caller: Workload, caller_address: str, head: RequestHead, rand: float, regex: Regex
+) -> Decision:
+    """Authorize, then route.  `rand` in [0, 1) picks backend and endpoint; `caller_address` is canonical text."""
+    access = authorize(destination, caller, caller_address, head, regex)
+    if access.denied:
+        return denial(access.policy, access.detail, access.audits)
+    rules = rules_for(destination, caller)
+    if rules is None:
+        return forward_plainly(destination, rand, access.audits)
+    rule = first_match(rules, head, regex)
+    if rule is None:
+        return no_route(destination, access.audits)
+    return forward_by_rule(rule, rand, access.audits)
+
+
+def rules_for(destination: Destination, caller: Workload) -> Sequence[Rule] | None:
+    """The rules that apply to this caller, in order; None when no route is attached for it (pass through)."""
+    consumer = destination.consumer_rules.get(caller.namespace)
+    if consumer is not None:
+        return consumer
+    return destination.producer_rules if destination.has_producer_route else None
+
+
+def forward_plainly(destination: Destination, rand: float, audits: tuple[str, ...] = ()) -> Decision:
+    """Without routes: to an endpoint of the Service dialled, or to the very address dialled."""
+    if not destination.is_frontend:
+        endpoint: Endpoint | None = Endpoint(destination.address, destination.port)
+    else:
+        endpoint = choose_endpoint(destination.endpoints, rand)
+    if endpoint is None:
+        return no_endpoint(destination.name, audits=audits)
+    return Decision(backend=destination.name, endpoint=endpoint, audits=audits)
+
+
+def forward_by_rule(rule: Rule, rand: float, audits: tuple[str, ...] = ()) -> Decision:
+    choice = choose_backend(rule.backends, rand)
+    if choice is None:
+        return no_backend(rule, audits)
+    backend, rest = rule.backends[choice[0]], choice[1]
+    if backend.error:
+        return broken_backend(rule, backend, audits)
+    endpoint = choose_endpoint(backend.endpoints, rest)
+    if endpoint is None:
+        return no_endpoint(backend.name, rule, audits)
+    return Decision(route=rule.route, rule=rule.rule, backend=backend.name, endpoint=endpoint, audits=audits)
+
+
+def denial(policy: str, detail: str, audits: tuple[str, ...] = ()) -> Decision:
+    return Decision(status=403, reason=DENIED, detail=detail, policy=policy, audits=audits)
+
+
+def no_route(destination: Destination, audits: tuple[str, ...] = ()) -> Decision:
+    detail = f"no HTTPRoute rule of {destination.name} matches this request"
+    return Decision(status=404, reason=NO_ROUTE, detail=detail, flag="NR", audits=audits)
+
+
+def no_backend(rule: Rule, audits: tuple[str, ...] = ()) -> Decision:
+    detail = f"rule {rule.rule} of HTTPRoute {rule.route} has no backend with a weight above 0"
+    return _backend_failure(rule, "", detail, audits)
+
+
+def broken_backend(rule: Rule, backend: Backend, audits: tuple[str, ...] = ()) -> Decision:
+    detail = f"backend {backend.name} of HTTPRoute {rule.route} cannot serve: {backend.error}"
+    return _backend_failure(rule, backend.name, detail, audits)
+
+
+def no_endpoint(backend: str, rule: Rule | None = None, audits: tuple[str, ...] = ()) -> Decision:
+    detail = f"{backend} has no ready endpoint"
+    return Decision(
+        status=503,
+        reason=NO_ENDPOINT,
+        detail=detail,
+        flag="UH",
+        route=rule.route if rule else "",
+        rule=rule.rule if rule else "",
+        backend=backend,
+        audits=audits,
+    )
+
+
+def _backend_failure(rule: Rule, backend: str, detail: str, audits: tuple[str, ...]) -> Decision:
+    return Decision(
+        status=500,
+        reason=BACKEND_NOT_FOUND,
+        detail=detail,
+        route=rule.route,
+        rule=rule.rule,
+        backend=backend,
+        audits=audits,
+    )

@@ -1,0 +1,121 @@
+"""Small alphabets, so that random rules and random requests meet often."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from nodeagent.core.model import (
+    Action,
+    Backend,
+    Destination,
+    Endpoint,
+    EnforcementLevel,
+    HttpOperation,
+    PathKind,
+    Policy,
+    PolicyRule,
+    Protocol,
+    RequestHead,
+    Rule,
+    Source,
+    ValueMatch,
+    Workload,
+)
+
+PATHS = ("/", "/a", "/a/b", "/ab", "/a/", "/a%20b", "/a:b", "/a%3Ab", "/a;x", "/A", "*")
+RULE_PATHS = ("/", "/a", "/a/b", "/ab", "/a:b", "/a%20b")
+PATTERNS = ("/a.*", ".*", "/[^:]*", "/a/b")
+NAMESPACES = ("shop", "batch")
+ADDRESSES = ("10.0.0.1", "192.0.2.7", "fd00::1")
+METHODS = ("GET", "POST", "DELETE")
+
+endpoints = st.builds(Endpoint, st.sampled_from(ADDRESSES), st.sampled_from((8080, 8081)))
+backends = st.builds(
+    Backend,
+    st.sampled_from(("shop/a:80", "shop/b:80")),
+    st.sampled_from((0, 1, 3)),
+    st.lists(endpoints, max_size=3).map(tuple),
+    st.sampled_from(("", "", "BackendNotFound")),
+)
+header_matches = st.builds(
+    ValueMatch, st.sampled_from(("x-env", "x-team")), st.sampled_from(("test", "prod", "t.*")), st.booleans()
+)
+query_matches = st.builds(ValueMatch, st.sampled_from(("q", "r")), st.sampled_from(("1", "2", ".*")), st.booleans())
+path_tests = st.one_of(
+    st.tuples(st.sampled_from((PathKind.EXACT, PathKind.PREFIX)), st.sampled_from(RULE_PATHS)),
+    st.tuples(st.just(PathKind.REGEX), st.sampled_from(PATTERNS)),
+)
+
+
+def small(items: st.SearchStrategy, most: int = 2) -> st.SearchStrategy:
+    """A tuple of at most `most` items."""
+    return st.lists(items, max_size=most).map(tuple)
+
+
+rules = st.builds(
+    lambda route, rule, path, method, headers, query, where: Rule(route, rule, *path, method, headers, query, where),
+    st.sampled_from(("shop/r1", "shop/r2", "batch/r1")),
+    st.sampled_from(("0", "1")),
+    path_tests,
+    st.sampled_from(("", "", "GET", "POST")),
+    small(header_matches),
+    small(query_matches),
+    small(backends, 3),
+)
+sources = st.builds(
+    Source,
+    small(st.sampled_from(("shop/web", "shop/*", "batch/web")), 1),
+    small(st.sampled_from(NAMESPACES), 1),
+    small(st.sampled_from(("10.0.0.0/8", "fd00::/16", "192.0.2.7/32")), 1),
+)
+operations = st.builds(
+    HttpOperation,
+    small(st.sampled_from(METHODS)),
+    small(path_tests),
+    small(st.sampled_from(("payments", "*.shop"))),
+    small(header_matches, 1),
+)
+policy_rules = st.builds(PolicyRule, small(sources), small(st.sampled_from((80, 8080, 9)), 1), small(operations))
+policies = st.builds(
+    Policy,
+    st.sampled_from(("shop/p1", "shop/p2", "shop/p3")),
+    st.sampled_from(Action),
+    st.sampled_from(EnforcementLevel),
+    small(policy_rules),
+)
+workloads = st.builds(
+    Workload,
+    st.sampled_from(NAMESPACES),
+    st.just("web-1"),
+    st.sampled_from(("web", "cart")),
+    st.just("web"),
+    small(st.sampled_from(ADDRESSES)),
+)
+destinations = st.builds(
+    Destination,
+    name=st.just("shop/a:80"),
+    address=st.sampled_from(ADDRESSES),
+    port=st.just(80),
+    protocol=st.sampled_from((Protocol.HTTP1, Protocol.OPAQUE)),
+    is_frontend=st.booleans(),
+    endpoints=small(endpoints, 3),
+    producer_rules=small(rules, 4),
+    consumer_rules=st.dictionaries(st.sampled_from(NAMESPACES), small(rules), max_size=1),
+    has_producer_route=st.booleans(),
+    policies=st.lists(policies, max_size=3, unique_by=lambda policy: policy.name).map(tuple),
+    ports=st.sampled_from(((), (80, 8080))),
+    refuse=st.sampled_from(("", "", "", "policy shop/broken is broken")),
+)
+headers = small(
+    st.tuples(st.sampled_from(("x-env", "x_env", "x-team", "host")), st.sampled_from(("test", "prod", "prod, test"))), 3
+)
+heads = st.builds(
+    RequestHead,
+    st.sampled_from((*METHODS, "delete")),
+    st.sampled_from(PATHS),
+    st.sampled_from(("", "q=1", "q=2&q=1", "r=1&q=2", "q", "%71=1")),
+    st.just("/"),
+    st.sampled_from(("payments", "a.shop", "shop", "")),
+    headers,
+)
+randoms = st.floats(0, 1, exclude_max=True)
