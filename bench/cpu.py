@@ -30,10 +30,15 @@ def tree(root: int) -> list[int]:
     return found
 
 
+def split_of(pid: int) -> tuple[float, float]:
+    """(user, system) time of one process so far; zeros when it is gone."""
+    fields = _stat(pid)
+    return (int(fields[11]) / TICK, int(fields[12]) / TICK) if fields else (0.0, 0.0)
+
+
 def used_by(pids: Iterable[int]) -> float:
     """User and system time of the processes so far."""
-    stats = (_stat(pid) for pid in pids)
-    return sum(int(fields[11]) + int(fields[12]) for fields in stats if fields) / TICK
+    return sum(sum(split_of(pid)) for pid in pids)
 
 
 def used_by_machine() -> tuple[float, float]:
