@@ -15,6 +15,7 @@ from tests import leftovers
 HERE = Path(__file__).parent
 RINGS = {
     "core": "pure",
+    "bench": "pure",
     "config": "pure",
     "proxy": "loopback",
     "agent": "loopback",
