@@ -8,20 +8,20 @@ from typing import Any, Protocol
 Json = dict[str, Any]
 
 
-class NotFound(LookupError):
+class NotFoundError(LookupError):
     """The named thing does not exist; the text says what was looked for and what exists."""
 
 
-class BadQuery(ValueError):
+class BadQueryError(ValueError):
     """A parameter is missing or malformed; the text says which and what is accepted."""
 
 
 class AdminApi(Protocol):
     def live(self) -> str:
-        """"" = the agent's loop works; else why not."""
+        """ "" = the agent's loop works; else why not."""
 
     def ready(self) -> str:
-        """"" = a configuration is in force and the hooks are attached; else what is missing."""
+        """ "" = a configuration is in force and the hooks are attached; else what is missing."""
 
     def status(self) -> Json: ...
     def objects(self, kind: str, namespace: str, name: str) -> list[Json]: ...

@@ -10,14 +10,14 @@ from typing import Any
 
 import aiohttp
 
-from nodeagent.admin.api import BadQuery, Json, NotFound
+from nodeagent.admin.api import BadQueryError, Json, NotFoundError
 
 # The agent answers everything but connections (which asks workers and a netlink child) in milliseconds.
 ANSWER_SECONDS = 10.0
 MAX_LINE = 1024 * 1024
 
 
-class Unreachable(ConnectionError):
+class UnreachableError(ConnectionError):
     """No agent answers on the socket; the text says where it was looked for and how to start one."""
 
 
@@ -66,9 +66,9 @@ class AdminClient:
         except aiohttp.ClientConnectionError as error:
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: BaseException) -> Unreachable:
+    def _unreachable(self, error: BaseException) -> UnreachableError:
         why = "it did not answer in time" if isinstance(error, TimeoutError) else "nothing listens there"
-        return Unreachable(
+        return UnreachableError(
             f"no agent on {self._path}: {why}. Start one with `nodeagent run --manifests DIR`, "
             f"or name its directory with --run-dir"
         )
@@ -80,7 +80,7 @@ def _unwrap(status: int, body: bytes) -> Json:
         return dict(answer)
     message = answer.get("error", {}).get("message", f"status {status}")
     if status == 404:
-        raise NotFound(message)
+        raise NotFoundError(message)
     if status == 400:
-        raise BadQuery(message)
+        raise BadQueryError(message)
     raise RuntimeError(f"the agent answered {status}: {message}")

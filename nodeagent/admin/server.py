@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from nodeagent.admin import API_VERSION
-from nodeagent.admin.api import AdminApi, BadQuery, Json, MetricsSource, NotFound
+from nodeagent.admin.api import AdminApi, BadQueryError, Json, MetricsSource, NotFoundError
 
 # An explain request is the only body we read: a method, a path and headers as long as the data path takes them.
 MAX_BODY = 256 * 1024
@@ -29,9 +30,9 @@ def _error(status: int, code: str, message: str) -> web.Response:
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except NotFound as error:
+    except NotFoundError as error:
         return _error(404, "not-found", str(error))
-    except BadQuery as error:
+    except BadQueryError as error:
         return _error(400, "bad-query", str(error))
     except web.HTTPException as error:
         return _error(error.status, "http", f"{request.method} {request.path}: {error.reason}")
@@ -53,14 +54,9 @@ class AdminServer:
 
     async def start_admin(self, path: Path) -> None:
         runner = await self._runner(self._admin_app())
-        path.unlink(missing_ok=True)
-        # Created 0600 from the first moment: a chmod afterwards would leave a gap.
-        before = os.umask(0o177)
-        try:
-            await web.UnixSite(runner, str(path)).start()
-        finally:
-            os.umask(before)
-        self._socket = (path, path.stat().st_ino)
+        listener = _private_socket(path)
+        await web.SockSite(runner, listener).start()
+        self._socket = (path, _inode(path))
 
     async def start_metrics(self, host: str, port: int) -> None:
         runner = await self._runner(self._metrics_app())
@@ -79,8 +75,7 @@ class AdminServer:
             await runner.cleanup()
         if self._socket is not None:
             path, inode = self._socket
-            if path.exists() and path.stat().st_ino == inode:
-                path.unlink()
+            _remove_own(path, inode)
 
     def _admin_app(self) -> web.Application:
         app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY)
@@ -145,9 +140,9 @@ class AdminServer:
         try:
             query: Any = await request.json()
         except json.JSONDecodeError as error:
-            raise BadQuery(f"the body is not JSON: {error}") from error
+            raise BadQueryError(f"the body is not JSON: {error}") from error
         if not isinstance(query, dict):
-            raise BadQuery("the body must be a JSON object")
+            raise BadQueryError("the body must be a JSON object")
         return _answer(self._api.explain(query))
 
     async def _handover(self, _request: web.Request) -> web.Response:
@@ -163,6 +158,28 @@ class AdminServer:
         except ConnectionResetError:
             pass  # the watcher left: how every `observe -f` ends
         return response
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """A listener in the file system, 0600 from the first moment: a chmod afterwards would leave a gap."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen()
+    return listener
+
+
+def _inode(path: Path) -> int:
+    return path.stat().st_ino
+
+
+def _remove_own(path: Path, inode: int) -> None:
+    if path.exists() and path.stat().st_ino == inode:
+        path.unlink()
 
 
 def _answer(body: Json) -> web.Response:

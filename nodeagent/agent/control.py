@@ -12,7 +12,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 LENGTH = struct.Struct("!I")
 # A listing of all connections of one worker is the largest honest frame: 20,000 rows of ~200 bytes.
@@ -73,8 +73,7 @@ class ControlChannel(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=end)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -21,6 +21,9 @@ class Limits:
     slow_retry: float = 1.0
 
 
+DEFAULTS = Limits()
+
+
 def is_hung(limits: Limits, now: float, beat: float, ready_since: float | None, started: float) -> bool:
     """`beat` and `now` are CLOCK_MONOTONIC seconds; beat 0 = none written (yet, or draining)."""
     if ready_since is None:

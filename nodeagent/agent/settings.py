@@ -29,7 +29,7 @@ def default_workers() -> int:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """"127.0.0.1:15020" or "[::1]:15020" -> (host, port); port 0 lets the kernel choose."""
+    """ "127.0.0.1:15020" or "[::1]:15020" -> (host, port); port 0 lets the kernel choose."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise SettingsError(f"--metrics-address {text!r} is not HOST:PORT, for example {DEFAULT_METRICS_ADDRESS}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -30,7 +31,7 @@ class Host(Protocol):
 
 
 class Supervisor:
-    def __init__(self, host: Host, wanted: int, limits: health.Limits = health.Limits()) -> None:
+    def __init__(self, host: Host, wanted: int, limits: health.Limits = health.DEFAULTS) -> None:
         self._host = host
         self._wanted = wanted
         self._limits = limits
@@ -65,10 +66,8 @@ class Supervisor:
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            pass
 
     async def _fill(self) -> None:
         while not self._stopping and len(self.active) < self._wanted and time.monotonic() >= self._not_before:
@@ -98,7 +97,7 @@ class Supervisor:
         self._workers.remove(worker)
         self._ready_since.pop(worker, None)
         self._host.worker_gone(worker)
-        if not self._stopping and worker.report.stats.get("drained") is None:
+        if not self._stopping and not worker.asked_to_drain:
             self._note_death(worker, status)
         self._wake.set()
 
@@ -111,7 +110,7 @@ class Supervisor:
         self._not_before = now + health.restart_delay(self._limits, lifetime, self._deaths_in_row)
         log.error("worker %d (pid %d) ended: %s; it is replaced", worker.index, worker.pid, self.last_death)
 
-    async def replace_all(self, drain_seconds: float) -> None:
+    def drain_active(self, drain_seconds: float) -> None:
         """Start new workers for the living ones and let those finish: their broker died."""
         for worker in self.active:
             worker.drain(drain_seconds)

@@ -64,6 +64,7 @@ class Worker:
         self.report = Report()
         self.started = time.monotonic()
         self.broken = ""
+        self.asked_to_drain = False
         self._on_report = on_report
         self._on_exit = on_exit
         self._child: Child | None = None
@@ -109,6 +110,7 @@ class Worker:
 
     def drain(self, seconds: float) -> None:
         self.state = State.DRAINING
+        self.asked_to_drain = True
         self.send("drain", seconds)
 
     async def wait(self, seconds: float) -> bool:

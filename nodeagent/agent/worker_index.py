@@ -16,7 +16,7 @@ from pathlib import Path
 MAX_INDEXES = 16  # NA_MAX_WORKERS of bpf/abi.h
 
 
-class NoFreeIndex(RuntimeError):
+class NoFreeIndexError(RuntimeError):
     """All numbers are held by living workers."""
 
 
@@ -47,7 +47,7 @@ def claim(directory: Path, avoid: Collection[int] = (), limit: int = MAX_INDEXES
         fd = _try_claim(directory / f"{index}.lock")
         if fd is not None:
             return Claim(index, fd)
-    raise NoFreeIndex(
+    raise NoFreeIndexError(
         f"all {limit} worker numbers in {directory} are held by living workers; "
         f"workers of an earlier agent are still draining: wait for them, or end them"
     )

@@ -7,7 +7,9 @@ are added, and what does not fit under the cap is added to one overflow series i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from nodeagent.kernel.abi import Outcome
+from nodeagent.kernel.maps import ConnectionRow, SeriesRow
 
 # A scrape of 5,000 request series is about 100,000 lines; more has hurt every Prometheus we know of.
 SERIES_CAP = 5000
@@ -37,46 +39,19 @@ TCP_LABELS = ("reporter", *CALLER_AND_CALLEE, "outcome")
 Key = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRow:
-    """One used slot of a `requests_<worker>` map; `duration_us` is the sum, buckets are not cumulative."""
-
-    labels: Mapping[str, str]
-    requests: int
-    request_bytes: int
-    response_bytes: int
-    duration_us: int
-    buckets: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionRow:
-    """One key of `connections`, its CPUs added up, its ids turned into text."""
-
-    workload: str  # "namespace/workload/serviceaccount"
-    dest: str  # "namespace/service:port" or "address:port", "" = not in the configuration
-    outcome: int  # enum na_outcome of bpf/abi.h
-    rule: str  # "namespace/name" of the policy that denied
-    opened: int
-    closed: int
-    tx_bytes: int
-    rx_bytes: int
-    failed: int
-
-
 def request_key(labels: Mapping[str, str], names: tuple[str, ...]) -> Key:
     fixed = {"reporter": "source", "request_protocol": "http"}
     return tuple(fixed.get(name) or str(labels.get(name, "")) for name in names)
 
 
 def split_workload(text: str) -> tuple[str, str]:
-    """"shop/web/web-sa" -> ("web", "shop")."""
+    """ "shop/web/web-sa" -> ("web", "shop")."""
     namespace, _, rest = text.partition("/")
     return rest.partition("/")[0], namespace
 
 
 def split_destination(text: str) -> tuple[str, str]:
-    """"shop/cart:80" -> ("cart", "shop"); "10.0.0.1:80" -> ("10.0.0.1:80", "")."""
+    """ "shop/cart:80" -> ("cart", "shop"); "10.0.0.1:80" -> ("10.0.0.1:80", "")."""
     namespace, slash, rest = text.partition("/")
     if not slash:
         return text, ""
@@ -84,7 +59,7 @@ def split_destination(text: str) -> tuple[str, str]:
 
 
 def caller_and_callee(row: ConnectionRow) -> tuple[str, str, str, str]:
-    return (*split_workload(row.workload), *split_destination(row.dest))
+    return (*split_workload(row.workload), *split_destination(row.destination))
 
 
 class Totals:
@@ -114,7 +89,7 @@ class Totals:
         return self._sums.items()
 
 
-def requests_by_labels(rows: Iterable[RequestRow], cap: int = SERIES_CAP) -> Totals:
+def requests_by_labels(rows: Iterable[SeriesRow], cap: int = SERIES_CAP) -> Totals:
     """Values: requests, request bytes, response bytes."""
     totals = Totals(REQUEST_LABELS, 3, cap)
     for row in rows:
@@ -122,7 +97,7 @@ def requests_by_labels(rows: Iterable[RequestRow], cap: int = SERIES_CAP) -> Tot
     return totals
 
 
-def durations_by_labels(rows: Iterable[RequestRow], buckets: int, cap: int = SERIES_CAP) -> Totals:
+def durations_by_labels(rows: Iterable[SeriesRow], buckets: int, cap: int = SERIES_CAP) -> Totals:
     """Values: one count per bucket, then the sum in microseconds."""
     totals = Totals(DURATION_LABELS, buckets + 1, cap)
     for row in rows:
@@ -130,7 +105,7 @@ def durations_by_labels(rows: Iterable[RequestRow], buckets: int, cap: int = SER
     return totals
 
 
-def connections_by_labels(rows: Iterable[ConnectionRow], words: Mapping[int, str], cap: int = SERIES_CAP) -> Totals:
+def connections_by_labels(rows: Iterable[ConnectionRow], words: Mapping[Outcome, str], cap: int = SERIES_CAP) -> Totals:
     """Values: opened, closed, sent, received, failed; `words` names the outcomes to include."""
     totals = Totals(TCP_LABELS, 5, cap)
     for row in rows:

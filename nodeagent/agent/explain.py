@@ -1,0 +1,254 @@
+"""What would happen to one request, by the data path's own matcher; nothing is sent.
+
+The answer goes the way a real request goes: enrolment, connect() (address, network policy, rung),
+then, on the proxy rung, the request itself (path, authorization, route, backends with their share).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nodeagent.admin.api import BadQueryError, NotFoundError
+from nodeagent.core.addresses import canonical, family
+from nodeagent.core.authorization import network_verdict
+from nodeagent.core.balance import shares
+from nodeagent.core.decide import rules_for
+from nodeagent.core.hosts import HostError, parse_host
+from nodeagent.core.judge import Judge
+from nodeagent.core.matching import Regex
+from nodeagent.core.model import Decision, Destination, Protocol, RequestHead, Rule, Rung, Snapshot, Workload
+from nodeagent.core.paths import PathError, normalize
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`caller` "namespace/pod", `to` a service or address with port (see `find_destination`), `target` path?query."""
+
+    caller: str
+    to: str
+    method: str = "GET"
+    target: str = "/"
+    host: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def parse_question(query: Mapping[str, Any]) -> Question:
+    """From the JSON of the admin API; BadQueryError names what is missing or of a wrong type."""
+    for name in ("from", "to"):
+        if not isinstance(query.get(name), str) or not query[name]:
+            raise BadQueryError(f"{name!r} is missing: say who calls and what, for example from shop/web-1 to cart:80")
+    headers = query.get("headers", [])
+    if not isinstance(headers, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in headers):
+        raise BadQueryError("'headers' must be a list of [name, value]")
+    pairs = tuple((str(name).lower(), str(value)) for name, value in headers)
+    host = next((value for name, value in pairs if name == "host"), "")
+    method, target = str(query.get("method", "GET")), str(query.get("path", "/"))
+    return Question(query["from"], query["to"], method, target, host, pairs)
+
+
+def explain(snapshot: Snapshot, enrolled: Collection[str], question: Question, regex: Regex) -> Answer:
+    """`enrolled` are keys of pods whose namespaces are held now: a label alone does not enrol."""
+    caller = find_caller(snapshot, question.caller)
+    base: Answer = {"from": caller.key, "generation": snapshot.generation, "notes": []}
+    address, port, destination = find_destination(snapshot, caller, question.to)
+    base["to"] = {"name": destination.name if destination else question.to, "address": address, "port": port}
+    if caller.key not in enrolled:
+        return {**base, "rung": "pass", "verdict": "allowed", "why": _why_not_enrolled(caller)}
+    if address in caller.addresses or _is_loopback(address):
+        return {**base, "rung": "pass", "verdict": "allowed", "why": "a pod's own addresses are never touched"}
+    if destination is None:
+        why = f"{address}:{port} is in no Service and belongs to no pod we know: it goes direct"
+        return {**base, "rung": "direct", "verdict": "allowed", "why": why}
+    return {**base, **_at_connect(destination, caller, question, regex)}
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address in ("::1", "::", "0.0.0.0")  # noqa: S104  # compared, not bound
+
+
+def _why_not_enrolled(caller: Workload) -> str:
+    if not caller.enrolled:
+        return f"{caller.key} is not enrolled; label its namespace or pod mesh.nodeagent.dev/dataplane=enabled"
+    if not caller.netns:
+        return f"{caller.key} does not live on this node: ask the agent of its own node"
+    return f"{caller.key} is not enrolled yet; `nodeagent get workloads` says why"
+
+
+# ---- who and where ----
+
+
+def find_caller(snapshot: Snapshot, text: str) -> Workload:
+    namespace, slash, name = text.partition("/")
+    if not slash:
+        raise BadQueryError(f"from {text!r} is not NAMESPACE/POD")
+    workload = snapshot.workloads.get(text)
+    if workload is None:
+        here = sorted(key for key in snapshot.workloads if key.startswith(namespace + "/"))
+        known = f"; namespace {namespace} has {', '.join(here[:10])}" if here else ""
+        raise NotFoundError(f"no pod {name} in namespace {namespace}{known}")
+    return workload
+
+
+def find_destination(snapshot: Snapshot, caller: Workload, text: str) -> tuple[str, int, Destination | None]:
+    """Read cart, cart:80, cart.shop:80, cart.shop.svc.cluster.local:80, shop/cart:80, 198.18.0.9:80 or [::1]:80.
+
+    A service without a port means its only one.
+    """
+    host, port = _split_port(text)
+    address = _as_address(host)
+    if address is not None:
+        if port is None:
+            raise BadQueryError(f"to {text!r}: an address needs a port")
+        return address, port, snapshot.destination(address, port)
+    namespace, name = _service_of(host, caller.namespace)
+    found = _frontend(snapshot, f"{namespace}/{name}", port)
+    return found.address, found.port, found
+
+
+def _split_port(text: str) -> tuple[str, int | None]:
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdigit() and (host.startswith("[") or ":" not in host):
+        return host.strip("[]"), int(port)
+    return text.strip("[]"), None
+
+
+def _as_address(host: str) -> str | None:
+    try:
+        return canonical(host)
+    except ValueError:
+        return None
+
+
+def _service_of(host: str, default_namespace: str) -> tuple[str, str]:
+    namespace, slash, name = host.partition("/")
+    if slash:
+        return namespace, name
+    labels = host.split(".")
+    return (labels[1] if len(labels) > 1 else default_namespace), labels[0]
+
+
+def _frontend(snapshot: Snapshot, service: str, port: int | None) -> Destination:
+    fronts = [d for d in snapshot.destinations.values() if d.is_frontend and d.name.rpartition(":")[0] == service]
+    if not fronts:
+        raise NotFoundError(f"no Service {service} with an address in this configuration")
+    ports = sorted({front.port for front in fronts})
+    if port is None and len(ports) > 1:
+        raise BadQueryError(f"Service {service} has ports {ports}: name one, for example {service}:{ports[0]}")
+    matching = [front for front in fronts if port in (None, front.port)]
+    if not matching:
+        raise NotFoundError(f"Service {service} has no port {port}; it has {ports}")
+    return min(matching, key=lambda front: (family(front.address), front.address))
+
+
+# ---- what happens ----
+
+
+def _at_connect(destination: Destination, caller: Workload, question: Question, regex: Regex) -> Answer:
+    access = network_verdict(destination, caller)
+    audits = list(access.audits)
+    if access.denied:
+        connect = {"allowed": False, "errno": "EPERM", "policy": access.policy, "detail": access.detail}
+        return {"rung": destination.rung.value, "verdict": "denied", "connect": connect, "audits": audits}
+    connect = {"allowed": True, "errno": "", "policy": "", "detail": ""}
+    if destination.rung is Rung.PROXY:
+        return {"rung": "proxy", "connect": connect, **_at_request(destination, caller, question, regex)}
+    return {"rung": "direct", "connect": connect, "audits": audits, **_direct(destination)}
+
+
+def _direct(destination: Destination) -> Answer:
+    notes = []
+    if destination.protocol is not Protocol.HTTP1 and destination.has_routes:
+        word = destination.protocol.value
+        notes.append(
+            f"its routes do nothing: the port carries {word}, and only plain HTTP/1 is read (appProtocol: http)"
+        )
+    if not destination.is_frontend:
+        return {"verdict": "allowed", "why": "no rule needs to read requests here: it goes direct", "notes": notes}
+    if not destination.endpoints:
+        connect = {"allowed": False, "errno": "ECONNREFUSED", "policy": "", "detail": "no ready endpoint"}
+        return {"verdict": "refused", "connect": connect, "notes": notes}
+    endpoints = [f"{endpoint.address}:{endpoint.port}" for endpoint in destination.endpoints]
+    why = "no rule needs to read requests here: connect() picks an endpoint and packets flow as without a mesh"
+    return {"verdict": "allowed", "why": why, "endpoints": endpoints, "notes": notes}
+
+
+def _at_request(destination: Destination, caller: Workload, question: Question, regex: Regex) -> Answer:
+    try:
+        head = request_head(destination, question)
+    except (PathError, HostError) as error:
+        detail = f"{error.reason}: such a request has no single reading"
+        return {"verdict": "refused", "request": {"status": 400, "reason": "bad-request", "detail": detail}}
+    address = source_address(destination, caller)
+    judge = Judge(destination, regex)
+    decision = judge.decide(caller, address, head, 0.0)
+    answer: Answer = {"verdict": verdict_of(decision), "request": _decision(decision)}
+    rule = _rule_of(destination, caller, decision)
+    if rule is not None:
+        answer["backends"] = list(_outcomes(judge, rule, caller, address, head))
+    elif decision.backend:
+        endpoints = [f"{endpoint.address}:{endpoint.port}" for endpoint in destination.endpoints]
+        answer["backends"] = [
+            {"name": decision.backend, "share": 1.0, "status": decision.status, "endpoints": endpoints}
+        ]
+    return answer
+
+
+def request_head(destination: Destination, question: Question) -> RequestHead:
+    """The head as the worker would judge it.  Raises PathError or HostError, which the worker answers with 400."""
+    raw, _, query = question.target.partition("?")
+    path = normalize(raw) if destination.judges_paths else raw
+    target = path + ("?" + query if query else "")
+    default = destination.name.rpartition(":")[0].rpartition("/")[2] if destination.is_frontend else destination.address
+    host = parse_host(question.host) if question.host else default
+    return RequestHead(question.method, path, query, target, host, question.headers)
+
+
+def source_address(destination: Destination, caller: Workload) -> str:
+    wanted = family(destination.address)
+    return next((address for address in caller.addresses if family(address) == wanted), "")
+
+
+def verdict_of(decision: Decision) -> str:
+    if decision.status == 403:
+        return "denied"
+    return "error" if decision.status else "allowed"
+
+
+def _decision(decision: Decision) -> Answer:
+    return {
+        "status": decision.status,
+        "reason": decision.reason,
+        "detail": decision.detail,
+        "flag": decision.flag,
+        "route": decision.route,
+        "rule": decision.rule,
+        "policy": decision.policy,
+        "audits": list(decision.audits),
+    }
+
+
+def _rule_of(destination: Destination, caller: Workload, decision: Decision) -> Rule | None:
+    rules = rules_for(destination, caller) or ()
+    named = (rule for rule in rules if decision.route and (rule.route, rule.rule) == (decision.route, decision.rule))
+    return next(named, None)
+
+
+def _outcomes(judge: Judge, rule: Rule, caller: Workload, address: str, head: RequestHead) -> Iterator[Answer]:
+    """Ask the matcher once per backend, with a random number from the middle of that backend's share."""
+    start = 0.0
+    for backend, share in zip(rule.backends, shares(rule.backends), strict=True):
+        if share > 0:
+            decision = judge.decide(caller, address, head, start + share / 2)
+            yield {
+                "name": backend.name,
+                "share": round(share, 4),
+                "status": decision.status,
+                "reason": decision.reason,
+                "detail": decision.detail,
+                "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in backend.endpoints],
+            }
+        start += share

@@ -1,0 +1,264 @@
+"""The workers as one: started with their maps, given pods and snapshots, entered into the kernel's maps.
+
+A worker's listener is entered into `listeners` only once that worker has a snapshot: before that it
+would answer by an empty configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodeagent.agent import worker_index
+from nodeagent.agent.broker_client import BrokerClient
+from nodeagent.agent.control import encode_command
+from nodeagent.agent.enrolment import EnrolledPod
+from nodeagent.agent.supervisor import Supervisor
+from nodeagent.agent.worker import State, Worker, WorkerFds
+from nodeagent.core.model import Snapshot
+from nodeagent.kernel import layout
+from nodeagent.kernel.maps import Maps
+
+log = logging.getLogger(__name__)
+
+FAMILIES = (4, 6)
+# How long a replaced worker may finish what it has when its broker died: it cannot open upstreams any more.
+ORPHAN_DRAIN_SECONDS = 5.0
+CONNECTIONS_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What the fleet tells its owner."""
+
+    on_record: Callable[[dict[str, Any]], None]
+
+
+class Fleet:
+    """Implements supervisor.Host."""
+
+    def __init__(self, maps: Maps, locks: Path, wanted: int, bounds: dict[str, Any], hooks: Hooks) -> None:
+        self._maps = maps
+        self._locks = locks
+        self._bounds = bounds
+        self._hooks = hooks
+        self._claims: dict[int, int] = {}
+        self._pods: dict[int, str] = {}
+        self._pod_fds: dict[int, int] = {}
+        self._snapshot_frame = b""
+        self._observing = False
+        self._changed = asyncio.Event()
+        self._listings: dict[Worker, list[asyncio.Future[list[dict[str, Any]]]]] = {}
+        self.generation = 0
+        self.broker = self._new_broker()
+        self.broker_deaths = 0
+        self.supervisor = Supervisor(self, wanted)
+
+    def start(self) -> None:
+        """Forget rows of workers that no longer live, then start the broker; `supervisor.run` starts workers."""
+        for index in worker_index.free_indexes(self._locks):
+            self._maps.delete_worker_listeners(index)
+            self._maps.clear_heartbeat(index)
+        self.broker.start()
+
+    # ---- what workers are given ----
+
+    def publish(self, snapshot: Snapshot) -> None:
+        self.generation = snapshot.generation
+        self._snapshot_frame = encode_command("snapshot", snapshot)
+        self._send_all(self._snapshot_frame)
+
+    def observe(self, on: bool) -> None:
+        self._observing = on
+        self._send_all(encode_command("observe", on))
+
+    def add_pods(self, pods: list[EnrolledPod]) -> None:
+        """Workers hear who a cookie is before the broker makes listeners there."""
+        for pod in pods:
+            self._pods[pod.cookie] = pod.key
+            self._pod_fds[pod.cookie] = pod.fd
+        self._send_all(self._pods_frame())
+        for pod in pods:
+            self.broker.add_pod(pod.cookie, pod.fd)
+
+    def remove_pods(self, pods: list[EnrolledPod]) -> None:
+        for pod in pods:
+            self._pods.pop(pod.cookie, None)
+            self._pod_fds.pop(pod.cookie, None)
+            self.broker.remove_pod(pod.cookie)
+            self._forget_listeners(pod.cookie)
+        self._send_all(self._pods_frame())
+
+    def _forget_listeners(self, cookie: int) -> None:
+        for worker in self.supervisor.workers:
+            for family in FAMILIES:
+                if worker.report.listening.pop((cookie, family), None) is not None:
+                    self._maps.delete_listener(cookie, worker.index, family)
+
+    def _pods_frame(self) -> bytes:
+        return encode_command("pods", dict(self._pods))
+
+    def _send_all(self, frame: bytes) -> None:
+        for worker in self.supervisor.active:
+            worker.send_encoded(frame)
+
+    # ---- settled? ----
+
+    def behind(self) -> list[Worker]:
+        """Active workers that have not acknowledged the newest snapshot."""
+        return [worker for worker in self.supervisor.active if worker.report.applied < self.generation]
+
+    async def wait_settled(self, cookies: set[int], seconds: float) -> bool:
+        """True once a worker runs, all acknowledged, and all listen in `cookies`; False when time is up."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self._settled(cookies):
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), end - loop.time())
+            except TimeoutError:
+                return self._settled(cookies)
+        return True
+
+    def _settled(self, cookies: set[int]) -> bool:
+        active = self.supervisor.active
+        return bool(active) and not self.behind() and all(self._listens(worker, cookies) for worker in active)
+
+    def _listens(self, worker: Worker, cookies: set[int]) -> bool:
+        return all((cookie, family) in worker.report.listening for cookie in cookies for family in FAMILIES)
+
+    # ---- supervisor.Host ----
+
+    def claim_index(self, avoid: set[int]) -> int:
+        claim = worker_index.claim(self._locks, avoid)
+        self._claims[claim.index] = claim.fd
+        return claim.index
+
+    async def launch(self, worker: Worker) -> None:
+        maps = self._maps
+        fds = WorkerFds(
+            broker=self.broker.add_worker(worker.index),
+            originals=maps.map(layout.ORIGINALS).fd,
+            heartbeats=maps.map(layout.HEARTBEATS).fd,
+            requests=maps.requests_map(worker.index).fd,
+            lock=self._claims.pop(worker.index),
+        )
+        await worker.start(fds, self._bounds)
+        worker.send_encoded(self._pods_frame())
+        if self._snapshot_frame:
+            worker.send_encoded(self._snapshot_frame)
+        if self._observing:
+            worker.send("observe", True)
+
+    def heartbeat(self, index: int) -> float:
+        return self._maps.heartbeats()[index] / 1e9
+
+    def worker_reported(self, worker: Worker, report: dict[str, Any]) -> None:
+        handler = self._handlers().get(report["op"])
+        if handler is None:
+            log.warning("worker %d sent an unknown report %r", worker.index, report["op"])
+            return
+        handler(worker, report)
+
+    def _handlers(self) -> Mapping[str, Callable[[Worker, dict[str, Any]], None]]:
+        return {
+            "ready": self._on_ready,
+            "applied": self._on_applied,
+            "listening": self._on_listening,
+            "event": self._on_event,
+            "stats": self._on_stats,
+            "connections": self._on_connections,
+        }
+
+    def worker_gone(self, worker: Worker) -> None:
+        self._maps.delete_worker_listeners(worker.index)
+        self._maps.clear_heartbeat(worker.index)
+        self.broker.remove_worker(worker.index)
+        for waiting in self._listings.pop(worker, []):
+            waiting.set_result([])
+        self._changed.set()
+
+    # ---- reports ----
+
+    def _on_ready(self, worker: Worker, _report: dict[str, Any]) -> None:
+        log.info("worker %d (pid %d) is ready", worker.index, worker.pid)
+
+    def _on_applied(self, worker: Worker, report: dict[str, Any]) -> None:
+        first = worker.report.applied == 0
+        worker.report.applied = int(report["generation"])
+        if first:
+            for (cookie, family), port in worker.report.listening.items():
+                self._enter(worker, cookie, family, port)
+        self._changed.set()
+
+    def _on_listening(self, worker: Worker, report: dict[str, Any]) -> None:
+        cookie, family, port = int(report["cookie"]), int(report["family"]), int(report["port"])
+        if cookie not in self._pods:
+            return  # the pod left meanwhile; the broker tells the worker too
+        worker.report.listening[cookie, family] = port
+        if worker.report.applied:
+            self._enter(worker, cookie, family, port)
+        self._changed.set()
+
+    def _enter(self, worker: Worker, cookie: int, family: int, port: int) -> None:
+        if worker.state in (State.STARTING, State.READY):
+            self._maps.set_listener(cookie, worker.index, family, port)
+
+    def _on_event(self, worker: Worker, report: dict[str, Any]) -> None:
+        record = {key: value for key, value in report.items() if key != "op"}
+        self._hooks.on_record({**record, "worker": worker.index})
+
+    def _on_stats(self, worker: Worker, report: dict[str, Any]) -> None:
+        worker.report.stats = {
+            key: value for key, value in report.items() if isinstance(value, int | float) and key != "op"
+        }
+
+    def _on_connections(self, worker: Worker, report: dict[str, Any]) -> None:
+        rows = report.get("rows", [])
+        for waiting in self._listings.pop(worker, []):
+            waiting.set_result(rows)
+
+    # ---- questions ----
+
+    async def connections(self) -> list[dict[str, Any]]:
+        """Proxied connections of all workers; a worker that does not answer in time is left out."""
+        rows = await asyncio.gather(*(self._connections_of(worker) for worker in self.supervisor.workers))
+        return [row for worker_rows in rows for row in worker_rows]
+
+    async def _connections_of(self, worker: Worker) -> list[dict[str, Any]]:
+        answer: asyncio.Future[list[dict[str, Any]]] = asyncio.get_running_loop().create_future()
+        waiting = self._listings.setdefault(worker, [])
+        waiting.append(answer)
+        worker.send("connections", None)
+        done, _ = await asyncio.wait([answer], timeout=CONNECTIONS_SECONDS)
+        if not done:
+            waiting.remove(answer)
+            return []
+        return [{**row, "worker": worker.index} for row in answer.result()]
+
+    # ---- broker ----
+
+    def _new_broker(self) -> BrokerClient:
+        return BrokerClient(self._broker_died)
+
+    def _broker_died(self, how: str) -> None:
+        """Start another one and replace the workers: their sockets to the broker died with it."""
+        log.error("the broker ended: %s; it is restarted and the workers are replaced", how)
+        self.broker_deaths += 1
+        for worker in self.supervisor.active:
+            self._maps.delete_worker_listeners(worker.index)
+        self.supervisor.drain_active(ORPHAN_DRAIN_SECONDS)
+        self.broker = self._new_broker()
+        self.broker.start()
+        for cookie, fd in self._pod_fds.items():
+            self.broker.add_pod(cookie, fd)
+
+    async def stop(self, drain_seconds: float) -> None:
+        for worker in self.supervisor.workers:
+            self._maps.delete_worker_listeners(worker.index)
+        await self.supervisor.stop(drain_seconds)
+        await self.broker.stop()

@@ -1,0 +1,227 @@
+"""prometheus_client lives here: rows of the maps and values of the agent, as metric families.
+
+Rendered in the agent's process and in a thread, so a scrape delays neither a request nor the
+supervision of workers.  A custom collector builds every family anew from the maps: this process
+holds no counter that a restart could set back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from nodeagent.core.buckets import BOUNDS_US, BUCKETS
+from nodeagent.kernel.abi import Outcome
+from nodeagent.kernel.maps import ConnectionRow, SeriesRow
+from nodeagent.metrics import series
+from nodeagent.metrics.reader import MapFill
+
+PREFIX = "nodeagent_"
+
+# The word of `outcome` for connections that were made; the others are in the families below.
+MADE = {
+    Outcome.DIRECT: "direct",
+    Outcome.PROXIED: "proxied",
+    Outcome.UNKNOWN: "unconfigured",
+    Outcome.BYPASS_NO_WORKER: "bypass",
+    Outcome.BYPASS_FULL: "bypass",
+    Outcome.BYPASS_SOURCE_PORT: "bypass",
+}
+BYPASS = {
+    Outcome.BYPASS_NO_WORKER: "no-worker",
+    Outcome.BYPASS_FULL: "too-many-redirects",
+    Outcome.BYPASS_SOURCE_PORT: "source-port",
+}
+REFUSED = {
+    Outcome.REFUSED_NO_WORKER: "no-worker",
+    Outcome.REFUSED_FULL: "too-many-redirects",
+    Outcome.REFUSED_SOURCE_PORT: "source-port",
+    Outcome.NO_ENDPOINT: "no-endpoint",
+}
+DENIED = {Outcome.DENIED: "connect", Outcome.DENIED_UNENFORCEABLE: "unenforceable"}
+CALLER = ("source_workload", "source_workload_namespace")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value the agent or a worker reports of itself; `labels` is the same set for one name."""
+
+    name: str  # without the prefix
+    help: str
+    value: float
+    labels: Mapping[str, str]
+    counter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a scrape reads; all are called in the rendering thread."""
+
+    requests: Callable[[], Iterable[SeriesRow]]
+    connections: Callable[[], list[ConnectionRow]]
+    fills: Callable[[], list[MapFill]]
+    readings: Callable[[], Iterable[Reading]]
+
+
+class NodeCollector(Collector):
+    def __init__(self, sources: Sources, cap: int = series.SERIES_CAP) -> None:
+        self._sources = sources
+        self._cap = cap
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # nothing is read at registration
+
+    def collect(self) -> Iterator[Metric]:
+        rows = list(self._sources.requests())
+        connections = self._sources.connections()
+        requests = series.requests_by_labels(rows, self._cap)
+        durations = series.durations_by_labels(rows, BUCKETS, self._cap)
+        tcp = series.connections_by_labels(connections, MADE, self._cap)
+        yield from _request_families(requests)
+        yield _duration_family(durations)
+        yield from _tcp_families(tcp)
+        yield _denied_family(connections, rows)
+        yield _outcome_family(
+            "bypass_connections", "Connections that should be meshed and went direct.", connections, BYPASS
+        )
+        yield _outcome_family(
+            "refused_connections", "Connections refused by the mesh, other than by a policy.", connections, REFUSED
+        )
+        yield from _simple_outcomes(connections)
+        dropped = requests.dropped + durations.dropped + tcp.dropped
+        yield _gauge("series_over_cap", "Series that this scrape added to the overflow series.", dropped)
+        yield from _fill_families(self._sources.fills())
+        yield from _reading_families(self._sources.readings())
+
+
+class MetricsRenderer:
+    """Text in the format that the Accept header asks for: Prometheus 0.0.4 or OpenMetrics."""
+
+    def __init__(self, sources: Sources, cap: int = series.SERIES_CAP) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(NodeCollector(sources, cap))
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self._registry), content_type
+
+
+def _request_families(totals: series.Totals) -> Iterator[Metric]:
+    names = list(totals.labels)
+    count = CounterMetricFamily(PREFIX + "requests", "HTTP requests answered or forwarded by a worker.", labels=names)
+    received = CounterMetricFamily(PREFIX + "request_bytes", "Request body bytes.", labels=names)
+    sent = CounterMetricFamily(PREFIX + "response_bytes", "Response body bytes.", labels=names)
+    for key, (requests, request_bytes, response_bytes) in totals.items():
+        count.add_metric(key, requests)
+        received.add_metric(key, request_bytes)
+        sent.add_metric(key, response_bytes)
+    yield from (count, received, sent)
+
+
+def _duration_family(totals: series.Totals) -> Metric:
+    text = "Seconds from the request's first byte to the response's last."
+    family = HistogramMetricFamily(PREFIX + "request_duration_seconds", text, labels=list(totals.labels))
+    bounds = [*(repr(bound / 1e6) for bound in BOUNDS_US), "+Inf"]
+    for key, values in totals.items():
+        running, cumulative = 0, []
+        for bound, count in zip(bounds, values[:-1], strict=True):
+            running += count
+            cumulative.append((bound, float(running)))
+        family.add_metric(key, cumulative, values[-1] / 1e6)
+    return family
+
+
+def _tcp_families(totals: series.Totals) -> Iterator[Metric]:
+    texts = {
+        "tcp_connections_opened": "Connections of enrolled pods, counted at connect().",
+        "tcp_connections_closed": "Connections of enrolled pods that were established and are closed.",
+        "tcp_sent_bytes": "Payload bytes from the pod, counted at close.",
+        "tcp_received_bytes": "Payload bytes to the pod, counted at close.",
+        "tcp_connections_failed": "Connections that closed without being established.",
+    }
+    families = [CounterMetricFamily(PREFIX + name, text, labels=list(totals.labels)) for name, text in texts.items()]
+    for key, values in totals.items():
+        for family, value in zip(families, values, strict=True):
+            family.add_metric(key, value)
+    yield from families
+
+
+def _summed(keyed: Iterable[tuple[tuple[str, ...], int]]) -> dict[tuple[str, ...], int]:
+    sums: dict[tuple[str, ...], int] = {}
+    for key, value in keyed:
+        sums[key] = sums.get(key, 0) + value
+    return sums
+
+
+def _denied_family(connections: Iterable[ConnectionRow], requests: Iterable[SeriesRow]) -> Metric:
+    labels = ["policy", "layer", *series.CALLER_AND_CALLEE]
+    family = CounterMetricFamily(PREFIX + "authz_denied", "Connections and requests denied by a policy.", labels=labels)
+    at_connect = (
+        ((row.rule, DENIED[row.outcome], *series.caller_and_callee(row)), row.opened)
+        for row in connections
+        if row.outcome in DENIED
+    )
+    at_request = (
+        (
+            (row.labels.get("rule", ""), "request", *series.request_key(row.labels, series.CALLER_AND_CALLEE)),
+            row.requests,
+        )
+        for row in requests
+        if row.labels.get("reason") == "denied"
+    )
+    for key, value in _summed([*at_connect, *at_request]).items():
+        family.add_metric(key, value)
+    return family
+
+
+def _outcome_family(name: str, text: str, rows: Iterable[ConnectionRow], words: Mapping[Outcome, str]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=["reason", *CALLER])
+    keyed = (
+        ((words[row.outcome], *series.split_workload(row.workload)), row.opened) for row in rows if row.outcome in words
+    )
+    for key, value in _summed(keyed).items():
+        family.add_metric(key, value)
+    return family
+
+
+def _simple_outcomes(rows: list[ConnectionRow]) -> Iterator[Metric]:
+    yield _one_outcome("udp_sockets", "Connected UDP sockets of enrolled pods: passed, not meshed.", rows, Outcome.UDP)
+    text = "Connections that an AUDIT policy matched."
+    yield _one_outcome("audited_connections", text, rows, Outcome.AUDITED)
+
+
+def _one_outcome(name: str, text: str, rows: list[ConnectionRow], outcome: Outcome) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=list(CALLER))
+    keyed = ((series.split_workload(row.workload), row.opened) for row in rows if row.outcome == outcome)
+    for key, value in _summed(keyed).items():
+        family.add_metric(key, value)
+    return family
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
+
+
+def _fill_families(fills: list[MapFill]) -> Iterator[Metric]:
+    entries = GaugeMetricFamily(PREFIX + "bpf_map_entries", "Entries in a BPF map.", labels=["map"])
+    limits = GaugeMetricFamily(PREFIX + "bpf_map_max_entries", "Room of a BPF map.", labels=["map"])
+    for fill in fills:
+        entries.add_metric([fill.name], fill.entries)
+        limits.add_metric([fill.name], fill.max_entries)
+    yield from (entries, limits)
+
+
+def _reading_families(readings: Iterable[Reading]) -> Iterator[Metric]:
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for reading in readings:
+        family = families.get(reading.name)
+        if family is None:
+            kind = CounterMetricFamily if reading.counter else GaugeMetricFamily
+            family = families[reading.name] = kind(PREFIX + reading.name, reading.help, labels=list(reading.labels))
+        family.add_metric(list(reading.labels.values()), reading.value)
+    yield from families.values()

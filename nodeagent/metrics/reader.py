@@ -1,0 +1,45 @@
+"""Reads the counter maps by their pins: works beside a living agent, in a thread, and with the agent dead.
+
+Every read opens the pins anew: a worker started since the last scrape has a new map, and map
+objects must not be shared between threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodeagent.kernel import bpf, layout
+from nodeagent.kernel.layout import Layout
+from nodeagent.kernel.maps import ConnectionRow, Maps, SeriesRow
+
+# Arrays are always full, and socket storage cannot be walked.
+NO_FILL = (bpf.MAP_TYPE_ARRAY, bpf.MAP_TYPE_PERCPU_ARRAY, bpf.MAP_TYPE_SK_STORAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class MapFill:
+    name: str
+    entries: int
+    max_entries: int
+
+
+def read_requests(pins: Layout) -> list[SeriesRow]:
+    """All used slots of all workers' maps, dead workers included; slot 0 is a worker's own overflow series."""
+    with Maps(pins) as maps:
+        return [row for worker in maps.request_workers() for row in maps.request_series(worker)]
+
+
+def read_connections(pins: Layout) -> list[ConnectionRow]:
+    with Maps(pins) as maps:
+        return maps.connections()
+
+
+def read_fills(pins: Layout) -> list[MapFill]:
+    """How full each map is that can fill up."""
+    fills = []
+    with Maps(pins) as maps:
+        for name in sorted(path.name for path in pins.maps.iterdir()):
+            opened = maps.map(name)
+            if opened.spec.map_type not in NO_FILL and not name.startswith(layout.REQUESTS):
+                fills.append(MapFill(name, len(opened.items()), opened.spec.max_entries))
+    return fills
