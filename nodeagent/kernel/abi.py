@@ -255,6 +255,4 @@ def wire_port(port: int) -> int:
 
 def orig_key(netns: int, peer_address: str, peer_port: int, listener_port: int, family: int) -> bytes:
     """Key of `originals` for a socket that a worker accepted: what getpeername and its listener say."""
-    return bytes(
-        OrigKey(netns, make_addr(peer_address), wire_port(peer_port), wire_port(listener_port), family)
-    )
+    return bytes(OrigKey(netns, make_addr(peer_address), wire_port(peer_port), wire_port(listener_port), family))

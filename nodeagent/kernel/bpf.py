@@ -438,3 +438,19 @@ def obj_pin(path: Path, fd: int) -> None:
 def obj_get(path: Path) -> int:
     text = _buffer(os.fsencode(path) + b"\0")
     return _call(OBJ_GET, _attr("<QI", ctypes.addressof(text), 0), str(path))
+
+
+def cgroup_link_info(fd: int) -> tuple[int, int]:
+    """(program id, cgroup id) of a cgroup link; cgroup id 0 = its cgroup was removed, or it was detached."""
+    raw = _info(fd, 64)
+    _type, _id, prog_id = struct.unpack_from("<III", raw)
+    return prog_id, struct.unpack_from("<Q", raw, 16)[0]
+
+
+def filesystem_magic(path: Path) -> int:
+    """f_type of statfs(2): which file system a directory is on."""
+    buffer = ctypes.create_string_buffer(256)
+    if _libc.statfs(os.fsencode(path), buffer) != 0:
+        number = ctypes.get_errno()
+        raise BpfError(number, f"cannot ask for the file system of {path}: {os.strerror(number)}")
+    return int(struct.unpack_from("<q", buffer.raw)[0])

@@ -72,3 +72,10 @@ class Layout:
 
     def directories(self) -> tuple[Path, ...]:
         return (self.bpffs, self.root, self.maps, self.progs, self.links)
+
+
+def sources() -> Path:
+    """Directory of the BPF sources: inside an installed package, else beside it in the repository."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_bpf"
+    return installed if installed.is_dir() else package.parent / "bpf"

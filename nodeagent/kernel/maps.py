@@ -6,12 +6,14 @@ that is needed is the pin directory.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from nodeagent.kernel import abi, bpf, layout
 from nodeagent.kernel.abi import Outcome
@@ -83,7 +85,7 @@ class Maps:
         self.layout = pins
         self._open: dict[str, Map] = {}
 
-    def __enter__(self) -> Maps:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -103,11 +105,7 @@ class Maps:
 
     def read_config(self) -> Config:
         raw = self.map(layout.CONFIG).lookup(_u32(0))
-        assert raw is not None, "an array always has its element 0"
-        c = abi.Config.from_buffer_copy(raw)
-        return Config(
-            c.exempt_cgroup, bool(c.bypass), c.heartbeat_limit_ms, c.orig_limit, c.workers, c.instance.decode()
-        )
+        return decode_config(raw or bytes(ctypes.sizeof(abi.Config)))  # an array always has its element 0
 
     def write_config(self, config: Config) -> None:
         packed = abi.Config(
@@ -122,10 +120,7 @@ class Maps:
 
     def set_bypass(self, on: bool) -> None:
         """The next connect of every pod sees this; established connections keep what they have."""
-        c = self.read_config()
-        self.write_config(
-            Config(c.exempt_cgroup, on, c.heartbeat_limit_ms, c.orig_limit, c.workers, c.instance)
-        )
+        self.write_config(replace(self.read_config(), bypass=on))
 
     # ---- workers ----
 
@@ -209,16 +204,18 @@ class Maps:
         """Delete entries nobody took: how many.  `now_ns` is CLOCK_MONOTONIC (time.monotonic_ns())."""
         limit = now_ns - int(lifetime_s * 1e9)
         originals = self.map(layout.ORIGINALS)
-        stale = [
-            key
-            for key, value in originals.items().items()
-            if abi.Orig.from_buffer_copy(value).created_ns < limit
-        ]
+        stale = [key for key, value in originals.items().items() if abi.Orig.from_buffer_copy(value).created_ns < limit]
         return sum(originals.delete(key) for key in stale)
 
     def in_flight(self) -> int:
         """Redirects that no worker has accepted yet, reservations included."""
         return len(self.map(layout.ORIGINALS).items())
+
+
+def decode_config(raw: bytes) -> Config:
+    c = abi.Config.from_buffer_copy(raw)
+    text = c.instance.decode("utf-8", "replace")
+    return Config(c.exempt_cgroup, bool(c.bypass), c.heartbeat_limit_ms, c.orig_limit, c.workers, text)
 
 
 def _connection_row(key: bytes, values: list[bytes], names: dict[int, tuple[int, str]]) -> ConnectionRow:

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What happens to one connect(): the only place that decides it.  connect4 and
+ * connect6 bring the dialled address in and carry the answer out.
+ */
+enum na_action {
+	NA_BLOCK = 0,           /* refuse; errno is EPERM unless na_set_retval() said otherwise */
+	NA_PASS = 1,
+	NA_REWRITE = 2,         /* go to dial->addr, dial->port */
+};
+
+struct na_dial {
+	struct na_addr addr;    /* in: what the application dials; out, with NA_REWRITE: where it goes */
+	__be16 port;
+	__u16 pad;
+	__u32 family;           /* NA_FAMILY_*, of the packets */
+};
+
+/* The caller, as the steps below need it. */
+struct na_caller {
+	struct na_pod *pod;
+	u64 netns;
+};
+
+NA_INLINE bool na_bypassed(struct na_config *settings)
+{
+	if (settings->bypass)
+		return true;
+	return settings->exempt_cgroup && bpf_get_current_cgroup_id() == settings->exempt_cgroup;
+}
+
+/* A socket that connects again must not keep what an earlier connect() left on it. */
+NA_INLINE void na_forget(struct bpf_sock *sk)
+{
+	if (sockets.sk_storage_get(sk, 0, 0))
+		sockets.sk_storage_delete(sk);
+}
+
+NA_INLINE bool na_is_own(u64 netns, const struct na_addr *addr)
+{
+	struct na_own_key key = {.netns = netns, .addr = *addr};
+
+	return own_addresses.lookup(&key) != NULL;
+}
+
+NA_INLINE struct na_dest *na_find_dest(const struct na_dial *dial)
+{
+	struct na_dest_key key = {.addr = dial->addr, .port = dial->port};
+	struct na_dest *dest = destinations.lookup(&key);
+
+	if (dest)
+		return dest;
+	key.port = 0;
+	return destinations.lookup(&key);
+}
+
+NA_INLINE int na_refuse(const struct na_caller *caller, u32 dest, u32 outcome)
+{
+	na_count(caller->pod->workload, dest, outcome, 0);
+	na_set_retval(-NA_ECONNREFUSED);
+	return NA_BLOCK;
+}
+
+/* L4 policy: true = may go on.  Anything that is not clearly ALLOW is a deny. */
+NA_INLINE bool na_allowed(const struct na_caller *caller, const struct na_dest *dest)
+{
+	struct na_verdict_key key = {.policy = dest->policy, .pod = caller->pod->pod};
+	struct na_verdict *found = verdicts.lookup(&key);
+	u32 verdict = found ? found->verdict : dest->default_verdict;
+	u32 rule = found ? found->rule : 0;
+
+	if (found && (verdict & NA_AUDIT))
+		na_count(caller->pod->workload, dest->dest, NA_OUT_AUDITED, found->audit);
+	if ((verdict & (NA_ALLOW | NA_DENY)) == NA_ALLOW)
+		return true;
+	na_count(caller->pod->workload, dest->dest, NA_OUT_DENIED, rule);
+	return false;
+}
+
+/* Keep what sock_ops and the name hooks need; false when the kernel has no memory for it. */
+NA_INLINE bool na_remember(struct bpf_sock *sk, const struct na_caller *caller, const struct na_dest *dest,
+			   const struct na_dial *dialled, u32 outcome, __be16 lport)
+{
+	struct na_socket *kept = sockets.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!kept)
+		return false;
+	kept->addr = dialled->addr;
+	kept->port = dialled->port;
+	kept->lport = lport;
+	kept->pod = caller->pod->pod;
+	kept->workload = caller->pod->workload;
+	kept->dest = dest->dest;
+	kept->outcome = outcome;
+	kept->family = dialled->family;
+	kept->netns = caller->netns;
+	kept->established = 0;
+	kept->fin_seen = 0;
+	return true;
+}
+
+/* The port where this worker listens for this pod, if it beats and really listens; else 0. */
+NA_INLINE __be16 na_live_port(struct bpf_sock_addr *ctx, u64 netns, u32 worker, u32 family, u64 now, u64 limit)
+{
+	struct na_listener_key key = {.netns = netns, .worker = worker, .family = family};
+	struct bpf_sock_tuple tuple = {};
+	struct na_listener *listener;
+	struct bpf_sock *found;
+	u64 *beat = heartbeats.lookup(&worker);
+	bool listens;
+
+	if (!beat || *beat == 0 || (s64)(now - *beat) >= (s64)limit)
+		return 0;
+	listener = listeners.lookup(&key);
+	if (!listener)
+		return 0;
+	if (family == NA_FAMILY_IPV4) {
+		tuple.ipv4.daddr = NA_LOOPBACK4;
+		tuple.ipv4.dport = listener->port;
+		found = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv6.daddr[3] = na_be32(1);
+		tuple.ipv6.dport = listener->port;
+		found = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!found)
+		return 0;
+	listens = found->state == NA_LISTEN;
+	bpf_sk_release(found);
+	return listens ? listener->port : 0;
+}
+
+/*
+ * A socket with a port of its own can reach a listener only once: two services
+ * dialled from one source port would otherwise become one 4-tuple.
+ */
+NA_INLINE bool na_tuple_taken(struct bpf_sock_addr *ctx, struct bpf_sock *sk, u32 family, __be16 lport)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *found;
+	bool taken;
+
+	if (family == NA_FAMILY_IPV4) {
+		tuple.ipv4.saddr = NA_LOOPBACK4;
+		tuple.ipv4.sport = lport;
+		tuple.ipv4.daddr = sk->src_ip4 ? sk->src_ip4 : NA_LOOPBACK4;
+		tuple.ipv4.dport = na_be16(sk->src_port);
+		found = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv6.saddr[3] = na_be32(1);
+		tuple.ipv6.sport = lport;
+		tuple.ipv6.daddr[0] = sk->src_ip6[0];
+		tuple.ipv6.daddr[1] = sk->src_ip6[1];
+		tuple.ipv6.daddr[2] = sk->src_ip6[2];
+		tuple.ipv6.daddr[3] = sk->src_ip6[3];
+		if (!(tuple.ipv6.daddr[0] | tuple.ipv6.daddr[1] | tuple.ipv6.daddr[2] | tuple.ipv6.daddr[3]))
+			tuple.ipv6.daddr[3] = na_be32(1);
+		tuple.ipv6.dport = na_be16(sk->src_port);
+		found = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!found)
+		return false;
+	taken = found->state != NA_LISTEN;
+	bpf_sk_release(found);
+	return taken;
+}
+
+/* A listener for this connect, starting at a random worker.  Returns NA_OUT_PROXIED, or why there is none. */
+NA_INLINE u32 na_choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct na_config *settings,
+			u64 netns, u32 family, __be16 *lport)
+{
+	u32 reason = NA_OUT_BYPASS_NO_WORKER;
+	u32 workers = settings->workers;
+	u64 limit = (u64)settings->heartbeat_limit_ms * 1000000;
+	u64 now = bpf_ktime_get_ns();
+	u32 start, i;
+
+	if (workers == 0)
+		return reason;
+	if (workers > NA_MAX_WORKERS)
+		workers = NA_MAX_WORKERS;
+	start = bpf_get_prandom_u32() % workers;
+	for (i = 0; i < NA_MAX_WORKERS; i++) {
+		u32 worker = start + i;
+		__be16 port;
+
+		if (i >= workers)
+			break;
+		if (worker >= workers)
+			worker -= workers;
+		port = na_live_port(ctx, netns, worker, family, now, limit);
+		if (!port)
+			continue;
+		if (sk->bound_dev_if || (sk->src_port && na_tuple_taken(ctx, sk, family, port))) {
+			reason = NA_OUT_BYPASS_SOURCE_PORT;
+			continue;
+		}
+		*lport = port;
+		return NA_OUT_PROXIED;
+	}
+	return reason;
+}
+
+/* Room in `originals`, taken before the socket is pointed at a worker. */
+NA_INLINE bool na_reserve(struct bpf_sock_addr *ctx, u64 netns, const struct na_dest *dest,
+			  const struct na_dial *dialled)
+{
+	struct na_orig_key key = {};
+	struct na_orig value = {.addr = dialled->addr, .port = dialled->port, .dest = dest->dest};
+
+	value.created_ns = bpf_ktime_get_ns();
+	na_reservation(&key, netns, bpf_get_socket_cookie(ctx));
+	return originals.update(&key, &value) == 0;
+}
+
+/* Rung 3.  Returns NA_OUT_PROXIED with dial rewritten, or which way the connect misses the proxy. */
+NA_INLINE u32 na_redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct na_config *settings,
+			  const struct na_caller *caller, const struct na_dest *dest, struct na_dial *dial)
+{
+	bool closed = caller->pod->flags & NA_POD_FAIL_CLOSED;
+	__be16 lport = 0;
+	u32 outcome = na_choose(ctx, sk, settings, caller->netns, dial->family, &lport);
+
+	if (outcome == NA_OUT_BYPASS_SOURCE_PORT)
+		return (dest->flags & NA_DEST_ENFORCE) ? NA_OUT_REFUSED_SOURCE_PORT : outcome;
+	if (outcome == NA_OUT_BYPASS_NO_WORKER)
+		return closed ? NA_OUT_REFUSED_NO_WORKER : outcome;
+	if (!na_remember(sk, caller, dest, dial, NA_OUT_PROXIED, lport) ||
+	    !na_reserve(ctx, caller->netns, dest, dial)) {
+		na_forget(sk);
+		return closed ? NA_OUT_REFUSED_FULL : NA_OUT_BYPASS_FULL;
+	}
+	dial->addr.w[0] = 0;
+	dial->addr.w[1] = 0;
+	dial->addr.w[2] = dial->family == NA_FAMILY_IPV4 ? NA_MAPPED_WORD : 0;
+	dial->addr.w[3] = dial->family == NA_FAMILY_IPV4 ? NA_LOOPBACK4 : na_be32(1);
+	dial->port = lport;
+	return NA_OUT_PROXIED;
+}
+
+/* A random member of the frontend's endpoint set, of the family of the packets; NULL = none. */
+NA_INLINE struct na_ep *na_pick(const struct na_dest *dest, u32 family)
+{
+	struct na_ep_key key = {.ep_set = dest->ep_set};
+	u32 count = dest->ep_count;
+	struct na_ep *ep;
+
+	if (count == 0)
+		return NULL;
+	key.index = bpf_get_prandom_u32() % count;
+	ep = endpoints.lookup(&key);
+	if (!ep || na_is_mapped(&ep->addr) != (family == NA_FAMILY_IPV4))
+		return NULL;
+	return ep;
+}
+
+/* Rung 1, also where fail mode lets a connect go on without the proxy. */
+NA_INLINE int na_direct(struct bpf_sock *sk, const struct na_caller *caller, const struct na_dest *dest,
+			struct na_dial *dial, u32 outcome)
+{
+	struct na_ep *ep = NULL;
+
+	if (dest->flags & NA_DEST_FRONTEND) {
+		ep = na_pick(dest, dial->family);
+		if (!ep)
+			return na_refuse(caller, dest->dest, NA_OUT_NO_ENDPOINT);
+	}
+	na_remember(sk, caller, dest, dial, outcome, 0);
+	na_count(caller->pod->workload, dest->dest, outcome, 0);
+	if (!ep)
+		return NA_PASS;
+	dial->addr = ep->addr;
+	dial->port = ep->port;
+	return NA_REWRITE;
+}
+
+NA_INLINE bool na_is_refusal(u32 outcome)
+{
+	return outcome == NA_OUT_REFUSED_NO_WORKER || outcome == NA_OUT_REFUSED_FULL ||
+	       outcome == NA_OUT_REFUSED_SOURCE_PORT;
+}
+
+/* A TCP connect of an enrolled pod to a configured destination. */
+NA_INLINE int na_judge_dest(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct na_config *settings,
+			    const struct na_caller *caller, const struct na_dest *dest, struct na_dial *dial)
+{
+	u32 outcome = NA_OUT_DIRECT;
+
+	if (dest->flags & NA_DEST_REFUSE) {
+		na_count(caller->pod->workload, dest->dest, NA_OUT_DENIED_UNENFORCEABLE, 0);
+		return NA_BLOCK;
+	}
+	if (dest->policy && !na_allowed(caller, dest))
+		return NA_BLOCK;
+	if (dest->flags & NA_DEST_PROXY)
+		outcome = na_redirect(ctx, sk, settings, caller, dest, dial);
+	if (outcome == NA_OUT_PROXIED) {
+		na_count(caller->pod->workload, dest->dest, outcome, 0);
+		return NA_REWRITE;
+	}
+	if (na_is_refusal(outcome))
+		return na_refuse(caller, dest->dest, outcome);
+	return na_direct(sk, caller, dest, dial, outcome);
+}
+
+NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
+{
+	struct na_caller caller = {};
+	struct bpf_sock *sk = ctx->sk;
+	struct na_config *settings;
+	struct na_dest *dest;
+	u32 zero = 0;
+
+	if (!sk || (ctx->protocol != NA_IPPROTO_TCP && ctx->protocol != NA_IPPROTO_UDP))
+		return NA_PASS;
+	na_forget(sk);
+	settings = config.lookup(&zero);
+	if (!settings || na_bypassed(settings))
+		return NA_PASS;
+	caller.netns = bpf_get_netns_cookie(ctx);
+	caller.pod = pods.lookup(&caller.netns);
+	if (!caller.pod)
+		return NA_PASS;
+	if (na_is_loopback(&dial->addr) || na_is_own(caller.netns, &dial->addr))
+		return NA_PASS;
+	if (ctx->protocol == NA_IPPROTO_UDP) {
+		na_count(caller.pod->workload, 0, NA_OUT_UDP, 0);
+		return NA_PASS;
+	}
+	dest = na_find_dest(dial);
+	if (!dest) {
+		na_count(caller.pod->workload, 0, NA_OUT_UNKNOWN, 0);
+		return NA_PASS;
+	}
+	return na_judge_dest(ctx, sk, settings, &caller, dest, dial);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Every map, declared once.  The compiler child reports these declarations;
+ * nodeagent/kernel/instance.py creates and pins the maps, or takes over pins
+ * of the same shape.  Hashes are not preallocated: an idle node should not pay
+ * for the sizes below.
+ */
+
+/* 0 -> node-wide settings.  Writer: agent, CLI (`bypass`).  Reader: every hook. */
+BPF_F_TABLE("array", u32, struct na_config, config, 1, 0);
+
+/* netns cookie -> enrolled pod.  Writer: agent.  Reader: connect, getsockname. */
+BPF_F_TABLE("hash", u64, struct na_pod, pods, 4096, BPF_F_NO_PREALLOC);
+
+/* netns cookie and address -> 1: the pod's own addresses, never touched.  Writer: agent.  Reader: connect. */
+BPF_F_TABLE("hash", struct na_own_key, u8, own_addresses, 16384, BPF_F_NO_PREALLOC);
+
+/* address and port (0 = any other) -> what applies there.  Writer: agent.  Reader: connect. */
+BPF_F_TABLE("hash", struct na_dest_key, struct na_dest, destinations, 65536, BPF_F_NO_PREALLOC);
+
+/* endpoint set and index -> address and port.  Writer: agent.  Reader: connect. */
+BPF_F_TABLE("hash", struct na_ep_key, struct na_ep, endpoints, 262144, BPF_F_NO_PREALLOC);
+
+/* L4 verdict table and pod -> verdict.  Writer: agent.  Reader: connect. */
+BPF_F_TABLE("hash", struct na_verdict_key, struct na_verdict, verdicts, 262144, BPF_F_NO_PREALLOC);
+
+/* netns cookie, worker, family -> port on loopback.  Writer: agent.  Reader: connect. */
+BPF_F_TABLE("hash", struct na_listener_key, struct na_listener, listeners, 65536, BPF_F_NO_PREALLOC);
+
+/* worker -> CLOCK_MONOTONIC ns of its last beat, 0 = does not accept.  Writer: workers (mmap).  Reader: connect. */
+BPF_F_TABLE("array", u32, u64, heartbeats, NA_MAX_WORKERS, BPF_F_MMAPABLE);
+
+/*
+ * source of a redirected connection -> what the pod dialled.  Writer: connect (reservation), sock_ops.
+ * Reader: the worker that accepts, which deletes what it reads; the agent sweeps what nobody took.
+ */
+BPF_F_TABLE("hash", struct na_orig_key, struct na_orig, originals, 65536, BPF_F_NO_PREALLOC);
+
+/* socket -> what was decided for it.  Writer: connect.  Reader: sock_ops, getpeername, getsockname. */
+BPF_SK_STORAGE(sockets, struct na_socket);
+
+/* workload, destination, outcome, rule -> counters.  Writer: connect, sock_ops.  Reader: /metrics, CLI. */
+BPF_F_TABLE("percpu_hash", struct na_conn_key, struct na_conn_stats, connections, 65536, BPF_F_NO_PREALLOC);
+
+/* id -> text, for readers of the counters.  Writer: agent.  Reader: /metrics, CLI. */
+BPF_F_TABLE("hash", u32, struct na_name, names, 65536, BPF_F_NO_PREALLOC);
+
+/* Pattern of requests_<worker>: slot -> series.  Writer: that worker (mmap).  Reader: /metrics, CLI. */
+BPF_F_TABLE("array", u32, struct na_series, requests, NA_SERIES_PER_WORKER, BPF_F_MMAPABLE);

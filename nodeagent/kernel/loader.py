@@ -1,0 +1,114 @@
+"""From bytecode to pinned maps and loaded programs, with errors an operator can act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nodeagent.kernel import abi, bpf, btf, layout
+from nodeagent.kernel.bpf import MapSpec
+from nodeagent.kernel.bytecode import Bytecode
+from nodeagent.kernel.hooks import Hook
+from nodeagent.kernel.layout import Layout
+
+VERIFIER_LINES = 6
+
+
+class KernelError(Exception):
+    """What the kernel refused, why that matters, and what to do."""
+
+
+def open_maps(bytecode: Bytecode, pins: Layout, orig_limit: int) -> dict[str, int]:
+    """Descriptors of all maps by name: pinned ones are taken over, missing ones are made and pinned."""
+    fds: dict[str, int] = {}
+    try:
+        for spec in bytecode.maps:
+            wanted = replace(spec, max_entries=orig_limit) if spec.name == layout.ORIGINALS else spec
+            fds[spec.name] = _reuse(wanted, pins) if pins.map(spec.name).exists() else _create(wanted, pins)
+    except BaseException:
+        close_all(fds)
+        raise
+    return fds
+
+
+def close_all(fds: Mapping[str, int]) -> None:
+    for fd in fds.values():
+        os.close(fd)
+
+
+def _reuse(spec: MapSpec, pins: Layout) -> int:
+    path = pins.map(spec.name)
+    fd = bpf.obj_get(path)
+    found = bpf.map_info(fd)
+    if found.same_shape(spec):
+        return fd
+    os.close(fd)
+    raise KernelError(
+        f"The pinned map {path} has another shape ({found.key_size}+{found.value_size} bytes) than this version's "
+        f"({spec.key_size}+{spec.value_size}), though both say layout {pins.version}; reading it would give nonsense. "
+        f"Remove the old instance first: nodeagent uninstall --bpffs {pins.bpffs}"
+    )
+
+
+def _create(spec: MapSpec, pins: Layout) -> int:
+    fd = _create_storage(spec) if spec.map_type == bpf.MAP_TYPE_SK_STORAGE else bpf.map_create(spec)
+    try:
+        bpf.obj_pin(pins.map(spec.name), fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _create_storage(spec: MapSpec) -> int:
+    types = bpf.btf_load(btf.storage_types(spec.value_size))
+    try:
+        return bpf.map_create(spec, (types, btf.KEY_TYPE, btf.VALUE_TYPE))
+    finally:
+        os.close(types)
+
+
+def make_overflow_counters(connections: bpf.Map) -> None:
+    """The keys that count when the map is full: one per outcome, without names.  Existing ones stay."""
+    for outcome in abi.Outcome:
+        key = bytes(abi.ConnKey(0, 0, outcome, 0))
+        if connections.lookup(key) is None:
+            connections.update(key, bytes(connections.spec.value_size))
+
+
+def load(hook: Hook, bytecode: Bytecode, fds: Mapping[str, int]) -> int:
+    """fd of the loaded program.  KernelError in plain words if the verifier refuses it."""
+    insns = bytecode.program(hook.program).linked(fds)
+    try:
+        return bpf.prog_load(hook.program, hook.prog_type, insns, hook.expected)
+    except bpf.LoadError as error:
+        raise KernelError(explain(hook.program, error.errno or 0, error.log)) from error
+
+
+def explain(program: str, number: int, log: str) -> str:
+    """What a refused load means.  `log` is the verifier's text, of which the last lines say what it minded."""
+    lines = [line for line in log.splitlines() if line.strip() and not line.startswith("processed ")]
+    last = "\n".join(f"    {line}" for line in lines[-VERIFIER_LINES:]) or "    (it said nothing)"
+    reason = errno.errorcode.get(number, str(number))
+    return (
+        f"The kernel refused to load the program {program} ({reason}), so no pod can be redirected.\n"
+        f"The verifier's last lines:\n{last}\n{_advice(number, log)}"
+    )
+
+
+def _advice(number: int, log: str) -> str:
+    release = os.uname().release
+    if "unknown func" in log or "invalid func" in log or "cannot use helper" in log or "program of this type" in log:
+        return (
+            f"This kernel ({release}) lacks a helper that the program calls: 6.1 or newer is needed. "
+            "Run `nodeagent doctor` to see what else the node lacks."
+        )
+    if number in {errno.EPERM, errno.EACCES} and not log.strip():
+        return "The process may not load BPF: run as root with CAP_BPF, CAP_NET_ADMIN, and without kernel lockdown."
+    if number in {errno.E2BIG, errno.ENOSPC} or "too large" in log or "too complex" in log:
+        return f"The verifier of this kernel ({release}) gave up on the program's size: use a newer kernel."
+    if number == errno.ENOMEM:
+        return "The kernel has no memory for it: raise the memory limit of the agent's cgroup."
+    return f"This is a defect or an untested kernel ({release}): report it with the lines above and `nodeagent doctor`."
