@@ -29,7 +29,7 @@ struct na_config {
 	__u32 bypass;           /* 1 = every hook passes at once (`nodeagent bypass on`) */
 	__u32 heartbeat_limit_ms; /* a worker whose beat is older is not chosen (2000) */
 	__u32 orig_limit;       /* redirects in flight allowed before fail mode applies: max_entries of `originals`, set at its creation */
-	__u32 workers;          /* worker slots in use, 1..NA_MAX_WORKERS; a connect starts at a random one of these; 0 = none */
+	__u32 pad;
 	char  instance[96];     /* "cgroup=... bpffs=..." of the owner, NUL-terminated: for refusal messages */
 };
 

@@ -99,18 +99,43 @@ NA_INLINE bool na_remember(struct bpf_sock *sk, const struct na_caller *caller, 
 	return true;
 }
 
-/* The port where this worker listens for this pod, if it beats and really listens; else 0. */
-NA_INLINE __be16 na_live_port(struct bpf_sock_addr *ctx, u64 netns, u32 worker, u32 family, u64 now, u64 limit)
+/*
+ * The workers that beat, as a list of 4-bit numbers; *count is how many.  No
+ * branches on what was read: the verifier would walk every set of workers.
+ * A beat of 0 (does not accept) reads as one from boot, and is too old.
+ */
+NA_INLINE u64 na_beating(const struct na_config *settings, u32 *count)
+{
+	s64 limit = (s64)settings->heartbeat_limit_ms * 1000000;
+	u64 now = bpf_ktime_get_ns();
+	u64 list = 0;
+	u64 n = 0;
+	u32 worker;
+
+	for (worker = 0; worker < NA_MAX_WORKERS; worker++) {
+		u32 key = worker;
+		u64 *beat = heartbeats.lookup(&key);
+		u64 fresh;
+
+		if (!beat)
+			return 0;
+		fresh = (u64)((s64)(now - *beat) - limit) >> 63;        /* the sign: 1 while younger than the limit */
+		list |= (worker * fresh) << (4 * n);
+		n += fresh;
+	}
+	*count = n;
+	return list;
+}
+
+/* The port where this worker listens for this pod; 0 if it does not (a dead worker's socket is gone at once). */
+NA_INLINE __be16 na_live_port(struct bpf_sock_addr *ctx, u64 netns, u32 worker, u32 family)
 {
 	struct na_listener_key key = {.netns = netns, .worker = worker, .family = family};
 	struct bpf_sock_tuple tuple = {};
 	struct na_listener *listener;
 	struct bpf_sock *found;
-	u64 *beat = heartbeats.lookup(&worker);
 	bool listens;
 
-	if (!beat || *beat == 0 || (s64)(now - *beat) >= (s64)limit)
-		return 0;
 	listener = listeners.lookup(&key);
 	if (!listener)
 		return 0;
@@ -165,30 +190,32 @@ NA_INLINE bool na_tuple_taken(struct bpf_sock_addr *ctx, struct bpf_sock *sk, u3
 	return taken;
 }
 
-/* A listener for this connect, starting at a random worker.  Returns NA_OUT_PROXIED, or why there is none. */
+/*
+ * A listener for this connect.  Starts at a random one of the workers that beat
+ * and tries each of them.  Returns NA_OUT_PROXIED, or why there is none.
+ */
 NA_INLINE u32 na_choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct na_config *settings,
 			u64 netns, u32 family, __be16 *lport)
 {
 	u32 reason = NA_OUT_BYPASS_NO_WORKER;
-	u32 workers = settings->workers;
-	u64 limit = (u64)settings->heartbeat_limit_ms * 1000000;
-	u64 now = bpf_ktime_get_ns();
+	u32 count = 0;
+	u64 list = na_beating(settings, &count);
 	u32 start, i;
 
-	if (workers == 0)
+	if (count == 0)
 		return reason;
-	if (workers > NA_MAX_WORKERS)
-		workers = NA_MAX_WORKERS;
-	start = bpf_get_prandom_u32() % workers;
+	start = bpf_get_prandom_u32() % count;
 	for (i = 0; i < NA_MAX_WORKERS; i++) {
-		u32 worker = start + i;
+		u32 turn = start + i;
+		u32 worker;
 		__be16 port;
 
-		if (i >= workers)
+		if (i >= count)
 			break;
-		if (worker >= workers)
-			worker -= workers;
-		port = na_live_port(ctx, netns, worker, family, now, limit);
+		if (turn >= count)
+			turn -= count;
+		worker = (list >> (4 * (turn & 15))) & 15;
+		port = na_live_port(ctx, netns, worker, family);
 		if (!port)
 			continue;
 		if (sk->bound_dev_if || (sk->src_port && na_tuple_taken(ctx, sk, family, port))) {

@@ -76,7 +76,7 @@ class Config(ctypes.Structure):
         ("bypass", c_uint32),
         ("heartbeat_limit_ms", c_uint32),
         ("orig_limit", c_uint32),
-        ("workers", c_uint32),
+        ("pad", c_uint32),
         ("instance", c_char * 96),
     )
 

@@ -128,7 +128,6 @@ class Instance:
                     bypass=old.bypass,
                     heartbeat_limit_ms=old.heartbeat_limit_ms or HEARTBEAT_LIMIT_MS,
                     orig_limit=maps.map(layout.ORIGINALS).spec.max_entries,
-                    workers=old.workers,
                     instance=self.text,
                 )
             )

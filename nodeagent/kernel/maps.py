@@ -30,7 +30,6 @@ class Config:
     bypass: bool
     heartbeat_limit_ms: int
     orig_limit: int
-    workers: int
     instance: str
 
 
@@ -113,7 +112,7 @@ class Maps:
             int(config.bypass),
             config.heartbeat_limit_ms,
             config.orig_limit,
-            config.workers,
+            0,
             config.instance.encode()[:95],
         )
         self.map(layout.CONFIG).update(_u32(0), bytes(packed))
@@ -215,7 +214,7 @@ class Maps:
 def decode_config(raw: bytes) -> Config:
     c = abi.Config.from_buffer_copy(raw)
     text = c.instance.decode("utf-8", "replace")
-    return Config(c.exempt_cgroup, bool(c.bypass), c.heartbeat_limit_ms, c.orig_limit, c.workers, text)
+    return Config(c.exempt_cgroup, bool(c.bypass), c.heartbeat_limit_ms, c.orig_limit, text)
 
 
 def _connection_row(key: bytes, values: list[bytes], names: dict[int, tuple[int, str]]) -> ConnectionRow:
