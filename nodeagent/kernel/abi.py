@@ -32,7 +32,7 @@ AUDIT = 4
 SERIES_PER_WORKER = 2048
 BUCKETS = 16
 
-_MAPPED_PREFIX = b"\0" * 10 + b"\xff\xff"
+MAPPED_PREFIX = b"\0" * 10 + b"\xff\xff"
 
 
 class Outcome(enum.IntEnum):
@@ -234,12 +234,12 @@ def pack_addr(text: str) -> bytes:
     """16 bytes of an address in text form; IPv4 becomes IPv4-mapped.  ValueError if it is no address."""
     address = ipaddress.ip_address(text)
     packed = address.packed
-    return packed if len(packed) == 16 else _MAPPED_PREFIX + packed
+    return packed if len(packed) == 16 else MAPPED_PREFIX + packed
 
 
 def unpack_addr(packed: bytes) -> str:
     """Canonical text of 16 bytes; IPv4-mapped bytes read as IPv4."""
-    if packed.startswith(_MAPPED_PREFIX):
+    if packed.startswith(MAPPED_PREFIX):
         return socket.inet_ntop(socket.AF_INET, packed[12:])
     return socket.inet_ntop(socket.AF_INET6, packed)
 

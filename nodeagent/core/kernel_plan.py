@@ -1,0 +1,160 @@
+"""From what the maps hold to what they should hold: which writes, in which order, and what goes later.
+
+A connect reads a destination first, then the endpoint set or verdict table that it names.  So sets
+and tables are written before the destination that names them and never changed while it does; what
+nothing names any more is deleted a moment later, when no connect can still be reading it.  A pod's
+verdicts are written before the pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nodeagent.core.kernel_state import Desired, DestFlag, DestinationEntry, PodEntry, VerdictEntry
+from nodeagent.core.model import Endpoint
+
+Target = tuple[str, int]
+Table = dict[int, VerdictEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRow:
+    """An element of the map `destinations`.  Set and table 0 = none."""
+
+    dest: int
+    flags: DestFlag
+    ep_set: int = 0
+    ep_count: int = 0
+    policy: int = 0
+
+
+@dataclass(slots=True)
+class Tables:
+    """What the maps hold.  `next_id` is above every set and table id ever used."""
+
+    pods: dict[int, PodEntry] = field(default_factory=dict)
+    own_addresses: set[tuple[int, str]] = field(default_factory=set)
+    destinations: dict[Target, DestinationRow] = field(default_factory=dict)
+    endpoint_sets: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
+    verdict_tables: dict[int, Table] = field(default_factory=dict)
+    next_id: int = 1
+
+
+@dataclass(slots=True)
+class Plan:
+    """Writes in the order of the fields; `old_*` are deleted after the grace period."""
+
+    new_own: set[tuple[int, str]] = field(default_factory=set)
+    new_sets: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
+    new_verdicts: dict[tuple[int, int], VerdictEntry] = field(default_factory=dict)  # (table, pod id)
+    destinations: dict[Target, DestinationRow] = field(default_factory=dict)
+    pods: dict[int, PodEntry] = field(default_factory=dict)
+    gone_pods: set[int] = field(default_factory=set)
+    gone_own: set[tuple[int, str]] = field(default_factory=set)
+    gone_destinations: set[Target] = field(default_factory=set)
+    old_sets: dict[int, int] = field(default_factory=dict)  # set -> number of its endpoints
+    old_verdicts: set[tuple[int, int]] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in self.__dataclass_fields__)
+
+
+def plan(current: Tables, desired: Desired) -> tuple[Plan, Tables]:
+    """The writes, and what the maps hold after them.  `current` is not changed."""
+    after = Tables(next_id=current.next_id)
+    out = Plan()
+    _plan_pods(current, desired, after, out)
+    sets = _SetPool(current, after, out)
+    tables = _TablePool(current, after, out)
+    for target, entry in desired.destinations.items():
+        row = _row(entry, current.destinations.get(target), sets, tables)
+        after.destinations[target] = row
+        if current.destinations.get(target) != row:
+            out.destinations[target] = row
+    out.gone_destinations = current.destinations.keys() - desired.destinations.keys()
+    _retire(current, after, out)
+    return out, after
+
+
+def _plan_pods(current: Tables, desired: Desired, after: Tables, out: Plan) -> None:
+    after.pods = dict(desired.pods)
+    after.own_addresses = set(desired.own_addresses)
+    out.new_own = after.own_addresses - current.own_addresses
+    out.gone_own = current.own_addresses - after.own_addresses
+    out.pods = {cookie: entry for cookie, entry in desired.pods.items() if current.pods.get(cookie) != entry}
+    out.gone_pods = current.pods.keys() - desired.pods.keys()
+
+
+def _row(entry: DestinationEntry, before: DestinationRow | None, sets: _SetPool, tables: _TablePool) -> DestinationRow:
+    endpoints = entry.endpoints or ()
+    return DestinationRow(
+        dest=entry.dest,
+        flags=entry.flags,
+        ep_set=sets.place(endpoints) if endpoints else 0,
+        ep_count=len(endpoints),
+        policy=tables.place(entry.verdicts, before.policy if before else 0) if entry.verdicts is not None else 0,
+    )
+
+
+class _SetPool:
+    """Endpoint sets by content: an existing one is named again, another content is a new set."""
+
+    def __init__(self, current: Tables, after: Tables, out: Plan) -> None:
+        self._after, self._out = after, out
+        self._by_content = {content: number for number, content in current.endpoint_sets.items()}
+
+    def place(self, endpoints: tuple[Endpoint, ...]) -> int:
+        number = self._by_content.get(endpoints)
+        if number is None:
+            number = _take_id(self._after)
+            self._by_content[endpoints] = number
+            self._out.new_sets[number] = endpoints
+        self._after.endpoint_sets[number] = endpoints
+        return number
+
+
+class _TablePool:
+    """Verdict tables by content.  A table may get verdicts of new pods; one that is there never changes."""
+
+    def __init__(self, current: Tables, after: Tables, out: Plan) -> None:
+        self._current, self._after, self._out = current, after, out
+        self._by_content: dict[frozenset[tuple[int, VerdictEntry]], int] = {}
+
+    def place(self, wanted: Mapping[int, VerdictEntry], before: int) -> int:
+        content = frozenset(wanted.items())
+        number = self._by_content.get(content)
+        if number is None:
+            number = before if self._can_extend(before, wanted) else _take_id(self._after)
+            self._by_content[content] = number
+            self._write(number, wanted)
+        return number
+
+    def _can_extend(self, number: int, wanted: Mapping[int, VerdictEntry]) -> bool:
+        """Not if another content has claimed the table in this round, or a verdict in it would have to change."""
+        there = self._current.verdict_tables.get(number)
+        if there is None or number in self._after.verdict_tables:
+            return False
+        return all(there.get(pod, verdict) == verdict for pod, verdict in wanted.items())
+
+    def _write(self, number: int, wanted: Mapping[int, VerdictEntry]) -> None:
+        there = self._current.verdict_tables.get(number, {})
+        self._after.verdict_tables[number] = dict(wanted)
+        for pod, verdict in wanted.items():
+            if pod not in there:
+                self._out.new_verdicts[number, pod] = verdict
+
+
+def _take_id(after: Tables) -> int:
+    number = after.next_id
+    after.next_id += 1
+    return number
+
+
+def _retire(current: Tables, after: Tables, out: Plan) -> None:
+    for number, content in current.endpoint_sets.items():
+        if number not in after.endpoint_sets:
+            out.old_sets[number] = len(content)
+    for number, table in current.verdict_tables.items():
+        kept: Iterable[int] = after.verdict_tables.get(number, {})
+        out.old_verdicts |= {(number, pod) for pod in table.keys() - set(kept)}

@@ -1,0 +1,189 @@
+"""What the kernel's maps should hold for a configuration: entries as plain values, no map in sight.
+
+    (Snapshot, pods of this node, ids) -> Desired
+
+Endpoint sets and verdict tables appear here as contents; `kernel_plan` gives them ids.  Rules that
+hold for every pod and destination are in bpf/judge.h; here is only what differs between them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from nodeagent.core.addresses import family
+from nodeagent.core.authorization import has_network_part, network_verdict
+from nodeagent.core.model import Destination, Endpoint, FailMode, Rung, Snapshot, Workload
+
+
+class NameKind(enum.IntEnum):
+    """Kinds of ids, as in bpf/abi.h."""
+
+    WORKLOAD = 1
+    DEST = 2
+    POLICY = 3
+    POD = 4
+
+
+Name = tuple[NameKind, str]
+Ids = Mapping[Name, int]
+
+
+class DestFlag(enum.IntFlag):
+    """NA_DEST_* of bpf/abi.h."""
+
+    PROXY = 1
+    ENFORCE = 2
+    REFUSE = 4
+    FRONTEND = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPod:
+    """An enrolled pod as found on this node; `addresses` are canonical and include what its namespace really has."""
+
+    cookie: int
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodEntry:
+    pod: int
+    workload: int
+    fail_closed: bool
+    ipv4: str  # "" = none
+    ipv6: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictEntry:
+    denied: bool
+    rule: int  # id of the policy that decided, 0 = none
+    audit: int  # id of an AUDIT policy that matched, 0 = none
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationEntry:
+    """`endpoints` None = not a frontend; `verdicts` None = no L4 policy, else pod id -> verdict."""
+
+    dest: int
+    flags: DestFlag
+    endpoints: tuple[Endpoint, ...] | None
+    verdicts: Mapping[int, VerdictEntry] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    pods: Mapping[int, PodEntry]  # netns cookie -> entry
+    own_addresses: frozenset[tuple[int, str]]  # (netns cookie, address)
+    destinations: Mapping[tuple[str, int], DestinationEntry]
+
+
+def workload_text(workload: Workload) -> str:
+    return f"{workload.namespace}/{workload.workload}/{workload.service_account}"
+
+
+def pod_text(workload: Workload, pod: LocalPod) -> str:
+    """Names everything a verdict depends on: if any of it changes, the pod gets a new id and new verdicts."""
+    return f"{workload.key}@{pod.cookie}#{workload.service_account}#{','.join(workload.addresses)}"
+
+
+def local_pods(snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> Iterator[tuple[Workload, LocalPod]]:
+    """The pods that are both held on this node and enrolled by the configuration."""
+    for key, pod in pods.items():
+        workload = snapshot.workloads.get(key)
+        if workload is not None and workload.enrolled:
+            yield workload, pod
+
+
+def needed_names(snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> set[Name]:
+    """Every name that `build` will ask an id for."""
+    names: set[Name] = set()
+    for workload, pod in local_pods(snapshot, pods):
+        names |= {(NameKind.WORKLOAD, workload_text(workload)), (NameKind.POD, pod_text(workload, pod))}
+    for destination in snapshot.destinations.values():
+        names.add((NameKind.DEST, destination.name))
+        names |= {(NameKind.POLICY, policy.name) for policy in destination.policies}
+    return names
+
+
+def build(snapshot: Snapshot, pods: Mapping[str, LocalPod], ids: Ids) -> Desired:
+    """KeyError if `ids` lacks one of `needed_names`."""
+    local = list(local_pods(snapshot, pods))
+    return Desired(
+        pods={pod.cookie: _pod_entry(workload, pod, ids) for workload, pod in local},
+        own_addresses=frozenset(_own_addresses(local)),
+        destinations={
+            target: _destination_entry(destination, local, ids) for target, destination in snapshot.destinations.items()
+        },
+    )
+
+
+def _pod_entry(workload: Workload, pod: LocalPod, ids: Ids) -> PodEntry:
+    return PodEntry(
+        pod=ids[NameKind.POD, pod_text(workload, pod)],
+        workload=ids[NameKind.WORKLOAD, workload_text(workload)],
+        fail_closed=workload.fail_mode is FailMode.CLOSED,
+        ipv4=_first(workload, pod, 4),
+        ipv6=_first(workload, pod, 6),
+    )
+
+
+def _first(workload: Workload, pod: LocalPod, wanted: int) -> str:
+    """The address an application expects to see as its own: the configured one, else the first real one."""
+    candidates = [*workload.addresses, *(a for a in pod.addresses if not a.lower().startswith("fe80:"))]
+    return next((address for address in candidates if family(address) == wanted), "")
+
+
+def _own_addresses(local: Iterable[tuple[Workload, LocalPod]]) -> Iterator[tuple[int, str]]:
+    for workload, pod in local:
+        for address in (*workload.addresses, *pod.addresses):
+            yield pod.cookie, address
+
+
+def _destination_entry(
+    destination: Destination, local: Iterable[tuple[Workload, LocalPod]], ids: Ids
+) -> DestinationEntry:
+    return DestinationEntry(
+        dest=ids[NameKind.DEST, destination.name],
+        flags=destination_flags(destination),
+        endpoints=_reachable(destination) if destination.is_frontend else None,
+        verdicts=_verdicts(destination, local, ids),
+    )
+
+
+def destination_flags(destination: Destination) -> DestFlag:
+    flags = DestFlag(0)
+    if destination.refuse:
+        flags |= DestFlag.REFUSE
+    if destination.rung is Rung.PROXY:
+        flags |= DestFlag.PROXY
+        if destination.has_http_policy:
+            flags |= DestFlag.ENFORCE
+    if destination.is_frontend:
+        flags |= DestFlag.FRONTEND
+    return flags
+
+
+def _reachable(destination: Destination) -> tuple[Endpoint, ...]:
+    """Endpoints of the frontend's own family: a socket cannot change its family at connect()."""
+    wanted = family(destination.address)
+    return tuple(endpoint for endpoint in destination.endpoints if family(endpoint.address) == wanted)
+
+
+def _verdicts(
+    destination: Destination, local: Iterable[tuple[Workload, LocalPod]], ids: Ids
+) -> Mapping[int, VerdictEntry] | None:
+    if destination.refuse or not has_network_part(destination):
+        return None
+    return {ids[NameKind.POD, pod_text(w, pod)]: _verdict(destination, w, ids) for w, pod in local}
+
+
+def _verdict(destination: Destination, workload: Workload, ids: Ids) -> VerdictEntry:
+    outcome = network_verdict(destination, workload)
+    return VerdictEntry(
+        denied=outcome.denied,
+        rule=ids[NameKind.POLICY, outcome.policy] if outcome.policy else 0,
+        audit=ids[NameKind.POLICY, outcome.audits[0]] if outcome.audits else 0,
+    )

@@ -1,0 +1,189 @@
+"""Makes the maps say what a Snapshot says.
+
+    kernel = KernelSync(maps)
+    kernel.sync(snapshot, pods)     # at every new snapshot or change of pods
+    kernel.collect(time.monotonic())    # every second or so
+
+sync() writes only differences, in the order that `kernel_plan` gives; collect() deletes what nothing
+has referred to for GRACE_S.  One process writes (the agent that holds the lease), so what the maps
+hold is read once and then remembered.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nodeagent.core import kernel_state
+from nodeagent.core.kernel_plan import DestinationRow, Plan, Tables, plan
+from nodeagent.core.kernel_state import DestFlag, LocalPod, PodEntry, VerdictEntry
+from nodeagent.core.model import Endpoint, Snapshot
+from nodeagent.kernel import abi, layout
+from nodeagent.kernel.maps import Maps
+from nodeagent.kernel.names import Names
+
+GRACE_S = 1.0
+_COOKIE = struct.Struct("=Q")
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """How many elements were written or deleted at once, and how many wait for `collect`."""
+
+    written: int
+    deleted: int
+    retired: int
+
+
+class KernelSync:
+    """Writer of pods, own_addresses, destinations, endpoints, verdicts and names."""
+
+    def __init__(self, maps: Maps) -> None:
+        self._maps = maps
+        self._names = Names(maps.map(layout.NAMES))
+        self._tables: Tables | None = None
+        self._retired: list[tuple[float, Plan]] = []
+
+    def sync(self, snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> SyncResult:
+        """Write the difference.  `pods`: key "namespace/name" -> what was found on this node.
+
+        BpfError (E2BIG) if a map is full: what was written is consistent, the rest is tried at the next call.
+        """
+        ids = self._names.allocate(kernel_state.needed_names(snapshot, pods))
+        desired = kernel_state.build(snapshot, pods, ids)
+        current = self._tables or read_tables(self._maps)
+        todo, after = plan(current, desired)
+        for _when, waiting in self._retired:  # a pod that came back within the grace period keeps its verdicts
+            waiting.old_verdicts -= todo.new_verdicts.keys()
+        self._tables = None  # until all is written, memory is not to be trusted
+        self._apply(todo)
+        self._tables = after
+        self._retired.append((time.monotonic(), todo))
+        old = sum(todo.old_sets.values()) + len(todo.old_verdicts)
+        return SyncResult(_written(todo), len(todo.gone_pods) + len(todo.gone_own) + len(todo.gone_destinations), old)
+
+    def _apply(self, todo: Plan) -> None:
+        write = self._maps.map
+        for own in todo.new_own:
+            write(layout.OWN_ADDRESSES).update(_own_key(own), b"\1")
+        for number, endpoints in todo.new_sets.items():
+            for index, endpoint in enumerate(endpoints):
+                write(layout.ENDPOINTS).update(bytes(abi.EndpointKey(number, index)), _endpoint(endpoint))
+        for (table, pod), verdict in todo.new_verdicts.items():
+            write(layout.VERDICTS).update(bytes(abi.VerdictKey(table, pod)), _verdict(verdict))
+        for target, row in todo.destinations.items():
+            write(layout.DESTINATIONS).update(_target(target), _destination(row))
+        for cookie, entry in todo.pods.items():
+            write(layout.PODS).update(_COOKIE.pack(cookie), _pod(entry))
+        self._delete_gone(todo)
+
+    def _delete_gone(self, todo: Plan) -> None:
+        for cookie in todo.gone_pods:
+            self._maps.map(layout.PODS).delete(_COOKIE.pack(cookie))
+        for own in todo.gone_own:
+            self._maps.map(layout.OWN_ADDRESSES).delete(_own_key(own))
+        for target in todo.gone_destinations:
+            self._maps.map(layout.DESTINATIONS).delete(_target(target))
+
+    def collect(self, now: float) -> int:
+        """Delete retired sets and verdicts whose grace is over: how many elements.  `now` is time.monotonic()."""
+        due = [todo for when, todo in self._retired if now - when >= GRACE_S]
+        self._retired = [(when, todo) for when, todo in self._retired if now - when < GRACE_S]
+        deleted = sum(self._delete_old(todo) for todo in due)
+        if due and not self._retired and self._tables is not None:
+            self._names.drop_pods(entry.pod for entry in self._tables.pods.values())
+        return deleted
+
+    def _delete_old(self, todo: Plan) -> int:
+        endpoints, verdicts = self._maps.map(layout.ENDPOINTS), self._maps.map(layout.VERDICTS)
+        for number, count in todo.old_sets.items():
+            for index in range(count):
+                endpoints.delete(bytes(abi.EndpointKey(number, index)))
+        for table, pod in todo.old_verdicts:
+            verdicts.delete(bytes(abi.VerdictKey(table, pod)))
+        return sum(todo.old_sets.values()) + len(todo.old_verdicts)
+
+
+def _written(todo: Plan) -> int:
+    endpoints = sum(len(content) for content in todo.new_sets.values())
+    return len(todo.new_own) + endpoints + len(todo.new_verdicts) + len(todo.destinations) + len(todo.pods)
+
+
+# ---- entries to bytes ----
+
+
+def _own_key(own: tuple[int, str]) -> bytes:
+    return bytes(abi.OwnKey(own[0], abi.make_addr(own[1])))
+
+
+def _target(target: tuple[str, int]) -> bytes:
+    return bytes(abi.DestKey(abi.make_addr(target[0]), abi.wire_port(target[1]), 0))
+
+
+def _endpoint(endpoint: Endpoint) -> bytes:
+    return bytes(abi.Ep(abi.make_addr(endpoint.address), abi.wire_port(endpoint.port), 0))
+
+
+def _verdict(entry: VerdictEntry) -> bytes:
+    verdict = (abi.DENY if entry.denied else abi.ALLOW) | (abi.AUDIT if entry.audit else 0)
+    return bytes(abi.Verdict(verdict, entry.rule, entry.audit))
+
+
+def _destination(row: DestinationRow) -> bytes:
+    """A pod without a verdict is denied: its verdicts are written before it is, so there is none such."""
+    return bytes(abi.Dest(row.dest, row.flags, row.ep_set, row.ep_count, row.policy, abi.DENY))
+
+
+def _pod(entry: PodEntry) -> bytes:
+    ipv4 = abi.make_addr(entry.ipv4).w[3] if entry.ipv4 else 0
+    ipv6 = abi.make_addr(entry.ipv6) if entry.ipv6 else abi.Addr()
+    return bytes(abi.Pod(entry.pod, entry.workload, abi.POD_FAIL_CLOSED if entry.fail_closed else 0, ipv4, ipv6))
+
+
+# ---- bytes to entries ----
+
+
+def read_tables(maps: Maps) -> Tables:
+    """What the maps hold, e.g. from an earlier run of the agent."""
+    tables = Tables()
+    for key, value in maps.map(layout.PODS).items().items():
+        tables.pods[_COOKIE.unpack(key)[0]] = _read_pod(abi.Pod.from_buffer_copy(value))
+    for key in maps.map(layout.OWN_ADDRESSES).items():
+        own = abi.OwnKey.from_buffer_copy(key)
+        tables.own_addresses.add((own.netns, abi.unpack_addr(bytes(own.addr))))
+    for key, value in maps.map(layout.DESTINATIONS).items().items():
+        k, d = abi.DestKey.from_buffer_copy(key), abi.Dest.from_buffer_copy(value)
+        row = DestinationRow(d.dest, DestFlag(d.flags), d.ep_set, d.ep_count, d.policy)
+        tables.destinations[abi.unpack_addr(bytes(k.addr)), abi.wire_port(k.port)] = row
+    _read_sets(maps, tables)
+    _read_verdicts(maps, tables)
+    numbers = [*tables.endpoint_sets, *tables.verdict_tables]
+    numbers += [number for row in tables.destinations.values() for number in (row.ep_set, row.policy)]
+    tables.next_id = max(numbers, default=0) + 1
+    return tables
+
+
+def _read_pod(pod: abi.Pod) -> PodEntry:
+    ipv4 = abi.unpack_addr(abi.MAPPED_PREFIX + struct.pack("=I", pod.ipv4)) if pod.ipv4 else ""
+    raw6 = bytes(pod.ipv6)
+    ipv6 = abi.unpack_addr(raw6) if any(raw6) else ""
+    return PodEntry(pod.pod, pod.workload, bool(pod.flags & abi.POD_FAIL_CLOSED), ipv4, ipv6)
+
+
+def _read_sets(maps: Maps, tables: Tables) -> None:
+    members: dict[int, dict[int, Endpoint]] = {}
+    for key, value in maps.map(layout.ENDPOINTS).items().items():
+        k, e = abi.EndpointKey.from_buffer_copy(key), abi.Ep.from_buffer_copy(value)
+        members.setdefault(k.ep_set, {})[k.index] = Endpoint(abi.unpack_addr(bytes(e.addr)), abi.wire_port(e.port))
+    for number, found in members.items():
+        # a set that was being written or deleted when its writer died has holes: then it can only be retired
+        tables.endpoint_sets[number] = tuple(found.get(i, Endpoint("::", 0)) for i in range(max(found) + 1))
+
+
+def _read_verdicts(maps: Maps, tables: Tables) -> None:
+    for key, value in maps.map(layout.VERDICTS).items().items():
+        k, v = abi.VerdictKey.from_buffer_copy(key), abi.Verdict.from_buffer_copy(value)
+        entry = VerdictEntry(not v.verdict & abi.ALLOW, v.rule, v.audit)
+        tables.verdict_tables.setdefault(k.policy, {})[k.pod] = entry
