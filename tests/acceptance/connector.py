@@ -1,9 +1,10 @@
 """Open, use and close many connections; print what happened as one JSON object.
 
-    python connector.py ADDRESS PORT COUNT RATE [--source-port N] [--request]
+    python connector.py ADDRESS PORT COUNT RATE [--source-port N] [--request] [--lines]
 
 RATE is connects per second, 0 = as fast as possible.  The client closes first, so that it is the side
 that keeps TIME_WAIT.  `--request` sends one HTTP request on each and counts the answers' `pod`.
+`--lines` prints `MONOTONIC_BEFORE_CONNECT OUTCOME` for each instead.
 Standard library only.
 """
 
@@ -40,7 +41,8 @@ def read_response(sock: socket.socket) -> tuple[str, str]:
     return status, json.loads(body)["pod"] if body.startswith(b"{") else ""
 
 
-def once(options: argparse.Namespace, results: collections.Counter[str]) -> None:
+def once(options: argparse.Namespace) -> str:
+    """The outcome of one connection: "ok", "STATUS/POD" with --request, or the error's name."""
     family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
     with socket.socket(family) as sock:
         sock.settimeout(10)
@@ -49,12 +51,12 @@ def once(options: argparse.Namespace, results: collections.Counter[str]) -> None
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind(("", options.source_port))
             sock.connect((options.address, options.port))
-            if options.request:
-                sock.sendall(REQUEST)
-                results["/".join(read_response(sock))] += 1
-            results["ok"] += 1
+            if not options.request:
+                return "ok"
+            sock.sendall(REQUEST)
+            return "/".join(read_response(sock))
         except OSError as error:
-            results[errno.errorcode.get(error.errno or 0, type(error).__name__ + ": " + str(error))] += 1
+            return errno.errorcode.get(error.errno or 0, f"{type(error).__name__}({error})".replace(" ", "_"))
 
 
 def main() -> None:
@@ -65,14 +67,20 @@ def main() -> None:
     parser.add_argument("rate", type=float)
     parser.add_argument("--source-port", type=int, default=0)
     parser.add_argument("--request", action="store_true")
+    parser.add_argument("--lines", action="store_true")
     options = parser.parse_args()
     results: collections.Counter[str] = collections.Counter()
     start = time.monotonic()
     for number in range(options.count):
         if options.rate:
             time.sleep(max(0.0, start + number / options.rate - time.monotonic()))
-        once(options, results)
-    print(json.dumps({"seconds": round(time.monotonic() - start, 3), **results}))
+        before = time.monotonic()
+        outcome = once(options)
+        results[outcome] += 1
+        if options.lines:
+            print(f"{before:.6f} {outcome}", flush=False)
+    if not options.lines:
+        print(json.dumps({"seconds": round(time.monotonic() - start, 3), **results}))
 
 
 if __name__ == "__main__":

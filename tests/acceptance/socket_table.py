@@ -60,7 +60,11 @@ def non_blocking(address: str, port: int) -> list[object]:
         poller = select.poll()
         poller.register(sock, select.POLLOUT)
         events = poller.poll(TIMEOUT_S * 1000)
-        return [errno.errorcode.get(first, first), [mask for _, mask in events], sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]
+        return [
+            errno.errorcode.get(first, first),
+            [mask for _, mask in events],
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR),
+        ]
 
 
 def fast_open(address: str, port: int) -> str:

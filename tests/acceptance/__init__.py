@@ -1,0 +1,1 @@
+"""One test per acceptance line; `make acceptance AREA=node` runs tests/acceptance/test_node.py."""

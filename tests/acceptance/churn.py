@@ -1,0 +1,106 @@
+"""Acceptance 8 and 9: many short connections, one source port, endpoints that keep changing."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tests.acceptance import shop as shops
+from tests.acceptance.figures import lines
+from tests.acceptance.shop import Shop
+from tests.testbed import manifests
+
+
+def many_connections(shop: Shop, count: int, seconds: float) -> list[dict[str, Any]]:
+    """`count` client-closed connections to each of three proxied Services at once; outcomes by Service."""
+    routes = []
+    for name in ("catalog-v1", "catalog-v2"):
+        routes.append(shop_route(name))
+    shop.bed.manifests.write("31-more-routes.yaml", *routes)
+    time.sleep(0.5)
+    running = [
+        shop.program(shop.web, "connector", shop.bed.vip(number), 80, count, count / seconds) for number in (1, 2, 3)
+    ]
+    return [json.loads(process.communicate(timeout=seconds * 3)[0]) for process in running]
+
+
+def shop_route(service: str) -> dict[str, Any]:
+    return manifests.http_route("shop", service, service, [{"backendRefs": [manifests.backend(service, 1)]}])
+
+
+def one_source_port(shop: Shop) -> tuple[list[str], int]:
+    """Two connections from the same bound port to two proxied Services, both open; (statuses, counted direct)."""
+    shop.bed.manifests.write("31-more-routes.yaml", shop_route("catalog-v2"))
+    time.sleep(0.5)
+    before = shop.agent.metrics().total("nodeagent_bypass_connections_total", reason="source-port")
+    program = (
+        "import socket\n"
+        "request = b'GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n'\n"
+        "held = []\n"
+        "for address in {addresses!r}:\n"
+        "    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+        "    s.settimeout(5); s.bind(('', 45678)); s.connect((address, 80)); held.append(s)\n"
+        "for s in held:\n"
+        "    s.sendall(request); print(s.recv(65536).split()[1].decode())\n"
+    ).format(addresses=[shop.bed.vip(1), shop.bed.vip(3)])
+    done = shop.bed.run(shop.web, ["python3", "-c", program])
+    after = shop.agent.metrics().total("nodeagent_bypass_connections_total", reason="source-port")
+    return (done.stdout + done.stderr).split(), int(after - before)
+
+
+@dataclass(frozen=True)
+class Replaced:
+    replaced: int
+    connects: int
+    rate: float
+    errors: int
+    late: int
+
+
+def endpoints_replaced(shop: Shop, times: int, rate: float) -> Replaced:
+    """Swaps all endpoints of `flip` between two pods; every connection asks who answered it."""
+    shop.bed.manifests.write("21-flip.yaml", *shops.service(shop.bed, 6, "flip", [shop.v1]))
+    time.sleep(0.5)
+    duration = times * 0.045 + 4
+    client = shop.program(
+        shop.web, "connector", shop.bed.vip(6), 80, int(duration * rate), rate, "--request", "--lines"
+    )
+    time.sleep(1.0)
+    periods: list[tuple[float, float, str]] = []  # (in force, replaced, pod)
+    for number in range(times):
+        pod = (shop.v1, shop.v2)[number % 2]
+        before = _generation(shop)
+        shop.bed.manifests.write("21-flip.yaml", *shops.service(shop.bed, 6, "flip", [pod]))
+        _wait_in_force(shop, before)
+        in_force = time.monotonic()
+        time.sleep(0.01)
+        periods.append((in_force, time.monotonic(), pod.name))
+    text, _ = client.communicate(timeout=duration * 3)
+    rows = [(row.time, row.status) for row in lines(text)]
+    errors = sum(1 for _, outcome in rows if not outcome.startswith("200/"))
+    late = 0
+    index = 0
+    for start, end, pod_name in periods:
+        while index < len(rows) and rows[index][0] < start:
+            index += 1
+        while index < len(rows) and rows[index][0] < end:
+            late += rows[index][1] != f"200/{pod_name}"
+            index += 1
+    span = rows[-1][0] - rows[0][0]
+    return Replaced(len(periods), len(rows), len(rows) / span, errors, late)
+
+
+def _generation(shop: Shop) -> int:
+    return int(json.loads(shop.agent.admin("/v1/status")[1])["generation"])
+
+
+def _wait_in_force(shop: Shop, before: int, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        status = json.loads(shop.agent.admin("/v1/status")[1])
+        if status["generation"] > before and status["in_force"] >= status["generation"]:
+            return
+        assert time.monotonic() < deadline, f"not in force after {seconds} s: {status}"
+        time.sleep(0.001)
