@@ -1,0 +1,20 @@
+# Each target is one line to read.  All need root; `setup` is quick when there is nothing to do.
+PYTHON := .venv/bin/python
+AREA ?= node
+
+.PHONY: demo test acceptance bench lint clean setup
+
+demo: setup       ## the main job on this machine, in plain words, in under a minute
+	@$(PYTHON) -m demo
+test: setup lint  ## every ring: pure, loopback, kernel; fails if anything is left behind
+	$(PYTHON) -m pytest --check-leftovers
+acceptance: setup ## the acceptance list, with figures; AREA=node
+	$(PYTHON) -m pytest --check-leftovers -s tests/acceptance/test_$(AREA).py
+bench: setup      ## against no mesh and against Envoy; CASES=keepalive-c32 ROUNDS=5
+	.venv/bin/pip install --quiet --require-hashes -r requirements-bench.lock && CASES="$(CASES)" ROUNDS="$(ROUNDS)" $(PYTHON) -m bench
+lint: setup       ## style, types, who imports whom
+	$(PYTHON) -m ruff check --quiet . && $(PYTHON) -m mypy && .venv/bin/lint-imports --no-logo
+clean:            ## test beds whose owner was killed, and caches; never a living agent
+	if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.testbed.sweep; fi; rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+setup:
+	@hack/setup.sh
