@@ -1,0 +1,1 @@
+"""Configuration: manifests -> objects -> one compiled Snapshot, and what to tell the user about each object."""

@@ -1,0 +1,81 @@
+"""What a well-formed object may still not ask for: features of a later release, and unusable patterns.
+
+A route that uses one is rejected as a whole: half a route would send requests where nobody meant
+them to go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nodeagent.config.problems import FieldError, FieldPath
+from nodeagent.config.reading import normal_path
+from nodeagent.core.model import PathKind
+from nodeagent.core.paths import PathError
+from nodeagent.regex import RegexError, compile_regex
+
+_LATER = "is not supported by this release; the whole route is rejected, because it would be applied by half"
+
+
+def unsupported(kind: str, value: dict[str, Any]) -> list[FieldError]:
+    """Violations of an object that passed its schema."""
+    if kind == "HTTPRoute":
+        return list(_route_errors(value["spec"]))
+    if kind == "AuthorizationPolicy":
+        return list(_policy_errors(value["spec"]))
+    return []
+
+
+def _route_errors(spec: dict[str, Any]) -> Iterator[FieldError]:
+    for index, rule in enumerate(spec.get("rules") or []):
+        path: FieldPath = ("spec", "rules", index)
+        yield from _later_features(rule, path)
+        for number, match in enumerate(rule.get("matches") or []):
+            yield from _match_errors(match, (*path, "matches", number))
+
+
+def _later_features(rule: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
+    for name in ("filters", "timeouts"):
+        if rule.get(name):
+            yield FieldError((*path, name), _LATER)
+    for index, backend in enumerate(rule.get("backendRefs") or []):
+        if backend.get("filters"):
+            yield FieldError((*path, "backendRefs", index, "filters"), _LATER)
+
+
+def _match_errors(match: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
+    if match.get("path"):
+        yield from _path_errors(match["path"], (*path, "path"))
+    for name in ("headers", "queryParams"):
+        for index, item in enumerate(match.get(name) or []):
+            yield from _pattern_errors(item, (*path, name, index))
+
+
+def _policy_errors(spec: dict[str, Any]) -> Iterator[FieldError]:
+    for index, rule in enumerate(spec.get("rules") or []):
+        http = rule.get("http") or {}
+        path: FieldPath = ("spec", "rules", index, "http")
+        for number, item in enumerate(http.get("paths") or []):
+            yield from _path_errors(item, (*path, "paths", number))
+        for number, item in enumerate(http.get("headers") or []):
+            yield from _pattern_errors(item, (*path, "headers", number))
+
+
+def _path_errors(item: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
+    if item.get("type") == "RegularExpression":
+        yield from _pattern_errors(item, path)
+        return
+    try:
+        normal_path(PathKind.EXACT, item.get("value") or "/")
+    except PathError as error:
+        yield FieldError((*path, "value"), f"can never match: {error.reason}")
+
+
+def _pattern_errors(item: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
+    if item.get("type") != "RegularExpression":
+        return
+    try:
+        compile_regex(item.get("value") or "/")
+    except RegexError as error:
+        yield FieldError((*path, "value"), str(error))

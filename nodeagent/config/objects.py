@@ -1,0 +1,157 @@
+"""All objects in force: what the files say now, with the last good state where they say something broken.
+
+Pure.  `merge` is the whole rule of what a file change means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nodeagent.config.manifest_files import Entry, ManifestFile
+from nodeagent.config.problems import Problem
+from nodeagent.config.resources import (
+    Identity,
+    NamespaceObject,
+    PodObject,
+    PolicyObject,
+    Resource,
+    RouteObject,
+    ServiceObject,
+    SliceObject,
+)
+
+Value = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A good object: its resource, its manifest, and where that came from."""
+
+    identity: Identity
+    resource: Resource
+    value: Value
+    file: str
+    document: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An object whose present manifest is not usable; `last_good` says whether an earlier one stays in force."""
+
+    identity: Identity
+    file: str
+    document: int
+    value: Value
+    problems: tuple[Problem, ...]
+    reason: str
+    last_good: bool
+
+
+Good = Mapping[str, Mapping[Identity, Stored]]  # file name -> objects
+
+
+@dataclass(frozen=True)
+class ObjectSet:
+    """Every object in force, by kind and key ("namespace/name", or the name of a Namespace)."""
+
+    namespaces: Mapping[str, NamespaceObject] = field(default_factory=dict)
+    pods: Mapping[str, PodObject] = field(default_factory=dict)
+    services: Mapping[str, ServiceObject] = field(default_factory=dict)
+    slices: Mapping[str, SliceObject] = field(default_factory=dict)
+    routes: Mapping[str, RouteObject] = field(default_factory=dict)
+    policies: Mapping[str, PolicyObject] = field(default_factory=dict)
+    broken: tuple[Broken, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    stored: tuple[Stored, ...] = ()
+
+
+def merge(files: Iterable[ManifestFile], before: Good) -> tuple[Good, ObjectSet]:
+    """Apply the files (all of them) to the last good state.
+
+    - A good object replaces its last good state; a broken one leaves it, wherever it was defined.
+    - An object missing from a file that could be read whole is deleted; from one that could not, it stays.
+    - Of two definitions of one object, the first by file name and document counts; the other is a problem.
+    """
+    return _Merge(before).run(sorted(files, key=lambda file: file.name))
+
+
+class _Merge:
+    def __init__(self, before: Good) -> None:
+        self._before = before
+        self._last = {identity: stored for objects in before.values() for identity, stored in objects.items()}
+        self._claims: dict[Identity, Entry | Stored] = {}
+        self._claimed_in: dict[Identity, str] = {}
+        self._good: dict[str, dict[Identity, Stored]] = {}
+        self._broken: list[Broken] = []
+        self._problems: list[Problem] = []
+
+    def run(self, files: list[ManifestFile]) -> tuple[Good, ObjectSet]:
+        for file in files:
+            self._good[file.name] = {}
+            self._problems += file.problems
+            for entry in file.entries:
+                self._entry(file, entry)
+        for file in files:
+            if file.incomplete:
+                self._keep(file)
+        return self._good, self._object_set()
+
+    def _entry(self, file: ManifestFile, entry: Entry) -> None:
+        if entry.identity in self._claims:
+            self._problems.append(self._duplicate(file, entry))
+            return
+        self._claims[entry.identity] = entry
+        self._claimed_in[entry.identity] = file.name
+        stored = self._stored(file, entry)
+        if stored is not None:
+            self._good[file.name][entry.identity] = stored
+        if entry.problems:
+            self._problems += entry.problems
+            self._broken.append(
+                Broken(
+                    entry.identity,
+                    file.name,
+                    entry.document,
+                    entry.value,
+                    entry.problems,
+                    entry.reason,
+                    stored is not None,
+                )
+            )
+
+    def _stored(self, file: ManifestFile, entry: Entry) -> Stored | None:
+        if entry.resource is not None:
+            return Stored(entry.identity, entry.resource, entry.value, file.name, entry.document)
+        last = self._last.get(entry.identity)
+        return replace(last, file=file.name, document=entry.document) if last else None
+
+    def _duplicate(self, file: ManifestFile, entry: Entry) -> Problem:
+        first = self._claims[entry.identity]
+        where = f"{self._claimed_in[entry.identity]} (document {first.document})"
+        message = f"duplicate object: already defined in {where}, which is the one in force; rename or remove one"
+        return Problem(file.name, entry.document, "metadata.name", message, str(entry.identity))
+
+    def _keep(self, file: ManifestFile) -> None:
+        for identity, stored in self._before.get(file.name, {}).items():
+            if identity not in self._claims:
+                self._claims[identity] = stored
+                self._good[file.name][identity] = stored
+
+    def _object_set(self) -> ObjectSet:
+        stored = [item for name in sorted(self._good) for item in self._good[name].values()]
+        tables: dict[str, dict[str, Any]] = {}
+        for item in stored:
+            tables.setdefault(item.identity.kind, {})[item.identity.key] = item.resource
+        return ObjectSet(
+            namespaces=tables.get("Namespace", {}),
+            pods=tables.get("Pod", {}),
+            services=tables.get("Service", {}),
+            slices=tables.get("EndpointSlice", {}),
+            routes=tables.get("HTTPRoute", {}),
+            policies=tables.get("AuthorizationPolicy", {}),
+            broken=tuple(self._broken),
+            problems=tuple(self._problems),
+            stored=tuple(stored),
+        )

@@ -1,0 +1,158 @@
+"""AuthorizationPolicies joined to what they target, with whatever cannot be enforced made a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, TRUE, UNKNOWN, Condition
+from nodeagent.config.objects import Broken, ObjectSet
+from nodeagent.config.resources import PolicyObject, ServiceObject, TargetRef
+from nodeagent.core.model import Action, Policy, Protocol
+
+KIND = "AuthorizationPolicy"
+
+
+class PolicyIndex:
+    """Which policies apply to the endpoints of a Service, or to every pod of a namespace."""
+
+    def __init__(self, objects: ObjectSet, *, refuse_broken: bool) -> None:
+        self._by_target: dict[tuple[str, str], list[Policy]] = {}
+        self._refusals: dict[tuple[str, str], str] = {}
+        self._merged: dict[tuple[str, ...], tuple[Policy, ...]] = {}
+        for policy in objects.policies.values():
+            for target in policy.targets:
+                self._by_target.setdefault(_target_key(policy.namespace, target), []).append(policy.policy)
+        for broken in objects.broken if refuse_broken else ():
+            for target in refused_targets(broken):
+                self._refusals.setdefault(_target_key(broken.identity.namespace, target), refusal_by(broken))
+
+    def of_services(self, services: Iterable[str]) -> tuple[Policy, ...]:
+        """Policies of all these Services and of their namespaces, each once, sorted by name."""
+        key = tuple(sorted(set(services)))
+        if key not in self._merged:
+            found = [policy for service in key for target in _targets_of(service) for policy in self._at(target)]
+            self._merged[key] = _unique(found)
+        return self._merged[key]
+
+    def of_namespace(self, namespace: str) -> tuple[Policy, ...]:
+        return _unique(self._at(("Namespace", namespace)))
+
+    def refusal_of_services(self, services: Iterable[str]) -> str:
+        """Why everything to these Services is refused, or ""."""
+        if not self._refusals:
+            return ""
+        targets = [target for service in sorted(set(services)) for target in _targets_of(service)]
+        return next((self._refusals[target] for target in targets if target in self._refusals), "")
+
+    def refusal_of_namespace(self, namespace: str) -> str:
+        return self._refusals.get(("Namespace", namespace), "")
+
+    def named_ports(self, namespace: str) -> set[int]:
+        """Port numbers that policies of the whole namespace speak of."""
+        return {port for policy in self.of_namespace(namespace) for rule in policy.rules for port in rule.ports}
+
+    def _at(self, target: tuple[str, str]) -> list[Policy]:
+        return self._by_target.get(target, [])
+
+
+def unenforceable(policies: Iterable[Policy], protocol: Protocol, ports: tuple[int, ...], name: str) -> str:
+    """Why connections to a port that is not HTTP/1 are refused: a DENY for anybody that reads HTTP; or ""."""
+    if protocol is Protocol.HTTP1:
+        return ""
+    for policy in policies:
+        for rule in policy.rules if policy.action is Action.DENY else ():
+            if rule.http and not rule.sources and (not rule.ports or set(rule.ports) & set(ports)):
+                return (
+                    f"AuthorizationPolicy {policy.name} denies by HTTP fields, which cannot be read on {name} "
+                    f"({protocol.value}); set appProtocol: http on the Service port if it is plain HTTP/1"
+                )
+    return ""
+
+
+def refused_targets(broken: Broken) -> list[TargetRef]:
+    """What a policy that never was good protects, as far as its manifest can be read; AUDIT protects nothing."""
+    spec = broken.value.get("spec")
+    if broken.identity.kind != KIND or broken.last_good or not isinstance(spec, dict) or spec.get("action") == "AUDIT":
+        return []
+    refs = spec.get("targetRefs")
+    found = [_readable_target(ref, broken.identity.namespace) for ref in refs] if isinstance(refs, list) else []
+    return [target for target in found if target]
+
+
+def refusal_by(broken: Broken) -> str:
+    first = broken.problems[0]
+    return (
+        f"AuthorizationPolicy {broken.identity.key} is broken ({first.field}: {first.message}) and was never good, "
+        f"so what it protects is refused; mend or delete it"
+    )
+
+
+def policy_conditions(objects: ObjectSet, generation: int) -> list[Condition]:
+    """Conditions of every policy towards every target."""
+    return [
+        condition
+        for policy in objects.policies.values()
+        for index, target in enumerate(policy.targets)
+        for condition in _target_conditions(policy, index, target, objects.services, generation)
+    ]
+
+
+def _target_conditions(
+    policy: PolicyObject, index: int, target: TargetRef, services: Mapping[str, ServiceObject], generation: int
+) -> Iterator[Condition]:
+    where = (
+        f"{target.kind} {target.name}" if target.kind == "Namespace" else f"Service {policy.namespace}/{target.name}"
+    )
+    service = services.get(f"{policy.namespace}/{target.name}")
+    if target.kind == "Service" and service is None:
+        message = f"{where} does not exist; the policy takes effect when it does"
+        field = f"spec.targetRefs[{index}].name"
+        yield Condition(KIND, policy.key, where, ACCEPTED, FALSE, "TargetNotFound", message, field, generation)
+        return
+    message, field = _http_on_other_ports(policy, target, services)
+    yield Condition(KIND, policy.key, where, ACCEPTED, TRUE, "Accepted", message, field, generation)
+    yield Condition(KIND, policy.key, where, PROGRAMMED, UNKNOWN, "Pending", "", "", generation)
+
+
+def _http_on_other_ports(
+    policy: PolicyObject, target: TargetRef, services: Mapping[str, ServiceObject]
+) -> tuple[str, str]:
+    """(message, field) when HTTP fields meet ports where HTTP is not read."""
+    index = next((number for number, rule in enumerate(policy.policy.rules) if rule.http), None)
+    if index is None:
+        return "", ""
+    covered = [s for s in services.values() if s.namespace == policy.namespace and _covers(target, s)]
+    ports = [f"{s.key}:{port.port}" for s in covered for port in s.ports if port.protocol is not Protocol.HTTP1]
+    if not ports:
+        return "", ""
+    effect = {
+        Action.DENY: "connections that the rule's sources and ports match are refused there",
+        Action.ALLOW: "the rule allows nothing there",
+        Action.AUDIT: "the rule audits nothing there",
+    }[policy.policy.action]
+    return f"HTTP is not read on {', '.join(sorted(ports))}: {effect}", f"spec.rules[{index}].http"
+
+
+def _covers(target: TargetRef, service: ServiceObject) -> bool:
+    return target.kind == "Namespace" or target.name == service.name
+
+
+def _target_key(namespace: str, target: TargetRef) -> tuple[str, str]:
+    return (target.kind, namespace if target.kind == "Namespace" else f"{namespace}/{target.name}")
+
+
+def _targets_of(service: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("Service", service), ("Namespace", service.partition("/")[0])
+
+
+def _readable_target(ref: object, namespace: str) -> TargetRef | None:
+    if not isinstance(ref, dict) or not isinstance(ref.get("name"), str):
+        return None
+    kind = ref.get("kind")
+    if kind == "Namespace":
+        return TargetRef("Namespace", namespace) if ref["name"] == namespace else None
+    return TargetRef("Service", ref["name"]) if kind == "Service" else None
+
+
+def _unique(policies: Iterable[Policy]) -> tuple[Policy, ...]:
+    return tuple(sorted({policy.name: policy for policy in policies}.values(), key=lambda policy: policy.name))

@@ -1,0 +1,47 @@
+"""What is wrong with the configuration, in the words of the API server's field validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+FieldPath = tuple[str | int, ...]  # ("spec", "rules", 0, "matches") = spec.rules[0].matches
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One violation inside one object."""
+
+    path: FieldPath
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One line for the user.  `document` counts from 1 inside the file; 0 = the file as a whole; `line` 0 = unknown."""
+
+    file: str
+    document: int
+    field: str
+    message: str
+    object: str = ""  # "HTTPRoute shop/web", when it could be read
+    line: int = 0
+
+    def __str__(self) -> str:
+        where = self.file + (f":{self.line}" if self.line else "")
+        if self.document:
+            where += f" (document {self.document})"
+        return ": ".join(part for part in (where, self.object, self.field, self.message) if part)
+
+
+def field_text(path: Iterable[str | int]) -> str:
+    """`spec.rules[0].name`, as the API server writes it; keys with dots or slashes are quoted."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part.replace("-", "").replace("_", "").isalnum():
+            text += f".{part}" if text else part
+        else:
+            text += f'["{part}"]'
+    return text

@@ -1,0 +1,293 @@
+"""From validated manifests to typed resources.  Nothing here checks shape: the schemas did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from nodeagent.config.resources import (
+    BackendRef,
+    Identity,
+    NamespaceObject,
+    ParentRef,
+    PodObject,
+    PolicyObject,
+    Resource,
+    RouteMatch,
+    RouteObject,
+    RouteRule,
+    ServiceObject,
+    ServicePort,
+    SliceObject,
+    TargetRef,
+)
+from nodeagent.core.addresses import canonical
+from nodeagent.core.model import (
+    Action,
+    EnforcementLevel,
+    HttpOperation,
+    PathKind,
+    Policy,
+    PolicyRule,
+    Protocol,
+    Source,
+    ValueMatch,
+)
+from nodeagent.core.paths import normalize
+
+Value = dict[str, Any]
+
+DATAPLANE_LABEL = "mesh.nodeagent.dev/dataplane"
+NETNS_ANNOTATION = "mesh.nodeagent.dev/netns"
+SERVICE_LABEL = "kubernetes.io/service-name"
+DEFAULT_NAMESPACE = "default"
+
+_APP_PROTOCOLS = {
+    "http": Protocol.HTTP1,
+    "kubernetes.io/ws": Protocol.HTTP1,
+    "kubernetes.io/h2c": Protocol.HTTP2,
+    "http2": Protocol.HTTP2,
+    "grpc": Protocol.HTTP2,
+    "https": Protocol.TLS,
+    "tls": Protocol.TLS,
+    "kubernetes.io/wss": Protocol.TLS,
+}
+_PORT_NAMES = {
+    "http": Protocol.HTTP1,
+    "http2": Protocol.HTTP2,
+    "grpc": Protocol.HTTP2,
+    "https": Protocol.TLS,
+    "tls": Protocol.TLS,
+    "tcp": Protocol.OPAQUE,
+}
+
+
+def read_resource(identity: Identity, value: Value) -> Resource:
+    """Build the resource of a manifest that passed its schema and nodeagent.config.acceptance."""
+    return _READERS[identity.kind](identity, value)
+
+
+def port_protocol(app_protocol: str | None, name: str) -> Protocol:
+    """appProtocol decides when given; else the port's name, whole or up to its first dash; else opaque bytes."""
+    if app_protocol:
+        return _APP_PROTOCOLS.get(app_protocol.lower(), Protocol.OPAQUE)
+    return _PORT_NAMES.get(name.partition("-")[0], Protocol.OPAQUE)
+
+
+def is_service(group: str | None, kind: str) -> bool:
+    return group in ("", "core") and kind == "Service"
+
+
+def workload_name(metadata: Value) -> str:
+    """The controller's name: a ReplicaSet of a Deployment counts as the Deployment; a bare pod as itself."""
+    owners = metadata.get("ownerReferences") or []
+    owner = next((owner for owner in owners if owner.get("controller")), owners[0] if owners else None)
+    if owner is None:
+        return str(metadata["name"])
+    suffix = (metadata.get("labels") or {}).get("pod-template-hash")
+    name = str(owner["name"])
+    return name.removesuffix(f"-{suffix}") if owner["kind"] == "ReplicaSet" and suffix else name
+
+
+def _namespace(identity: Identity, value: Value) -> NamespaceObject:
+    metadata = value["metadata"]
+    return NamespaceObject(identity.name, metadata.get("labels") or {}, metadata.get("annotations") or {})
+
+
+def _pod(identity: Identity, value: Value) -> PodObject:
+    metadata, spec, status = value["metadata"], value.get("spec") or {}, value.get("status") or {}
+    return PodObject(
+        namespace=identity.namespace,
+        name=identity.name,
+        service_account=spec.get("serviceAccountName") or "default",
+        workload=workload_name(metadata),
+        addresses=_pod_addresses(status),
+        dataplane=(metadata.get("labels") or {}).get(DATAPLANE_LABEL, ""),
+        netns=(metadata.get("annotations") or {}).get(NETNS_ANNOTATION, ""),
+        node=spec.get("nodeName") or "",
+        host_network=bool(spec.get("hostNetwork")),
+    )
+
+
+def _pod_addresses(status: Value) -> tuple[str, ...]:
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return ()  # the address may belong to another pod by now
+    listed = [item["ip"] for item in status.get("podIPs") or []]
+    first = [status["podIP"]] if status.get("podIP") else []
+    return tuple(dict.fromkeys(canonical(address) for address in (*first, *listed)))
+
+
+def _service(identity: Identity, value: Value) -> ServiceObject:
+    spec = value["spec"]
+    given = [*(spec.get("clusterIPs") or []), spec.get("clusterIP") or ""]
+    addresses = [canonical(address) for address in given if address not in ("", "None")]
+    if spec.get("type") == "ExternalName":
+        addresses = []
+    ports = tuple(_service_port(port) for port in spec.get("ports") or [] if (port.get("protocol") or "TCP") == "TCP")
+    return ServiceObject(identity.namespace, identity.name, tuple(dict.fromkeys(addresses)), ports, "None" in given)
+
+
+def _service_port(port: Value) -> ServicePort:
+    name = port.get("name") or ""
+    return ServicePort(name, port["port"], port_protocol(port.get("appProtocol"), name))
+
+
+def _slice(identity: Identity, value: Value) -> SliceObject:
+    ready = [item for item in value.get("endpoints") or [] if _is_ready(item)] if value["addressType"] != "FQDN" else []
+    ports = {
+        port.get("name") or "": port["port"]
+        for port in value.get("ports") or []
+        if (port.get("protocol") or "TCP") == "TCP" and port.get("port")
+    }
+    return SliceObject(
+        namespace=identity.namespace,
+        name=identity.name,
+        service=(value["metadata"].get("labels") or {}).get(SERVICE_LABEL, ""),
+        addresses=tuple(dict.fromkeys(canonical(item["addresses"][0]) for item in ready)),
+        ports=ports,
+    )
+
+
+def _is_ready(endpoint: Value) -> bool:
+    return (endpoint.get("conditions") or {}).get("ready") is not False
+
+
+def _route(identity: Identity, value: Value) -> RouteObject:
+    spec = value["spec"]
+    parents = enumerate(spec.get("parentRefs") or [])
+    return RouteObject(
+        namespace=identity.namespace,
+        name=identity.name,
+        created=creation_time(value["metadata"]),
+        hostnames=tuple(spec.get("hostnames") or ()),
+        parents=tuple(_parent(index, ref, identity.namespace) for index, ref in parents if _is_service_parent(ref)),
+        rules=tuple(_route_rule(rule, index, identity.namespace) for index, rule in enumerate(_route_rules(spec))),
+    )
+
+
+def creation_time(metadata: Value) -> str:
+    """RFC 3339 in UTC, so that text order is time order; "" when the manifest has none."""
+    given = metadata.get("creationTimestamp")
+    return datetime.fromisoformat(given).astimezone(UTC).isoformat() if given else ""
+
+
+def _route_rules(spec: Value) -> list[Value]:
+    return spec.get("rules") or [{}]  # a route without rules matches everything, as the API server defaults it
+
+
+def _is_service_parent(ref: Value) -> bool:
+    return is_service(ref.get("group", "gateway.networking.k8s.io"), ref.get("kind") or "Gateway")
+
+
+def _parent(index: int, ref: Value, namespace: str) -> ParentRef:
+    return ParentRef(
+        index, ref.get("namespace") or namespace, ref["name"], ref.get("port") or 0, ref.get("sectionName") or ""
+    )
+
+
+def _route_rule(rule: Value, index: int, namespace: str) -> RouteRule:
+    return RouteRule(
+        name=rule.get("name") or str(index),
+        matches=tuple(_route_match(match) for match in rule.get("matches") or [{}]),
+        backends=tuple(_backend(ref, namespace) for ref in rule.get("backendRefs") or []),
+    )
+
+
+def _backend(ref: Value, namespace: str) -> BackendRef:
+    weight = ref.get("weight")
+    return BackendRef(
+        group=ref.get("group") or "",
+        kind=ref.get("kind") or "Service",
+        namespace=ref.get("namespace") or namespace,
+        name=ref["name"],
+        port=ref.get("port") or 0,
+        weight=1 if weight is None else weight,
+    )
+
+
+def _route_match(match: Value) -> RouteMatch:
+    path = match.get("path") or {}
+    kind = PathKind(path.get("type") or "PathPrefix")
+    return RouteMatch(
+        path_kind=kind,
+        path=normal_path(kind, path.get("value") or "/"),
+        method=match.get("method") or "",
+        headers=_first_of_each(match.get("headers") or [], lower=True),
+        query=_first_of_each(match.get("queryParams") or [], lower=False),
+    )
+
+
+def _first_of_each(matches: list[Value], *, lower: bool) -> tuple[ValueMatch, ...]:
+    """Of header matches whose names differ in case only, the first counts (Gateway API)."""
+    found: dict[str, ValueMatch] = {}
+    for match in matches:
+        one = _value_match(match, lower=lower)
+        found.setdefault(one.name, one)
+    return tuple(found.values())
+
+
+def _value_match(match: Value, *, lower: bool) -> ValueMatch:
+    name = match["name"].lower() if lower else match["name"]
+    return ValueMatch(name, match["value"], match.get("type") == "RegularExpression")
+
+
+def normal_path(kind: PathKind, value: str) -> str:
+    """The form in which requests are judged; raises PathError for a plain path that has none."""
+    if kind is PathKind.REGEX:
+        return value
+    value = normalize(value)
+    return value.rstrip("/") or "/" if kind is PathKind.PREFIX else value
+
+
+def _policy(identity: Identity, value: Value) -> PolicyObject:
+    spec = value["spec"]
+    policy = Policy(
+        name=identity.key,
+        action=Action(spec.get("action") or "ALLOW"),
+        level=EnforcementLevel(spec["enforcementLevel"]),
+        rules=tuple(_policy_rule(rule) for rule in spec.get("rules") or []),
+    )
+    return PolicyObject(identity.namespace, identity.name, target_refs(spec), policy)
+
+
+def target_refs(spec: Value) -> tuple[TargetRef, ...]:
+    return tuple(TargetRef(target["kind"], target["name"]) for target in spec["targetRefs"])
+
+
+def _policy_rule(rule: Value) -> PolicyRule:
+    http = rule.get("http")
+    return PolicyRule(
+        sources=tuple(_source(source) for source in rule.get("sources") or []),
+        ports=tuple((rule.get("networkAttributes") or {}).get("ports") or ()),
+        http=(_operation(http),) if http else (),
+    )
+
+
+def _source(source: Value) -> Source:
+    account = source.get("serviceAccount")
+    if account:
+        return Source(service_accounts=(f"{account['namespace']}/{account['name']}",))
+    if source.get("namespace"):
+        return Source(namespaces=(source["namespace"],))
+    return Source(cidrs=(source["cidr"],))
+
+
+def _operation(http: Value) -> HttpOperation:
+    paths = ((PathKind(path["type"]), path["value"]) for path in http.get("paths") or [])
+    return HttpOperation(
+        methods=tuple(http.get("methods") or ()),
+        paths=tuple((kind, normal_path(kind, value)) for kind, value in paths),
+        hosts=tuple(host.removesuffix(".") for host in http.get("hosts") or ()),
+        headers=tuple(_value_match(match, lower=True) for match in http.get("headers") or []),
+    )
+
+
+_READERS: Mapping[str, Callable[[Identity, Value], Resource]] = {
+    "Namespace": _namespace,
+    "Pod": _pod,
+    "Service": _service,
+    "EndpointSlice": _slice,
+    "HTTPRoute": _route,
+    "AuthorizationPolicy": _policy,
+}

@@ -1,0 +1,150 @@
+"""The objects that compile reads: typed, defaulted, and made from manifests that passed their schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes an object that object; `namespace` is "" for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        """ "namespace/name", or the bare name."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceObject:
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PodObject:
+    namespace: str
+    name: str
+    service_account: str
+    workload: str
+    addresses: tuple[str, ...]  # canonical; () once the pod has ended
+    dataplane: str  # the enrolment label's value, or ""
+    netns: str
+    node: str
+    host_network: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    name: str
+    port: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceObject:
+    """`addresses` are cluster IPs, canonical; () = headless or ExternalName.  `ports` are the TCP ones."""
+
+    namespace: str
+    name: str
+    addresses: tuple[str, ...]
+    ports: tuple[ServicePort, ...]
+    headless: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SliceObject:
+    """Ready endpoints of one Service: `addresses` x `ports` (name -> number), TCP only."""
+
+    namespace: str
+    name: str
+    service: str  # "" = no Service named
+    addresses: tuple[str, ...]
+    ports: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ParentRef:
+    index: int  # position in spec.parentRefs
+    namespace: str
+    name: str
+    port: int = 0  # 0 = all
+    section: str = ""  # port name; "" = all
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRef:
+    group: str
+    kind: str
+    namespace: str
+    name: str
+    port: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    path_kind: PathKind
+    path: str  # normal form, no trailing slash for prefixes
+    method: str
+    headers: tuple[ValueMatch, ...]
+    query: tuple[ValueMatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    name: str
+    matches: tuple[RouteMatch, ...]
+    backends: tuple[BackendRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteObject:
+    """An HTTPRoute.  `parents` holds Services only; other parents are for other controllers."""
+
+    namespace: str
+    name: str
+    created: str
+    hostnames: tuple[str, ...]
+    parents: tuple[ParentRef, ...]
+    rules: tuple[RouteRule, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRef:
+    kind: str  # Service | Namespace
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyObject:
+    namespace: str
+    name: str
+    targets: tuple[TargetRef, ...]
+    policy: Policy
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+Resource = NamespaceObject | PodObject | ServiceObject | SliceObject | RouteObject | PolicyObject

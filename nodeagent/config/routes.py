@@ -1,0 +1,182 @@
+"""HTTPRoutes joined to Service ports: who they apply to, in which order, and what is wrong with them.
+
+A route in the Service's own namespace is a producer route (every caller); one in another namespace
+is a consumer route: for callers of that namespace it replaces the producer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, RESOLVED_REFS, TRUE, UNKNOWN, Condition
+from nodeagent.config.objects import ObjectSet
+from nodeagent.config.reading import is_service
+from nodeagent.config.resources import BackendRef, ParentRef, RouteObject, RouteRule, ServiceObject, ServicePort
+from nodeagent.config.services import ServicePortKey, Topology
+from nodeagent.core.matching import Precedence, precedence
+from nodeagent.core.model import Backend, Protocol, Rule
+
+KIND = "HTTPRoute"
+PRODUCER = ""  # the group of producer rules; consumer groups are called like their namespace
+_BACKEND_PROTOCOLS = (Protocol.HTTP1, Protocol.OPAQUE)  # an undeclared port of a backend is taken for HTTP/1
+
+
+@dataclass(slots=True)
+class Attached:
+    """Routes on one Service port: group -> routes."""
+
+    groups: dict[str, list[RouteObject]] = field(default_factory=dict)
+
+
+class RouteIndex:
+    """Routes by Service port.  Rules are built once per route and address family."""
+
+    def __init__(self, objects: ObjectSet, topology: Topology, generation: int) -> None:
+        self._topology = topology
+        self._generation = generation
+        self._attached: dict[ServicePortKey, Attached] = {}
+        self._built: dict[tuple[str, int], list[tuple[Precedence, Rule]]] = {}
+        self.conditions: list[Condition] = []
+        for route in objects.routes.values():
+            for parent in route.parents:
+                self._attach(route, parent)
+
+    def groups(self, service: str, port: int, family: int) -> dict[str, tuple[Rule, ...]]:
+        """Group -> rules in order of precedence, for callers of one address family."""
+        attached = self._attached.get((service, port))
+        if attached is None:
+            return {}
+        return {group: self._sorted(routes, family) for group, routes in attached.groups.items()}
+
+    def _sorted(self, routes: list[RouteObject], family: int) -> tuple[Rule, ...]:
+        pairs = [pair for route in routes for pair in self._rules(route, family)]
+        return tuple(rule for _, rule in sorted(pairs, key=lambda pair: pair[0]))
+
+    def _rules(self, route: RouteObject, family: int) -> list[tuple[Precedence, Rule]]:
+        key = (route.key, family)
+        if key not in self._built:
+            self._built[key] = [
+                (precedence(rule, route.created, index, number), rule)
+                for index, one in enumerate(route.rules)
+                for number, rule in enumerate(self._rule(route, one, family))
+            ]
+        return self._built[key]
+
+    def _rule(self, route: RouteObject, rule: RouteRule, family: int) -> list[Rule]:
+        backends = tuple(self._backend(ref, family) for ref in rule.backends)
+        return [
+            Rule(
+                route.key,
+                rule.name,
+                match.path_kind,
+                match.path,
+                match.method,
+                match.headers,
+                match.query,
+                backends,
+            )
+            for match in rule.matches
+        ]
+
+    def _backend(self, ref: BackendRef, family: int) -> Backend:
+        service = f"{ref.namespace}/{ref.name}"
+        name = f"{service}:{ref.port}"
+        reason, message = self.backend_fault(ref)
+        if reason:
+            return Backend(name, ref.weight, (), f"{reason}: {message}")
+        return Backend(name, ref.weight, self._topology.reachable(service, ref.port, family))
+
+    def backend_fault(self, ref: BackendRef) -> tuple[str, str]:
+        """(reason, message) of a reference that cannot serve; its share is answered 500."""
+        if not is_service(ref.group, ref.kind):
+            return "InvalidKind", f"{ref.kind} of group {ref.group!r} cannot be a backend, only a Service can"
+        service = f"{ref.namespace}/{ref.name}"
+        if service not in self._topology.services:
+            return "BackendNotFound", f"Service {service} does not exist"
+        port = self._topology.port(service, ref.port)
+        if port is None:
+            return "BackendNotFound", f"Service {service} has no TCP port {ref.port}"
+        if port.protocol not in _BACKEND_PROTOCOLS:
+            return "UnsupportedProtocol", f"port {ref.port} of Service {service} is {port.protocol.value}, not HTTP/1"
+        return "", ""
+
+    def _attach(self, route: RouteObject, parent: ParentRef) -> None:
+        service = self._topology.services.get(f"{parent.namespace}/{parent.name}")
+        reason, message, at = _parent_fault(parent, service)
+        if reason or service is None:
+            self._say(route, parent, ACCEPTED, FALSE, reason, message, at)
+            return
+        group = PRODUCER if route.namespace == service.namespace else route.namespace
+        for port in _ports(parent, service):
+            if port.protocol is Protocol.HTTP1:
+                attached = self._attached.setdefault((service.key, port.port), Attached())
+                routes = attached.groups.setdefault(group, [])
+                if route not in routes:  # two parentRefs may lead to the same port
+                    routes.append(route)
+        note, at = _note(route, parent, service)
+        self._say(route, parent, ACCEPTED, TRUE, "Accepted", note, at)
+        self._resolve(route, parent)
+        self._say(route, parent, PROGRAMMED, UNKNOWN, "Pending")
+
+    def _resolve(self, route: RouteObject, parent: ParentRef) -> None:
+        fault = next(self._backend_faults(route), None)
+        if fault is None:
+            self._say(route, parent, RESOLVED_REFS, TRUE, "ResolvedRefs")
+        else:
+            reason, message, at = fault
+            self._say(route, parent, RESOLVED_REFS, FALSE, reason, f"{message}; its share is answered 500", at)
+
+    def _backend_faults(self, route: RouteObject) -> Iterator[tuple[str, str, str]]:
+        for index, rule in enumerate(route.rules):
+            for number, ref in enumerate(rule.backends):
+                reason, message = self.backend_fault(ref)
+                if reason:
+                    yield reason, message, f"spec.rules[{index}].backendRefs[{number}]"
+
+    def _say(
+        self,
+        route: RouteObject,
+        parent: ParentRef,
+        kind: str,
+        status: str,
+        reason: str,
+        message: str = "",
+        at: str = "",
+    ) -> None:
+        where = f"Service {parent.namespace}/{parent.name}" + (f":{parent.port}" if parent.port else "")
+        self.conditions.append(Condition(KIND, route.key, where, kind, status, reason, message, at, self._generation))
+
+
+def _parent_fault(parent: ParentRef, service: ServiceObject | None) -> tuple[str, str, str]:
+    """(reason, message, field) when the route cannot apply to this parent at all."""
+    at, name = f"spec.parentRefs[{parent.index}]", f"Service {parent.namespace}/{parent.name}"
+    if service is None:
+        return "NoMatchingParent", f"{name} does not exist", f"{at}.name"
+    if not service.addresses:
+        return "NoMatchingParent", f"{name} has no cluster IP, and a route applies to calls to the cluster IP", at
+    ports = _ports(parent, service)
+    if not ports:
+        return "NoMatchingParent", f"{name} has no TCP port {parent.port or parent.section}", at
+    if all(port.protocol is not Protocol.HTTP1 for port in ports):
+        listed = ", ".join(f"{port.port} ({port.protocol.value})" for port in ports)
+        message = f"no port of {name} is plain HTTP/1: {listed}; set appProtocol: http, or name the port http-..."
+        return "UnsupportedValue", message, at
+    return "", "", ""
+
+
+def _note(route: RouteObject, parent: ParentRef, service: ServiceObject) -> tuple[str, str]:
+    """(message, field) about what an accepted route does not do."""
+    notes, at = [], ""
+    others = [str(port.port) for port in _ports(parent, service) if port.protocol is not Protocol.HTTP1]
+    if others:
+        notes.append(f"not applied to port {', '.join(others)}, which is not plain HTTP/1")
+        at = f"spec.parentRefs[{parent.index}]"
+    if route.hostnames:
+        notes.append("hostnames are ignored for a Service parent; match the Host header instead")
+        at = "spec.hostnames"
+    return "; ".join(notes), at
+
+
+def _ports(parent: ParentRef, service: ServiceObject) -> list[ServicePort]:
+    return [port for port in service.ports if parent.port in (0, port.port) and parent.section in ("", port.name)]

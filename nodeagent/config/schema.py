@@ -1,0 +1,236 @@
+"""A structural schema and its walker: what the API server's strict field validation checks.
+
+A schema is a tree of the frozen nodes below.  `violations` lists every violation with its field
+path; it changes nothing and fills no defaults in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nodeagent.config.problems import FieldError, FieldPath
+
+MAX_ERRORS = 20  # of one object; more would be noise
+
+Rule = Callable[[Any], Iterable[FieldError]]  # paths relative to the value
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    enum: tuple[str, ...] = ()
+    pattern: str = ""  # the whole text has to match
+    shape: str = ""  # the pattern in words
+    least: int = 0
+    most: int = 0  # characters; 0 = any
+    check: Callable[[str], str] | None = None  # returns what is wrong, or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    least: int | None = None
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """Any value: fields that we carry but do not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortOrName:
+    """An integer port or a port's name (Service targetPort)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    of: Schema
+    least: int = 0
+    most: int = 0  # 0 = any
+    unique: tuple[str, ...] = ()  # fields that together are the key of a list map
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A map from text to `of` (labels, annotations)."""
+
+    of: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """An object.  `open_ended`: other fields are allowed (core kinds have more than we read)."""
+
+    fields: Mapping[str, Schema]
+    required: tuple[str, ...] = ()
+    open_ended: bool = False
+    rules: tuple[Rule, ...] = field(default=())
+
+
+Schema = Text | Whole | Truth | Anything | PortOrName | Items | Table | Fields
+
+
+def violations(schema: Schema, value: Any) -> list[FieldError]:
+    """Everything wrong with `value`, in document order, at most MAX_ERRORS."""
+    found: list[FieldError] = []
+    for error in _walk(schema, value, ()):
+        found.append(error)
+        if len(found) == MAX_ERRORS:
+            break
+    return found
+
+
+def _walk(schema: Schema, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    match schema:
+        case Text():
+            yield from _text(schema, value, path)
+        case Whole():
+            yield from _whole(schema, value, path)
+        case Truth():
+            yield from _typed(value, bool, path, "a boolean")
+        case PortOrName():
+            yield from _port_or_name(value, path)
+        case Items():
+            yield from _items(schema, value, path)
+        case Table():
+            yield from _table(schema, value, path)
+        case Fields():
+            yield from _fields(schema, value, path)
+        case Anything():
+            pass
+
+
+def _fields(schema: Fields, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    if not isinstance(value, dict):
+        yield _expected("an object", value, path)
+        return
+    clean = True
+    for error in _members(schema, value, path):
+        clean = False
+        yield error
+    if clean:  # cross-field rules may rely on the shape
+        for rule in schema.rules:
+            yield from (FieldError((*path, *error.path), error.message) for error in rule(value))
+
+
+def _members(schema: Fields, value: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
+    for name in schema.required:
+        if value.get(name) is None:
+            yield FieldError((*path, name), "required value is missing")
+    for name, item in value.items():
+        if name in schema.fields:
+            if item is not None:  # null is an absent field, as the API server reads it
+                yield from _walk(schema.fields[name], item, (*path, name))
+        elif not schema.open_ended:
+            yield FieldError((*path, name), "unknown field" + _nearest(name, schema.fields))
+
+
+def _items(schema: Items, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    if not isinstance(value, list):
+        yield _expected("a list", value, path)
+        return
+    if schema.most and len(value) > schema.most:
+        yield FieldError(path, f"has {len(value)} items; at most {schema.most} are allowed")
+        return
+    if len(value) < schema.least:
+        yield FieldError(path, f"has {len(value)} items; at least {schema.least} must be given")
+    clean = True
+    for index, item in enumerate(value):
+        for error in _walk(schema.of, item, (*path, index)):
+            clean = False
+            yield error
+    if clean:
+        yield from _duplicates(schema, value, path)
+        for rule in schema.rules:
+            yield from (FieldError((*path, *error.path), error.message) for error in rule(value))
+
+
+def _duplicates(schema: Items, value: list[Any], path: FieldPath) -> Iterator[FieldError]:
+    seen: set[tuple[Any, ...]] = set()
+    for index, item in enumerate(value):
+        key = tuple(item.get(name) for name in schema.unique)
+        if key and key in seen:
+            shown = ", ".join(f"{name} {part!r}" for name, part in zip(schema.unique, key, strict=True))
+            yield FieldError((*path, index), f"duplicate value: {shown}")
+        seen.add(key)
+
+
+def _table(schema: Table, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    if not isinstance(value, dict):
+        yield _expected("an object", value, path)
+        return
+    for name, item in value.items():
+        yield from _walk(schema.of, item, (*path, name))
+
+
+def _text(schema: Text, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    if not isinstance(value, str):
+        yield _expected("a string", value, path)
+        return
+    message = _text_fault(schema, value)
+    if message:
+        yield FieldError(path, message)
+
+
+def _text_fault(schema: Text, value: str) -> str:
+    if schema.enum and value not in schema.enum:
+        return f"unsupported value {_shown(value)}: expected one of {', '.join(schema.enum)}"
+    if schema.most and len(value) > schema.most:
+        return f"is {len(value)} characters long; at most {schema.most} are allowed"
+    if len(value) < schema.least:
+        return f"is {len(value)} characters long; at least {schema.least} must be given"
+    if schema.pattern and not re.fullmatch(schema.pattern, value):
+        return f"{_shown(value)} is not {schema.shape or f'text that matches {schema.pattern}'}"
+    return schema.check(value) if schema.check else ""
+
+
+def _whole(schema: Whole, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    if not isinstance(value, int) or isinstance(value, bool):
+        yield _expected("an integer", value, path)
+    elif schema.least is not None and value < schema.least:
+        yield FieldError(path, f"{value} is too small; expected {schema.least} or more")
+    elif schema.most is not None and value > schema.most:
+        yield FieldError(path, f"{value} is too large; expected {schema.most} or less")
+
+
+def _port_or_name(value: Any, path: FieldPath) -> Iterator[FieldError]:
+    if isinstance(value, str):
+        yield from _text(Text(pattern=r"[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", shape="a port name"), value, path)
+    else:
+        yield from _whole(Whole(1, 65535), value, path)
+
+
+def _typed(value: Any, kind: type, path: FieldPath, words: str) -> Iterator[FieldError]:
+    if not isinstance(value, kind):
+        yield _expected(words, value, path)
+
+
+def _expected(words: str, value: Any, path: FieldPath) -> FieldError:
+    return FieldError(path, f"expected {words}, got {_kind(value)}")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", bool: "boolean", int: "integer", float: "number", str: "string"}
+    name = names.get(type(value), "null")
+    return name if isinstance(value, dict | list) or value is None else f"{name} {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _nearest(name: str, known: Mapping[str, Schema]) -> str:
+    """`; did you mean "targetRefs"?` for a name that differs in case or by a letter or two."""
+    import difflib
+
+    close = [item for item in known if item.lower() == name.lower()] or difflib.get_close_matches(name, known, 1)
+    return f'; did you mean "{close[0]}"?' if close else ""

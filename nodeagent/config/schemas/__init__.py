@@ -1,0 +1,18 @@
+"""The schemas of the kinds we read, by (apiVersion, kind), and which kinds we know but skip."""
+
+from __future__ import annotations
+
+from nodeagent.config.schema import Schema
+from nodeagent.config.schemas import authorization, core, gateway
+
+SCHEMAS: dict[tuple[str, str], Schema] = {
+    ("v1", "Namespace"): core.NAMESPACE,
+    ("v1", "Pod"): core.POD,
+    ("v1", "Service"): core.SERVICE,
+    ("discovery.k8s.io/v1", "EndpointSlice"): core.ENDPOINT_SLICE,
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): gateway.HTTP_ROUTE,
+    ("mesh.nodeagent.dev/v1alpha1", "AuthorizationPolicy"): authorization.AUTHORIZATION_POLICY,
+}
+CLUSTER_SCOPED = frozenset({"Namespace"})
+# Kinds of ours and of Gateway API that a later release will read: writing one now has no effect, which must be said.
+OUR_GROUPS = ("mesh.nodeagent.dev/", "gateway.networking.k8s.io/")

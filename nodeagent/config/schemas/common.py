@@ -1,0 +1,75 @@
+"""Pieces that several kinds share: names, metadata, ports."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from nodeagent.config.schema import Anything, Fields, Items, Schema, Table, Text, Truth, Whole
+from nodeagent.core.addresses import canonical
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+LABEL = Text(pattern=_LABEL, shape="a DNS label (lower case, digits, dashes)", least=1, most=63)
+SUBDOMAIN = Text(pattern=rf"{_LABEL}(\.{_LABEL})*", shape="a DNS name in lower case", least=1, most=253)
+OBJECT_NAME = Text(least=1, most=253)
+# Gateway API's Group may be "" (the core group)
+GROUP = Text(pattern=rf"|{_LABEL}(\.{_LABEL})*", shape="an API group in lower case", most=253)
+KIND = Text(pattern=r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?", shape="a kind", least=1, most=63)
+PORT = Whole(1, 65535)
+HEADER_NAME = Text(pattern=r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", shape="a header name", least=1, most=256)
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+
+
+def address_fault(text: str) -> str:
+    """What is wrong with an IP address in text, or ""."""
+    try:
+        canonical(text)
+    except ValueError as error:
+        return f"is not an IP address: {error}"
+    return ""
+
+
+ADDRESS = Text(check=address_fault)
+
+
+def time_fault(text: str) -> str:
+    """What is wrong with an RFC 3339 time, or ""."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", text):
+            datetime.fromisoformat(text)
+            return ""
+    except ValueError:  # the shape is right, the date is not
+        pass
+    return f"{text!r} is not an RFC 3339 time such as 2026-01-31T12:00:00Z"
+
+
+_METADATA_FIELDS: dict[str, Schema] = {
+    "name": SUBDOMAIN,
+    "namespace": LABEL,
+    "labels": Table(Text(most=63)),
+    "annotations": Table(Text()),
+    "creationTimestamp": Text(check=time_fault),
+    "generation": Whole(0),
+    "ownerReferences": Items(
+        Fields(
+            {"apiVersion": Text(), "kind": Text(), "name": Text(), "uid": Text(), "controller": Truth()},
+            ("kind", "name"),
+            open_ended=True,
+        )
+    ),
+    "uid": Text(),
+    "resourceVersion": Text(),
+    "generateName": Text(),
+    "selfLink": Text(),
+    "finalizers": Items(Text()),
+    "managedFields": Items(Anything()),
+    "deletionTimestamp": Text(),
+    "deletionGracePeriodSeconds": Whole(),
+}
+METADATA = Fields(_METADATA_FIELDS, ("name",))
+
+
+def top_level(spec: dict[str, Schema], required: tuple[str, ...] = (), *, open_ended: bool = False) -> Fields:
+    """An object with apiVersion, kind, metadata and `spec` fields (spec, status, ...)."""
+    fields: dict[str, Schema] = {"apiVersion": Text(), "kind": Text(), "metadata": METADATA, **spec}
+    return Fields(fields, ("apiVersion", "kind", "metadata", *required), open_ended=open_ended)

@@ -1,0 +1,162 @@
+"""HTTPRoute (gateway.networking.k8s.io/v1, standard channel): fields, limits and cross-field rules.
+
+What the schema accepts and this release cannot do (filters, timeouts) is rejected later, with a
+condition; see nodeagent.config.acceptance.  Cross-field rules are named for the sentence that
+Gateway API gives to its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from nodeagent.config.problems import FieldError
+from nodeagent.config.schema import Anything, Fields, Items, Schema, Text, Whole
+from nodeagent.config.schemas.common import (
+    GROUP,
+    HEADER_NAME,
+    KIND,
+    LABEL,
+    METHODS,
+    OBJECT_NAME,
+    PORT,
+    SUBDOMAIN,
+    top_level,
+)
+
+MAX_MATCHES = 128
+_PATH_TYPES = ("Exact", "PathPrefix", "RegularExpression")
+_VALUE_TYPES = ("Exact", "RegularExpression")
+_DURATION = Text(pattern=r"([0-9]{1,5}(h|m|s|ms)){1,4}", shape="a duration such as 500ms or 1m30s")
+_HOSTNAME = Text(
+    pattern=r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+    shape="a hostname (lower case, no port, at most a leading *.)",
+    least=1,
+    most=253,
+)
+_PATH_CHARACTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/._~!$&'()*+,;=:@%")
+
+
+def plain_path_is_absolute_and_normal(path: dict[str, Any]) -> Iterator[FieldError]:
+    """Exact and PathPrefix values: start with "/", hold no empty or dot segment and no escaped slash."""
+    if path.get("type") == "RegularExpression" or path.get("value") is None:
+        return
+    fault = path_fault(path["value"])
+    if fault:
+        yield FieldError(("value",), f"{path['value']!r} {fault}")
+
+
+def path_fault(value: str) -> str:
+    """What keeps a plain path from ever matching a request, or ""."""
+    if not value.startswith("/"):
+        return "must start with a slash"
+    for part in ("//", "/./", "/../", "%2f", "%2F", "#"):
+        if part in value:
+            return f"must not contain {part!r}"
+    if value.endswith(("/..", "/.")):
+        return "must not end with a dot segment"
+    if set(value) - _PATH_CHARACTERS:
+        return "must only contain characters of a URI path"
+    return ""
+
+
+def service_backend_has_port(backend: dict[str, Any]) -> Iterator[FieldError]:
+    if not backend.get("group") and backend.get("kind", "Service") == "Service" and not backend.get("port"):
+        yield FieldError(("port",), "required value is missing: a backendRef to a Service needs a port")
+
+
+def total_matches_are_below_the_limit(rules: list[dict[str, Any]]) -> Iterator[FieldError]:
+    total = sum(len(rule.get("matches") or [None]) for rule in rules)
+    if total > MAX_MATCHES:
+        yield FieldError((), f"has {total} matches over all rules; at most {MAX_MATCHES} are allowed")
+
+
+def rule_names_are_unique(rules: list[dict[str, Any]]) -> Iterator[FieldError]:
+    counts = Counter(rule["name"] for rule in rules if rule.get("name"))
+    for index, rule in enumerate(rules):
+        if counts[rule.get("name")] > 1:
+            yield FieldError((index, "name"), f"duplicate value: {rule['name']!r}")
+
+
+def parents_are_told_apart(parents: list[dict[str, Any]]) -> Iterator[FieldError]:
+    """Two references to the same parent need different sectionName or port."""
+    seen: set[tuple[Any, ...]] = set()
+    for index, parent in enumerate(parents):
+        key = tuple(parent.get(name) for name in ("group", "kind", "namespace", "name", "sectionName", "port"))
+        if key in seen:
+            yield FieldError(
+                (index,), f"duplicate value: parent {parent['name']!r}; tell them apart by sectionName or port"
+            )
+        seen.add(key)
+
+
+def request_timeout_covers_backend_timeout(timeouts: dict[str, Any]) -> Iterator[FieldError]:
+    request, backend = timeouts.get("request"), timeouts.get("backendRequest")
+    if request and backend and duration_ms(request) and duration_ms(backend) > duration_ms(request):
+        yield FieldError(("backendRequest",), f"{backend} must not be longer than request ({request})")
+
+
+def duration_ms(text: str) -> int:
+    """Milliseconds of a Gateway API duration (`1m30s`)."""
+    units = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+    total, digits, unit = 0, "", ""
+    for character in text + "0":
+        if character.isdigit() and unit:
+            total, digits, unit = total + int(digits) * units[unit], "", ""
+        if character.isdigit():
+            digits += character
+        else:
+            unit += character
+    return total
+
+
+_REFERENCE: dict[str, Schema] = {"group": GROUP, "kind": KIND, "name": OBJECT_NAME, "namespace": LABEL, "port": PORT}
+_PARENT = Fields({**_REFERENCE, "sectionName": SUBDOMAIN}, ("name",))
+_FILTER = Fields({"type": Text(least=1)}, ("type",), open_ended=True)
+_BACKEND = Fields(
+    {**_REFERENCE, "weight": Whole(0, 1_000_000), "filters": Items(_FILTER, most=16)},
+    ("name",),
+    rules=(service_backend_has_port,),
+)
+_PATH = Fields({"type": Text(enum=_PATH_TYPES), "value": Text(most=1024)}, rules=(plain_path_is_absolute_and_normal,))
+_HEADER = Fields(
+    {"type": Text(enum=_VALUE_TYPES), "name": HEADER_NAME, "value": Text(least=1, most=4096)}, ("name", "value")
+)
+_QUERY = Fields(
+    {"type": Text(enum=_VALUE_TYPES), "name": HEADER_NAME, "value": Text(least=1, most=1024)}, ("name", "value")
+)
+_MATCH = Fields(
+    {
+        "path": _PATH,
+        "method": Text(enum=METHODS),
+        "headers": Items(_HEADER, most=16, unique=("name",)),
+        "queryParams": Items(_QUERY, most=16, unique=("name",)),
+    }
+)
+_RULE = Fields(
+    {
+        "name": SUBDOMAIN,
+        "matches": Items(_MATCH, most=64),
+        "filters": Items(_FILTER, most=16),
+        "backendRefs": Items(_BACKEND, most=16),
+        "timeouts": Fields(
+            {"request": _DURATION, "backendRequest": _DURATION}, rules=(request_timeout_covers_backend_timeout,)
+        ),
+    }
+)
+HTTP_ROUTE = top_level(
+    {
+        "spec": Fields(
+            {
+                "parentRefs": Items(_PARENT, most=32, rules=(parents_are_told_apart,)),
+                "hostnames": Items(_HOSTNAME, most=16),
+                "rules": Items(
+                    _RULE, least=1, most=16, rules=(total_matches_are_below_the_limit, rule_names_are_unique)
+                ),
+            }
+        ),
+        "status": Anything(),
+    },
+    ("spec",),
+)

@@ -1,0 +1,73 @@
+"""When is a changed file worth reading?  Pure: events and the time go in, names that are due come out.
+
+A file renamed into place is complete; a file written in place is complete when its writer closes
+it; a file that vanished may be on its way back, because editors move the old one away first.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+SETTLE = 0.005  # seconds between the last event and reading
+VANISHED = 0.05  # a deleted file may come back (unlink and create, as git does)
+MOVED_AWAY = 0.5  # a file that got another name inside the directory: an editor's backup
+UNCLOSED = 2.0  # a writer that does not close is read this long after its last write
+MAX_MOVES = 1024
+
+EVERYTHING = ""  # the name that stands for a scan of the whole directory
+
+
+class Change(enum.Enum):
+    """What an event says about a name."""
+
+    COMPLETE = enum.auto()  # renamed into place, closed after writing, a symbolic link made
+    WRITING = enum.auto()  # created or written to, not closed yet
+    TOUCHED = enum.auto()  # attributes
+    GONE = enum.auto()
+
+
+_DELAY = {Change.COMPLETE: SETTLE, Change.WRITING: UNCLOSED, Change.TOUCHED: SETTLE, Change.GONE: VANISHED}
+
+
+class Settling:
+    """Names with something to read, each with the time it is due."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+        self._moves: dict[int, str] = {}
+
+    def note(self, name: str, change: Change, now: float) -> None:
+        """The last event decides, except that touching a file does not complete it."""
+        if change is not Change.TOUCHED or name not in self._due:
+            self._due[name] = now + _DELAY[change]
+
+    def moved_from(self, name: str, cookie: int, now: float) -> None:
+        self.note(name, Change.GONE, now)
+        if len(self._moves) >= MAX_MOVES:
+            self._moves.clear()
+        self._moves[cookie] = name
+
+    def moved_to_backup(self, cookie: int, now: float) -> None:
+        """The file of this move is still in the directory, under a name that is no manifest's."""
+        name = self._moves.pop(cookie, None)
+        if name in self._due:
+            self._due[name] = now + MOVED_AWAY
+
+    def scan(self, now: float) -> None:
+        self._due[EVERYTHING] = now
+
+    def next(self) -> float | None:
+        return min(self._due.values(), default=None)
+
+    def is_pending(self, name: str) -> bool:
+        return name in self._due
+
+    def take_due(self, now: float) -> set[str]:
+        due = {name for name, when in self._due.items() if when <= now}
+        for name in due:
+            del self._due[name]
+        return due
+
+    def without_pending(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self._due]

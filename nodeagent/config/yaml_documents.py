@@ -1,0 +1,180 @@
+"""YAML (and JSON) text to plain values, as strictly as kubectl reads it.  The one importer of yaml.
+
+A file is split at `---` lines first, so that a syntax error spoils its own document only.  Duplicate
+keys, unknown tags and cyclic or exploding aliases are refused.  Timestamps stay text, as in JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+MAX_FILE = 4 * 1024 * 1024  # bytes
+MAX_NODES = 1_000_000  # per document, aliases expanded
+MAX_DEPTH = 64
+
+_SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+_CORE = "tag:yaml.org,2002:"
+_CONSTRUCT = yaml.SafeLoader("")
+_TEXT_TAGS = {_CORE + "str", _CORE + "timestamp", _CORE + "value"}
+_SCALAR_TAGS = {_CORE + name for name in ("null", "bool", "int", "float")}
+
+Value = Any  # None | bool | int | float | str | list | dict with str keys
+
+
+class DocumentError(ValueError):
+    """A document (or file) that cannot be read; `line` counts from 1 in the file, 0 = unknown."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document: its value, or why it has none.  `index` counts from 1, `line` is its first line in the file."""
+
+    index: int
+    line: int
+    value: Value = None
+    error: DocumentError | None = None
+
+
+def read_documents(data: bytes) -> list[Document]:
+    """All documents of a file that are not empty.  Raises DocumentError when the file as a whole is unusable."""
+    if len(data) > MAX_FILE:
+        raise DocumentError(f"file is {len(data)} bytes long; at most {MAX_FILE} are read: split it")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"file is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    read = (_document(index, line, part) for index, (line, part) in enumerate(_split(text), 1))
+    return [document for document in read if document.error or document.value is not None]
+
+
+class Lines:
+    """Finds the line of a field of a file that was read before; composes a document again only when asked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._parts = list(_split(data.decode("utf-8-sig")))
+        self._nodes: dict[int, yaml.Node | None] = {}
+
+    def of(self, document: int, path: tuple[str | int, ...]) -> int:
+        """The line (from 1) of a field, or of its nearest present ancestor, in document number `document`."""
+        first, text = self._parts[document - 1]
+        if document not in self._nodes:
+            self._nodes[document] = yaml.compose(text, Loader=yaml.CSafeLoader)
+        node = self._nodes[document]
+        if node is None:
+            return first
+        mark = node.start_mark.line
+        for part in path:
+            found = _child(node, part)
+            if found is None:
+                break
+            mark, node = found
+        return int(first + mark)
+
+
+def _split(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (first line, text) of each part between `---` lines; a comment may follow the dashes, content too."""
+    starts = [0, *(match.end() for match in _SEPARATOR.finditer(text))]
+    ends = [*(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
+    line, at = 1, 0
+    number = 0
+    for start, end in zip(starts, ends, strict=True):
+        line, at = line + text.count("\n", at, start), start
+        part = text[start:end]
+        if number == 0 and len(starts) > 1 and not _has_content(part):
+            continue  # what stands before the first separator is no document
+        number += 1
+        yield line, part
+
+
+def _has_content(part: str) -> bool:
+    return any(line.strip() and not line.lstrip().startswith(("#", "%")) for line in part.splitlines())
+
+
+def _document(index: int, line: int, text: str) -> Document:
+    try:
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
+        value = None if node is None else _Converter(line).value(node, 0)
+    except yaml.MarkedYAMLError as error:
+        return Document(index, line, error=_syntax_error(error, line))
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        return Document(index, line, error=DocumentError(f"not valid YAML: {error}".replace("\n", " "), line))
+    except RecursionError:
+        return Document(index, line, error=DocumentError(f"nested deeper than {MAX_DEPTH} levels", line))
+    except DocumentError as error:
+        return Document(index, line, error=error)
+    return Document(index, line, value)
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, line: int) -> DocumentError:
+    mark = error.problem_mark or error.context_mark
+    what = ", ".join(part for part in (error.context, error.problem) if part)
+    return DocumentError(f"not valid YAML: {what}", line + mark.line if mark else line)
+
+
+class _Converter:
+    """Turns a composed node into plain values, counting what it makes."""
+
+    def __init__(self, line: int) -> None:
+        self._line = line
+        self._left = MAX_NODES
+
+    def value(self, node: yaml.Node, depth: int) -> Value:
+        self._left -= 1
+        if self._left < 0:
+            raise self._error(node, f"more than {MAX_NODES} values (aliases counted each time they are used)")
+        if depth > MAX_DEPTH:
+            raise self._error(node, f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, depth + 1) for item in node.value]
+        assert isinstance(node, yaml.MappingNode)  # noqa: S101  (YAML has three kinds of nodes)
+        return self._mapping(node, depth)
+
+    def _scalar(self, node: yaml.ScalarNode) -> Value:
+        if node.tag in _TEXT_TAGS:
+            return node.value
+        if node.tag not in _SCALAR_TAGS:
+            raise self._error(node, f"YAML tag {node.tag.removeprefix(_CORE)!r} is not allowed")
+        try:
+            return _CONSTRUCT.construct_object(node)
+        except (ValueError, yaml.YAMLError) as error:
+            raise self._error(node, f"cannot read {node.value!r}: {error}") from error
+
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Value]:
+        if node.tag != _CORE + "map":
+            raise self._error(node, f"YAML tag {node.tag.removeprefix(_CORE)!r} is not allowed")
+        result: dict[str, Value] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node)
+            if key in result:
+                raise self._error(key_node, f"key {key!r} is already set in this mapping")
+            result[key] = self.value(value_node, depth + 1)
+        return result
+
+    def _key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode) or node.tag == _CORE + "merge":
+            raise self._error(node, "mapping keys must be text (merge keys are not allowed)")
+        return str(node.value)
+
+    def _error(self, node: yaml.Node, message: str) -> DocumentError:
+        return DocumentError(message, self._line + node.start_mark.line)
+
+
+def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark.line, node.value[part]
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                return key.start_mark.line, value
+    return None
