@@ -50,7 +50,7 @@ def build(name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class GoRequest:
-    """A request as Go's net/http read it; header names are in Go's canonical case."""
+    """A request as Go's net/http read it; header names are in Go's canonical case, values Latin-1."""
 
     method: str
     target: str

@@ -23,7 +23,7 @@ type request struct {
 	Method   string      `json:"method"`
 	Target   string      `json:"target"`
 	Host     string      `json:"host"`
-	Headers  http.Header `json:"headers"` // canonical names; without Host, Content-Length, Transfer-Encoding
+	Headers  http.Header `json:"headers"` // canonical names, Latin-1 values; without Host, Content-Length, Transfer-Encoding
 	Body     []byte      `json:"body"`    // base64
 	Trailers http.Header `json:"trailers"`
 	Close    bool        `json:"close"`
@@ -33,6 +33,21 @@ type request struct {
 type report struct {
 	Requests []request `json:"requests"`
 	Error    string    `json:"error"`
+}
+
+// latin1 makes every byte of the values one character, so that JSON keeps bytes that are not UTF-8.
+func latin1(fields http.Header) http.Header {
+	result := http.Header{}
+	for name, values := range fields {
+		for _, value := range values {
+			runes := make([]rune, len(value))
+			for i := 0; i < len(value); i++ {
+				runes[i] = rune(value[i])
+			}
+			result[name] = append(result[name], string(runes))
+		}
+	}
+	return result
 }
 
 func parse(raw []byte) report {
@@ -53,8 +68,8 @@ func parse(raw []byte) report {
 			return result
 		}
 		result.Requests = append(result.Requests, request{
-			Method: r.Method, Target: r.RequestURI, Host: r.Host, Headers: r.Header, Body: body,
-			Trailers: r.Trailer, Close: r.Close, Chunked: len(r.TransferEncoding) > 0,
+			Method: r.Method, Target: r.RequestURI, Host: r.Host, Headers: latin1(r.Header), Body: body,
+			Trailers: latin1(r.Trailer), Close: r.Close, Chunked: len(r.TransferEncoding) > 0,
 		})
 	}
 }

@@ -15,12 +15,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Evasion:
-    """A request target; `below` says that it names something under /admin, which the exact rule does not cover."""
+    """A request target that should meet 403, or 400 where `refused`.
+
+    `below`: it names something under /admin, which the exact rule does not cover.  `parameters`: only servers that
+    cut `;parameters` read it as /admin, so refusing it is as good as denying it.
+    """
 
     name: str
     target: bytes
     below: bool = False
     refused: bool = False
+    parameters: bool = False
+
+    def statuses(self, exact: bool) -> tuple[int, ...]:
+        """What the proxy may answer under a DENY of /admin; 200 where the exact rule has nothing to say."""
+        if self.refused:
+            return (400,)
+        nothing = (200,) if exact and self.below else ()
+        return (403, 400, *nothing) if self.parameters else nothing or (403,)
 
 
 PATH_EVASIONS = (
@@ -82,6 +94,14 @@ PATH_EVASIONS = (
     Evasion("fragment", b"/admin#x", refused=True),
     Evasion("control", b"/admin\x09", refused=True),
     Evasion("no-slash", b"admin", refused=True),
+    Evasion("parameter", b"/admin;x=1", parameters=True),
+    Evasion("empty-parameter", b"/admin;", parameters=True),
+    Evasion("parameter-inside", b"/admin;x=1/users", below=True, parameters=True),
+    Evasion("parameter-of-the-root", b"/;x/admin", parameters=True),
+    Evasion("parameter-on-dots", b"/public/..;x/admin", parameters=True),
+    Evasion("parameter-on-a-dot", b"/.;x/admin", parameters=True),
+    Evasion("encoded-parameter", b"/admin%3bx=1", parameters=True),
+    Evasion("encoded-parameter-letter", b"/%61dmin;x", parameters=True),
 )
 
 # Near misses: a rule that also stopped these would be easy to pass every evasion with.
@@ -100,22 +120,28 @@ PATHS_THAT_PASS = (
 )
 
 
-def resolve(target: bytes) -> str:
+def resolve(target: bytes, cut_parameters: bool = False) -> str:
     """The path that a once-decoding, slash-merging application serves; a trailing slash stays visible."""
-    path = re.sub(rb"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", b"", target) or b"/"
-    text = urllib.parse.unquote(re.split(rb"[?#]", path)[0], encoding="latin-1").replace("\\", "/").split("\0")[0]
+    path = re.split(rb"[?#]", re.sub(rb"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", b"", target) or b"/")[0]
+    if cut_parameters:
+        path = re.sub(rb"(;|%3[bB])[^/]*", b"", path)
+    text = urllib.parse.unquote(path, encoding="latin-1").replace("\\", "/").split("\0")[0]
     clean = re.sub(r"^/+", "/", posixpath.normpath("/" + text))
     return clean + ("/" if clean != "/" and re.search(r"/\.{0,2}$", text) else "")
 
 
 def is_admin(target: bytes, exact: bool) -> bool:
-    path = resolve(target)
-    return path == "/admin" if exact else path == "/admin" or path.startswith("/admin/")
+    """Would an application of either kind serve /admin (or, unless `exact`, anything below it) for this target?"""
+    readings = {resolve(target), resolve(target, cut_parameters=True)}
+    return any(path == "/admin" or (not exact and path.startswith("/admin/")) for path in readings)
 
 
 @dataclass(frozen=True, slots=True)
 class Trick:
-    """A whole request that a DENY rule on host, header or method must catch, or that must be refused as malformed."""
+    """A whole request that a DENY rule on host, header or method must catch, or that must be refused as malformed.
+
+    Where `statuses` has 200 the upstream must not have seen what the rule names.
+    """
 
     name: str
     wire: bytes
@@ -135,6 +161,7 @@ HOST_TRICKS = (
     Trick("empty-port", _get(b"Host: admin.shop:"), (403, 400)),
     Trick("trailing-dot", _get(b"Host: admin.shop."), (403, 400)),
     Trick("trailing-dot-port", _get(b"Host: admin.shop.:80"), (403, 400)),
+    Trick("two-trailing-dots", _get(b"Host: admin.shop.."), (403, 400)),
     Trick("spaces-around", _get(b"Host:   admin.shop \t ")),
     Trick("no-space", _get(b"Host:admin.shop")),
     Trick("name-case", _get(b"hOST: admin.shop")),
@@ -166,5 +193,17 @@ HEADER_TRICKS = (
     Trick("beside-an-empty-one", _get(b"Host: shop", b"x-env:", b"x-env: test")),
     Trick("folded", _get(b"Host: shop", b"x-env:\r\n test"), (400,)),
     Trick("space-before-colon", _get(b"Host: shop", b"x-env : test"), (400,)),
-    Trick("connection-removes-header", _get(b"Host: shop", b"x-env: test", b"Connection: x-env")),
+    Trick("connection-removes-header", _get(b"Host: shop", b"x-env: test", b"Connection: x-env"), (403, 400, 200)),
+    Trick("underscore", _get(b"Host: shop", b"x_env: test"), (403, 400)),
+    Trick("list-member", _get(b"Host: shop", b"x-env: live, test")),
+)
+
+# the rule: methods [DELETE]
+METHOD_TRICKS = (
+    Trick("plain", b"DELETE /x HTTP/1.1\r\nHost: shop\r\n\r\n"),
+    Trick("http-1.0", b"DELETE /x HTTP/1.0\r\n\r\n"),
+    Trick("with-a-body", b"DELETE /x HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nhi"),
+    Trick("lower-case", b"delete /x HTTP/1.1\r\nHost: shop\r\n\r\n", (403, 400, 501)),
+    Trick("leading-space", b" DELETE /x HTTP/1.1\r\nHost: shop\r\n\r\n", (400,)),
+    Trick("blank-line-first", b"\r\nDELETE /x HTTP/1.1\r\nHost: shop\r\n\r\n"),
 )

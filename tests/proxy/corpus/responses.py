@@ -151,6 +151,8 @@ BODIES = (
     BadResponse("short-head-reset", OK + b"Content-Le", BAD, _SHORT, End.RESET),
     BadResponse("nothing-fin", b"", BAD, _SHORT, End.FIN, method=b"POST"),
     BadResponse("nothing-reset", b"", BAD, _SHORT, End.RESET, method=b"POST"),
+    BadResponse("nothing-fin-get", b"", BAD, _SHORT, End.FIN),
+    BadResponse("nothing-reset-get", b"", BAD, _SHORT, End.RESET),
     BadResponse("until-close-reset", answer(), CUT, _SHORT, End.RESET),
     BadResponse("until-close-reset-http-1.0-client", answer(), CUT, _SHORT, End.RESET, version=b"HTTP/1.0"),
     BadResponse("short-chunked-in-data", chunks(b"a\r\nhello"), CUT, _SHORT, End.FIN),
@@ -233,3 +235,56 @@ DESYNCS = (
 )
 
 BAD_RESPONSES: tuple[BadResponse, ...] = (*STATUS_LINES, *LENGTHS, *FIELDS, *BODIES, *DESYNCS)
+
+
+@dataclass(frozen=True, slots=True)
+class GoodResponse:
+    """A response that must reach the client as `status`, `body`, `trailers`, after the `interim` codes."""
+
+    name: str
+    wire: bytes
+    section: str
+    status: int = 200
+    body: bytes = b"hello"
+    method: bytes = b"GET"
+    end: End = End.KEEP
+    interim: tuple[int, ...] = ()
+    trailers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+_HINTS = answer(b"Link: </a.css>; rel=preload", body=b"", first=b"HTTP/1.1 103 Early Hints")
+GOOD_RESPONSES = (
+    GoodResponse("length", answer(CL), "6.3 (6)"),
+    GoodResponse("length-zero", answer(b"Content-Length: 0", body=b""), "6.3 (6)", body=b""),
+    GoodResponse("length-zero-padded", answer(b"Content-Length: 0005"), "9110 8.6"),
+    GoodResponse("length-spaces", answer(b"Content-Length:\t 5 "), "5: OWS"),
+    GoodResponse("chunked", chunks(_CHUNKED), "7.1"),
+    GoodResponse("chunked-case", answer(b"transfer-encoding: CHUNKED", body=_CHUNKED), "7"),
+    GoodResponse("chunked-pieces", chunks(b"1\r\nh\r\n002\r\nel\r\n2\r\nlo\r\n00\r\n\r\n"), "7.1"),
+    GoodResponse("chunked-extensions", chunks(b'5;a="b c";d\r\nhello\r\n0;e\r\n\r\n'), "7.1.1"),
+    GoodResponse(
+        "chunked-trailers",
+        answer(TE, b"Trailer: X-T", body=b"5\r\nhello\r\n0\r\nX-T: 1\r\nX-U: 2\r\n\r\n"),
+        "7.1.2",
+        trailers=((b"x-t", b"1"), (b"x-u", b"2")),
+    ),
+    GoodResponse("until-close", answer(), "6.3 (8)", end=End.FIN),
+    GoodResponse("until-close-said", answer(b"Connection: close"), "6.3 (8)", end=End.FIN),
+    GoodResponse("http-1.0", answer(CL, first=b"HTTP/1.0 200 OK"), "2.3", end=End.FIN),
+    GoodResponse("http-1.0-until-close", answer(first=b"HTTP/1.0 200 OK"), "6.3 (8)", end=End.FIN),
+    GoodResponse("http-1.0-keep-alive", answer(CL, b"Connection: keep-alive", first=b"HTTP/1.0 200 OK"), "9.3"),
+    GoodResponse("empty-reason", answer(CL, first=b"HTTP/1.1 200 "), "4: the reason may be empty"),
+    GoodResponse("obs-text-in-reason", answer(CL, first=b"HTTP/1.1 200 caf\xc3\xa9"), "4"),
+    GoodResponse("unknown-code", answer(CL, first=b"HTTP/1.1 599 Odd"), "9110 15", status=599),
+    GoodResponse("obs-text-in-value", answer(CL, b"X-A: \xff\xe9"), "9110 5.5"),
+    GoodResponse("head", answer(CL, body=b""), "6.3 (1)", method=b"HEAD", body=b""),
+    GoodResponse("head-chunked", answer(TE, body=b""), "6.3 (1)", method=b"HEAD", body=b""),
+    GoodResponse("head-without-length", answer(body=b""), "6.3 (1)", method=b"HEAD", body=b""),
+    GoodResponse("no-content", _EMPTY, "6.3 (1)", status=204, body=b""),
+    GoodResponse("not-modified", answer(CL, body=b"", first=b"HTTP/1.1 304 No"), "6.3 (1)", status=304, body=b""),
+    GoodResponse("early-hints", _HINTS + answer(CL), "9110 15.2", interim=(103,)),
+    GoodResponse("early-hints-twice", _HINTS + _HINTS + chunks(_CHUNKED), "9110 15.2", interim=(103, 103)),
+    GoodResponse("close", answer(CL, b"Connection: close"), "9.6", end=End.FIN),
+    GoodResponse("fields-100", answer(CL, *[b"X-%d: 1" % i for i in range(99)]), "6585 5"),
+    GoodResponse("set-cookie-twice", answer(CL, b"Set-Cookie: a=1", b"Set-Cookie: b=2"), "9110 5.3"),
+)
