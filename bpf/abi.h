@@ -158,6 +158,10 @@ enum na_outcome {
 	NA_OUT_AUDITED = 12,            /* connects that an AUDIT rule matched; counted beside the real outcome */
 	NA_OUT_UDP = 13,                /* connected UDP sockets of enrolled pods: passed, counted (dest 0) */
 	NA_OUT_UNKNOWN = 14,            /* enrolled pod, destination not in the configuration: passed (dest 0) */
+	/* written by the agent, `opened` only, dest 0: connections inside pods that it found or ended */
+	NA_OUT_DRAINED = 15,            /* direct connections ended because a rule first covered them */
+	NA_OUT_UNPOLICED = 16,          /* connections found that are older than their pod's enrolment */
+	NA_OUT_CUT = 17,                /* ... and ended because the namespace asks for it */
 };
 struct na_conn_key {
 	__u32 workload;

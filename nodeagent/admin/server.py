@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -48,8 +49,17 @@ class AdminServer:
         self._socket: tuple[Path, int] | None = None  # path and inode
         self.metrics_port = 0
 
-    async def start(self, socket_path: Path, host: str, port: int) -> None:
-        await self.start_metrics(host, port)
+    async def start(self, socket_path: Path, host: str, port: int, patience: float = 0.0) -> None:
+        """Raises OSError if `host`:`port` is still taken after `patience` seconds (a predecessor may be closing)."""
+        end = asyncio.get_running_loop().time() + patience
+        while True:
+            try:
+                await self.start_metrics(host, port)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or asyncio.get_running_loop().time() > end:
+                    raise
+            await asyncio.sleep(0.05)
         await self.start_admin(socket_path)
 
     async def start_admin(self, path: Path) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ class BrokerClient:
         self._child: Child | None = None
         self._channel: SeqPacketChannel | None = None
         self._stopping = False
+        self._started = 0.0
         self.errors = 0
         self.last_error = ""
 
@@ -38,10 +40,16 @@ class BrokerClient:
         return self._child.pid if self._child else 0
 
     @property
+    def lifetime(self) -> float:
+        """Seconds since its start."""
+        return time.monotonic() - self._started
+
+    @property
     def alive(self) -> bool:
         return self._child is not None and not self._child.exited.is_set()
 
     def start(self) -> None:
+        self._started = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             fd = theirs.fileno()

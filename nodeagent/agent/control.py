@@ -61,7 +61,7 @@ def decode_report(frame: bytes) -> dict[str, Any]:
 
 
 class ControlChannel(asyncio.Protocol):
-    """The agent's end.  `on_report` gets each report, `on_broken` why the channel ended ("" = EOF)."""
+    """The agent's end.  `on_report` gets each report, `on_broken` what was wrong with the framing."""
 
     def __init__(self, on_report: Callable[[dict[str, Any]], None], on_broken: Callable[[str], None]) -> None:
         self._on_report = on_report
@@ -84,10 +84,9 @@ class ControlChannel(asyncio.Protocol):
             self.close()
             self._on_broken(str(error))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is not None:
-            self._transport = None
-            self._on_broken(str(exc or ""))
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        # EOF or a reset: the worker ended, and its pidfd says how.
+        self._transport = None
 
     def send(self, frame: bytes) -> None:
         """Queue an encoded command; a channel that is gone takes nothing (its worker is being replaced)."""

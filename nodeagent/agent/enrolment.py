@@ -12,15 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.core.model import Workload
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """What the netlink child saw; `error` not empty = nothing else is valid."""
-
-    cookie: int = 0
-    addresses: tuple[str, ...] = ()
-    error: str = ""
+from nodeagent.kernel.netns import NamespaceInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ class Changes:
         return bool(self.added or self.removed)
 
 
-Inspect = Callable[[list[str]], Awaitable[dict[str, Inspected]]]
+Inspect = Callable[[list[str]], Awaitable[dict[str, NamespaceInfo]]]
 
 
 def wanted(workloads: Mapping[str, Workload]) -> dict[str, str]:
@@ -120,7 +112,7 @@ class Enrolment:
                 self.problems[key] = f"network namespace {path}: {error.strerror}; it is looked for again every second"
         return opened
 
-    def _accept(self, key: str, path: str, fd: int, seen: Inspected) -> EnrolledPod | None:
+    def _accept(self, key: str, path: str, fd: int, seen: NamespaceInfo) -> EnrolledPod | None:
         if seen.error:
             self.problems[key] = f"network namespace {path}: {seen.error}"
             return None

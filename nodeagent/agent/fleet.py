@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +28,18 @@ FAMILIES = (4, 6)
 # How long a replaced worker may finish what it has when its broker died: it cannot open upstreams any more.
 ORPHAN_DRAIN_SECONDS = 5.0
 CONNECTIONS_SECONDS = 2.0
-
-
-@dataclass(slots=True)
-class Hooks:
-    """What the fleet tells its owner."""
-
-    on_record: Callable[[dict[str, Any]], None]
+# A broker that dies right after its start is retried slowly: each death also costs the workers.
+QUICK_DEATH_SECONDS = 5.0
+BROKER_RETRY_SECONDS = 1.0
 
 
 class Fleet:
     """Implements supervisor.Host."""
 
-    def __init__(self, maps: Maps, locks: Path, wanted: int, bounds: dict[str, Any], hooks: Hooks) -> None:
+    def __init__(self, maps: Maps, locks: Path, wanted: int, bounds: dict[str, Any]) -> None:
         self._maps = maps
         self._locks = locks
         self._bounds = bounds
-        self._hooks = hooks
         self._claims: dict[int, int] = {}
         self._pods: dict[int, str] = {}
         self._pod_fds: dict[int, int] = {}
@@ -54,8 +48,11 @@ class Fleet:
         self._changed = asyncio.Event()
         self._listings: dict[Worker, list[asyncio.Future[list[dict[str, Any]]]]] = {}
         self.generation = 0
+        self.on_record: Callable[[dict[str, Any]], None] = lambda _record: None
         self.broker = self._new_broker()
         self.broker_deaths = 0
+        self._broker_quick_deaths = 0
+        self._restart: asyncio.TimerHandle | None = None
         self.supervisor = Supervisor(self, wanted)
 
     def start(self) -> None:
@@ -210,7 +207,7 @@ class Fleet:
 
     def _on_event(self, worker: Worker, report: dict[str, Any]) -> None:
         record = {key: value for key, value in report.items() if key != "op"}
-        self._hooks.on_record({**record, "worker": worker.index})
+        self.on_record({**record, "worker": worker.index})
 
     def _on_stats(self, worker: Worker, report: dict[str, Any]) -> None:
         worker.report.stats = {
@@ -252,7 +249,12 @@ class Fleet:
         for worker in self.supervisor.active:
             self._maps.delete_worker_listeners(worker.index)
         self.supervisor.drain_active(ORPHAN_DRAIN_SECONDS)
+        self._broker_quick_deaths = self._broker_quick_deaths + 1 if self.broker.lifetime < QUICK_DEATH_SECONDS else 0
         self.broker = self._new_broker()
+        delay = BROKER_RETRY_SECONDS if self._broker_quick_deaths > 1 else 0.0
+        self._restart = asyncio.get_running_loop().call_later(delay, self._start_broker)
+
+    def _start_broker(self) -> None:
         self.broker.start()
         for cookie, fd in self._pod_fds.items():
             self.broker.add_pod(cookie, fd)
@@ -260,5 +262,7 @@ class Fleet:
     async def stop(self, drain_seconds: float) -> None:
         for worker in self.supervisor.workers:
             self._maps.delete_worker_listeners(worker.index)
+        if self._restart is not None:
+            self._restart.cancel()
         await self.supervisor.stop(drain_seconds)
         await self.broker.stop()

@@ -50,6 +50,7 @@ class Settings:
     takeover: bool = False
     keep_attached: bool = False
     drain_seconds: float = 10.0
+    refuse_broken: bool = True  # a policy that never compiled denies what it protects
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:

@@ -117,10 +117,9 @@ class Worker:
         return self._child is None or await self._child.wait(seconds)
 
     def _channel_broken(self, why: str) -> None:
-        # EOF comes with the worker's death, which the pidfd reports; broken framing means it cannot be trusted.
-        if why:
-            self.broken = why
-            self.kill()
+        # It cannot be trusted any more.
+        self.broken = why
+        self.kill()
 
     def _exited(self, status: int) -> None:
         self.state = State.DEAD

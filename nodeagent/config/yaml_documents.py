@@ -44,6 +44,12 @@ class Document:
     error: DocumentError | None = None
 
 
+def dump(value: Value) -> str:
+    """Plain values as YAML text, keys in the order given."""
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return text
+
+
 def read_documents(data: bytes) -> list[Document]:
     """All documents of a file that are not empty.  Raises DocumentError when the file as a whole is unusable."""
     if len(data) > MAX_FILE:

@@ -52,6 +52,9 @@ class Outcome(enum.IntEnum):
     AUDITED = 12
     UDP = 13
     UNKNOWN = 14
+    DRAINED = 15
+    UNPOLICED = 16
+    CUT = 17
 
 
 class NameKind(enum.IntEnum):

@@ -201,6 +201,12 @@ class Instance:
 
     # ---- detach ----
 
+    def detach_links(self) -> None:
+        """Detach every hook; maps stay pinned, so that the next run goes on counting.  Detached already is fine."""
+        with _attach_lock():
+            for path in sorted(self.layout.bpffs.glob("v*/links/*"), reverse=True):
+                self._remove_link(path)
+
     def detach(self) -> None:
         """Detach every hook and remove every pin, of all layout versions.  Nothing to remove is fine."""
         with _attach_lock():

@@ -177,6 +177,8 @@ class Maps:
         found = {}
         for key, value in self.map(layout.NAMES).items().items():
             name = abi.Name.from_buffer_copy(value)
+            if name.kind == abi.NameKind.NEXT:
+                continue
             found[struct.unpack("=I", key)[0]] = (name.kind, name.text.decode("utf-8", "replace"))
         return found
 
@@ -186,6 +188,14 @@ class Maps:
         table = self.map(layout.CONNECTIONS)
         rows = [_connection_row(key, table.percpu_values(raw), names) for key, raw in table.items().items()]
         return [row for row in rows if row.opened or row.closed or row.failed]
+
+    def add_outcome(self, workload: int, outcome: Outcome, count: int) -> None:
+        """Count what the agent itself did (DRAINED, UNPOLICED, CUT): no hook writes these keys, no update is lost."""
+        table = self.map(layout.CONNECTIONS)
+        key = bytes(abi.ConnKey(workload, 0, outcome, 0))
+        raw = table.lookup(key)
+        cpus = [abi.ConnStats.from_buffer_copy(value) for value in table.percpu_values(raw)] if raw else []
+        table.update(key, bytes(abi.ConnStats(opened=sum(cpu.opened for cpu in cpus) + count)))
 
     def request_workers(self) -> list[int]:
         """Workers that ever had a series map, sorted."""
@@ -250,7 +260,7 @@ def _series_row(worker: int, raw: bytes) -> SeriesRow:
     s = abi.Series.from_buffer_copy(raw)
     return SeriesRow(
         worker=worker,
-        labels=json.loads(s.labels),
+        labels=json.loads(s.labels or b"{}"),
         requests=s.requests,
         request_bytes=s.request_bytes,
         response_bytes=s.response_bytes,

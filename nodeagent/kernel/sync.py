@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from nodeagent.core import kernel_state
 from nodeagent.core.kernel_plan import DestinationRow, Plan, Tables, plan
 from nodeagent.core.kernel_state import DestFlag, LocalPod, PodEntry, VerdictEntry
-from nodeagent.core.model import Endpoint, Snapshot
+from nodeagent.core.model import Endpoint, Snapshot, Workload
 from nodeagent.kernel import abi, layout
 from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.names import Names
@@ -63,6 +63,11 @@ class KernelSync:
         self._retired.append((time.monotonic(), todo))
         old = sum(todo.old_sets.values()) + len(todo.old_verdicts)
         return SyncResult(_written(todo), len(todo.gone_pods) + len(todo.gone_own) + len(todo.gone_destinations), old)
+
+    def count(self, workload: Workload, outcome: abi.Outcome, count: int) -> None:
+        """Add to what the agent itself counts of a workload's connections."""
+        name = (kernel_state.NameKind.WORKLOAD, kernel_state.workload_text(workload))
+        self._maps.add_outcome(self._names.allocate([name])[name], outcome, count)
 
     def _apply(self, todo: Plan) -> None:
         write = self._maps.map

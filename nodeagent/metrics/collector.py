@@ -193,6 +193,12 @@ def _simple_outcomes(rows: list[ConnectionRow]) -> Iterator[Metric]:
     yield _one_outcome("udp_sockets", "Connected UDP sockets of enrolled pods: passed, not meshed.", rows, Outcome.UDP)
     text = "Connections that an AUDIT policy matched."
     yield _one_outcome("audited_connections", text, rows, Outcome.AUDITED)
+    text = "Direct connections ended because a new rule first covered them."
+    yield _one_outcome("connections_drained", text, rows, Outcome.DRAINED)
+    text = "Connections found that are older than their pod's enrolment: no rule reaches them."
+    yield _one_outcome("connections_unpoliced", text, rows, Outcome.UNPOLICED)
+    text = "Unpoliced connections ended because their namespace asks for it."
+    yield _one_outcome("connections_cut", text, rows, Outcome.CUT)
 
 
 def _one_outcome(name: str, text: str, rows: list[ConnectionRow], outcome: Outcome) -> Metric:

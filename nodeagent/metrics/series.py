@@ -40,22 +40,23 @@ Key = tuple[str, ...]
 
 
 def request_key(labels: Mapping[str, str], names: tuple[str, ...]) -> Key:
+    """The values of `names`; a row without labels is its worker's overflow slot."""
+    if not labels:
+        return (OVERFLOW,) * len(names)
     fixed = {"reporter": "source", "request_protocol": "http"}
     return tuple(fixed.get(name) or str(labels.get(name, "")) for name in names)
 
 
 def split_workload(text: str) -> tuple[str, str]:
-    """ "shop/web/web-sa" -> ("web", "shop")."""
+    """Turn shop/web/web-sa into (web, shop)."""
     namespace, _, rest = text.partition("/")
     return rest.partition("/")[0], namespace
 
 
 def split_destination(text: str) -> tuple[str, str]:
-    """ "shop/cart:80" -> ("cart", "shop"); "10.0.0.1:80" -> ("10.0.0.1:80", "")."""
-    namespace, slash, rest = text.partition("/")
-    if not slash:
-        return text, ""
-    return rest.partition(":")[0], namespace
+    """Turn shop/cart:80 into (shop/cart:80, shop); an address belongs to no namespace."""
+    namespace, slash, _ = text.partition("/")
+    return text, namespace if slash else ""
 
 
 def caller_and_callee(row: ConnectionRow) -> tuple[str, str, str, str]:

@@ -1,0 +1,222 @@
+"""The admin API's answers, from the agent's parts: reads, and the two requests that change something."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nodeagent import __version__
+from nodeagent.admin.api import Json, NotFoundError
+from nodeagent.agent import explain, observe_stream, views
+from nodeagent.agent.readings import Facts
+from nodeagent.agent.worker import Worker
+from nodeagent.core.model import Snapshot
+from nodeagent.regex import compile_regex
+
+if TYPE_CHECKING:
+    from nodeagent.agent.agent import Agent, Parts
+
+# Said wherever the state of the mesh is shown, because it is what a reader would wrongly assume.
+NOTES = (
+    "callers that are not enrolled are not judged: policy is applied where a connection starts",
+    "UDP, and so QUIC (HTTP/3), passes untouched",
+)
+
+
+class AdminView:
+    """Implements admin.api.AdminApi."""
+
+    def __init__(self, parts: Parts, agent: Agent) -> None:
+        self._parts = parts
+        self._agent = agent
+
+    # ---- health ----
+
+    def live(self) -> str:
+        return ""  # answering is the proof: this runs on the loop that supervises
+
+    def ready(self) -> str:
+        parts = self._parts
+        progress = parts.programmer.progress
+        if not progress.synced:
+            return "no configuration is in force yet"
+        if not parts.fleet.supervisor.active:
+            return "no worker is alive"
+        if self.in_force() < progress.synced:
+            return f"workers have not acknowledged generation {progress.synced} yet"
+        if not parts.instance.is_attached():
+            return "the connect hooks are not attached"
+        return ""
+
+    def in_force(self) -> int:
+        """The newest generation that the maps carry and every active worker has acknowledged."""
+        active = self._parts.fleet.supervisor.active
+        return min([self._parts.programmer.progress.synced, *(worker.report.applied for worker in active)])
+
+    # ---- state ----
+
+    def facts(self) -> Facts:
+        parts = self._parts
+        config = parts.maps.read_config()
+        beats = parts.maps.heartbeats()
+        supervisor = parts.fleet.supervisor
+        return Facts(
+            version=__version__,
+            generation=parts.programmer.progress.compiled,
+            in_force=self.in_force(),
+            config_errors=len(parts.configuration.errors()),
+            pods=len(parts.enrolment.pods),
+            pods_failed=len(parts.enrolment.problems),
+            attached=parts.instance.is_attached(),
+            bypass=config.bypass,
+            worker_deaths=supervisor.deaths,
+            workers_hung=supervisor.hung,
+            broker_deaths=parts.fleet.broker_deaths,
+            broker_errors=parts.fleet.broker.errors,
+            events_lost=parts.observers.lost,
+            beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},
+        )
+
+    def status(self) -> Json:
+        parts, facts = self._parts, self.facts()
+        problem = self.ready()
+        return {
+            "agent": {
+                "alive": True,
+                "ready": not problem,
+                "problem": problem,
+                "pid": os.getpid(),
+                "version": __version__,
+                "uptime_s": round(time.monotonic() - self._agent.started, 1),
+            },
+            "instance": {
+                "cgroup": str(parts.instance.cgroup),
+                "bpffs": str(parts.instance.layout.bpffs),
+                "run_dir": str(parts.settings.run_dir),
+                "attached": facts.attached,
+                "bypass": facts.bypass,
+            },
+            "config": {
+                "source": str(parts.settings.manifests),
+                "generation": facts.generation,
+                "in_force": facts.in_force,
+                "errors": parts.configuration.errors(),
+            },
+            "workers": [self._worker(worker, facts) for worker in parts.fleet.supervisor.workers],
+            "worker_deaths": facts.worker_deaths,
+            "broker": {
+                "pid": parts.fleet.broker.pid,
+                "alive": parts.fleet.broker.alive,
+                "errors": parts.fleet.broker.errors,
+                "last_error": parts.fleet.broker.last_error,
+            },
+            "pods": {"enrolled": sorted(parts.enrolment.pods), "failed": dict(parts.enrolment.problems)},
+            "notes": list(NOTES),
+        }
+
+    def _worker(self, worker: Worker, facts: Facts) -> Json:
+        beat = facts.beats.get(worker.index)
+        return {
+            "index": worker.index,
+            "pid": worker.pid,
+            "state": worker.state.value,
+            "generation": worker.report.applied,
+            "listeners": len(worker.report.listening),
+            "heartbeat_age_s": round(time.monotonic() - beat, 3) if beat else None,
+            "stats": worker.report.stats,
+        }
+
+    # ---- objects ----
+
+    def objects(self, kind: str, namespace: str, name: str) -> list[Json]:
+        return views.rows(self._world(), kind, namespace, name)
+
+    def _world(self) -> views.World:
+        parts = self._parts
+        return views.World(
+            self._snapshot(), parts.enrolment.pods, parts.enrolment.problems, tuple(parts.configuration.rejected())
+        )
+
+    def _snapshot(self) -> Snapshot:
+        snapshot = self._parts.configuration.snapshot
+        if snapshot is None:
+            raise NotFoundError("no configuration is compiled yet; the agent has only just started")
+        return snapshot
+
+    def snapshot(self) -> Json:
+        snapshot = self._snapshot()
+        return {
+            "generation": snapshot.generation,
+            "destinations": [plain(destination) for _, destination in sorted(snapshot.destinations.items())],
+            "workloads": [plain(workload) for _, workload in sorted(snapshot.workloads.items())],
+        }
+
+    async def connections(self, namespace: str, name: str) -> list[Json]:
+        parts = self._parts
+        pods = [pod for pod in parts.enrolment.pods.values() if _selected(pod.key, namespace, name)]
+        if name and not pods:
+            raise NotFoundError(f"no enrolled pod {name!r} on this node; `nodeagent get workloads` lists them")
+        keys = {pod.key for pod in pods}
+        proxied = [row for row in await parts.fleet.connections() if row.get("source") in keys]
+        direct = await parts.connections.rows(pods)
+        return [_proxied_row(row) for row in proxied] + direct
+
+    # ---- questions ----
+
+    def explain(self, query: Mapping[str, Any]) -> Json:
+        question = explain.parse_question(query)
+        return explain.explain(self._snapshot(), self._parts.enrolment.pods, question, compile_regex)
+
+    def observe(self, query: Mapping[str, str]) -> AsyncIterator[Json]:
+        return observe_stream.stream(self._parts.observers, query, self._why_silent)
+
+    def _why_silent(self, source: str) -> str:
+        enrolled = self._parts.enrolment.pods
+        if not enrolled:
+            return "No pod is enrolled: label a namespace mesh.nodeagent.dev/dataplane=enabled."
+        for pod in source.split(","):
+            if "/" in pod and pod not in enrolled:
+                return f"Pod {pod} is not enrolled; `nodeagent get workloads` says why."
+        snapshot = self._parts.configuration.snapshot
+        if snapshot is not None and not any(d.rung.value == "proxy" for d in snapshot.destinations.values()):
+            return "No destination has an HTTP route or rule, so nothing passes the proxy."
+        return ""
+
+    async def handover(self) -> Json:
+        self._agent.hand_over(self._parts)
+        return {"pid": os.getpid()}
+
+
+def _selected(key: str, namespace: str, name: str) -> bool:
+    there, _, pod = key.partition("/")
+    return namespace in ("", there) and name in ("", pod)
+
+
+def _proxied_row(row: Json) -> Json:
+    namespace, _, name = str(row.get("source", "")).partition("/")
+    return {
+        "namespace": namespace,
+        "name": name,
+        "path": "proxied",
+        "local": row.get("peer", ""),
+        "remote": row.get("original", ""),
+        "destination": row.get("destination", ""),
+        "worker": row.get("worker", ""),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums and tuples as JSON knows them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,242 @@
+"""The one assembly point: makes the parts, wires them, runs them until told to stop, takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from dataclasses import dataclass
+
+from nodeagent.admin.client import AdminClient
+from nodeagent.admin.server import AdminServer
+from nodeagent.agent import host_limits, own_cgroup
+from nodeagent.agent.admin_view import AdminView
+from nodeagent.agent.configuration import Configuration
+from nodeagent.agent.enrolment import Enrolment
+from nodeagent.agent.fleet import Fleet
+from nodeagent.agent.lease import Lease, LeaseError, holder
+from nodeagent.agent.netns_connections import NetnsConnections
+from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
+from nodeagent.agent.observers import Observers
+from nodeagent.agent.programming import Programmer
+from nodeagent.agent.readings import readings
+from nodeagent.agent.settings import Settings, parse_address
+from nodeagent.kernel import cgroups
+from nodeagent.kernel.bytecode import CompileError
+from nodeagent.kernel.instance import Instance
+from nodeagent.kernel.loader import KernelError
+from nodeagent.kernel.maps import Maps
+from nodeagent.metrics import reader
+from nodeagent.metrics.collector import MetricsRenderer, Sources
+
+log = logging.getLogger(__name__)
+
+KERNEL_ERRORS = (KernelError, CompileError, cgroups.NoCgroup2Error, OSError)
+
+HANDOVER_SECONDS = 15.0
+# A pod's namespace can come and go without a manifest changing.
+NETNS_POLL_SECONDS = 1.0
+COLLECT_SECONDS = 1.0
+ORIGINALS_SWEEP_SECONDS = 10.0
+
+
+class AgentError(RuntimeError):
+    """The agent cannot start or go on; the text says what happened, why it matters and what to do."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything that lives as long as the agent."""
+
+    settings: Settings
+    lease: Lease
+    instance: Instance
+    cgroup: own_cgroup.OwnCgroup
+    maps: Maps
+    observers: Observers
+    fleet: Fleet
+    enrolment: Enrolment
+    connections: NetnsConnections
+    programmer: Programmer
+    kernel: MapKernel
+    configuration: Configuration
+
+
+def run_agent(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT.  Raises AgentError."""
+    asyncio.run(Agent(settings).run())
+
+
+class Agent:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._permitted = asyncio.Event()  # we hold the lease and our programs are attached: maps may be written
+        self._handed_over = False
+        self.started = time.monotonic()
+
+    # ---- life ----
+
+    async def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        parts = await self._assemble()
+        try:
+            await self._serve(parts)
+        except BaseException:
+            # Unplanned: the hooks stay, so that each namespace's fail mode decides until we are restarted.
+            await parts.fleet.stop(0)
+            raise
+        await self._take_down(parts)
+
+    async def _assemble(self) -> Parts:
+        settings = self._settings
+        settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lease = self._take_lease()
+        cgroup = (settings.cgroup or cgroups.root()).resolve()
+        instance = Instance(cgroup, settings.bpffs)
+        own = own_cgroup.settle(cgroup, settings.bpffs)
+        if lease.held:
+            await self._attach(instance, own)
+        return self._wire(lease, instance, own)
+
+    def _take_lease(self) -> Lease:
+        path = self._settings.lease_file
+        lease = Lease(path)
+        if not lease.try_acquire() and not self._settings.takeover:
+            raise AgentError(
+                f"an agent with pid {holder(path)} already runs with {self._settings.run_dir}: two would undo each "
+                "other's work. Stop it, choose another --run-dir, or replace it without a gap: --takeover"
+            )
+        return lease
+
+    async def _attach(self, instance: Instance, own: own_cgroup.OwnCgroup) -> None:
+        """Compile, load, attach.  With no pod in the maps the hooks pass everything, so early is safe."""
+        try:
+            await asyncio.to_thread(instance.attach, exempt_cgroup=own.exempt)
+        except KERNEL_ERRORS as error:
+            raise AgentError(str(error)) from error
+        self._permitted.set()
+
+    def _wire(self, lease: Lease, instance: Instance, own: own_cgroup.OwnCgroup) -> Parts:
+        settings = self._settings
+        maps = instance.open_maps()
+        bounds = host_limits.worker_bounds(settings.workers)
+        fleet = Fleet(maps, settings.worker_locks, settings.workers, bounds)
+        observers = Observers(fleet.observe)
+        fleet.on_record = observers.publish
+        enrolment = Enrolment(inspect_in_child)
+        kernel = MapKernel(maps)
+        connections = NetnsConnections(ChildDiag(), own.id, kernel.count)
+        programmer = Programmer(fleet, kernel, connections, enrolment, self._permitted.wait)
+        return Parts(
+            settings=settings,
+            lease=lease,
+            instance=instance,
+            cgroup=own,
+            maps=maps,
+            observers=observers,
+            fleet=fleet,
+            enrolment=enrolment,
+            connections=connections,
+            programmer=programmer,
+            kernel=kernel,
+            configuration=Configuration(settings.manifests, settings.state_dir, refuse_broken=settings.refuse_broken),
+        )
+
+    async def _serve(self, parts: Parts) -> None:
+        view = AdminView(parts, self)
+        server = AdminServer(view, MetricsRenderer(sources(parts, view)))
+        parts.fleet.start()
+        work = [parts.fleet.supervisor.run(), self._configure(parts), self._watch_namespaces(parts), collect(parts)]
+        running = [asyncio.ensure_future(coroutine) for coroutine in work]
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await self._take_over(parts)
+            await self._listen(server)
+            done, _ = await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # whichever ended although it should not tells why
+        finally:
+            for task in (stopped, *running):
+                task.cancel()
+            await asyncio.gather(stopped, *running, return_exceptions=True)
+            await server.stop()
+
+    async def _listen(self, server: AdminServer) -> None:
+        settings = self._settings
+        host, port = parse_address(settings.metrics_address)
+        try:
+            await server.start(settings.admin_socket, host, port, HANDOVER_SECONDS if settings.takeover else 0)
+        except OSError as error:
+            raise AgentError(
+                f"cannot listen on --metrics-address {settings.metrics_address}: {error.strerror}. Prometheus could "
+                "not scrape this node; end what listens there or choose another address"
+            ) from error
+
+    async def _take_down(self, parts: Parts) -> None:
+        """Graceful: hooks first, so that new connections go direct while the workers finish what they have."""
+        if not self._handed_over and not self._settings.keep_attached:
+            parts.instance.detach_links()
+        await parts.fleet.stop(self._settings.drain_seconds)
+        own_cgroup.leave(parts.cgroup)
+        parts.lease.release()
+        log.info("stopped")
+
+    # ---- takeover ----
+
+    async def _take_over(self, parts: Parts) -> None:
+        """Warm beside the old agent, then take its lease and swap the programs."""
+        if parts.lease.held:
+            return
+        if not await parts.fleet.wait_settled(set(), HANDOVER_SECONDS):
+            raise AgentError("the new workers did not become ready; the old agent keeps running")
+        await AdminClient(self._settings.admin_socket).post_async("/v1/handover")
+        try:
+            await parts.lease.wait(HANDOVER_SECONDS)
+        except LeaseError as error:
+            raise AgentError(str(error)) from error
+        await self._attach(parts.instance, parts.cgroup)
+
+    def hand_over(self, parts: Parts) -> None:
+        """A successor is warm: give it the lease, let our workers finish, leave the hooks alone."""
+        self._handed_over = True
+        self._permitted.clear()
+        parts.lease.release()
+        self._stop.set()
+
+    # ---- work ----
+
+    async def _configure(self, parts: Parts) -> None:
+        async for snapshot in parts.configuration.snapshots():
+            await parts.programmer.apply(snapshot)
+
+    async def _watch_namespaces(self, parts: Parts) -> None:
+        while True:
+            await asyncio.sleep(NETNS_POLL_SECONDS)
+            snapshot = parts.configuration.snapshot
+            if snapshot is not None and not parts.enrolment.is_current(snapshot.workloads):
+                parts.configuration.again()
+
+
+async def collect(parts: Parts) -> None:
+    """Delete map entries that nothing refers to, and redirects whose connection never arrived at a worker."""
+    swept = time.monotonic()
+    while True:
+        await asyncio.sleep(COLLECT_SECONDS)
+        now = time.monotonic()
+        parts.kernel.collect(now)
+        if now - swept > ORIGINALS_SWEEP_SECONDS:
+            swept = now
+            parts.maps.sweep_originals(time.monotonic_ns())
+
+
+def sources(parts: Parts, view: AdminView) -> Sources:
+    pins = parts.instance.layout
+    return Sources(
+        requests=lambda: reader.read_requests(pins),
+        connections=lambda: reader.read_connections(pins),
+        fills=lambda: reader.read_fills(pins),
+        readings=lambda: readings(view.facts(), parts.fleet.supervisor.workers),
+    )

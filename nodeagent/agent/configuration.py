@@ -1,0 +1,117 @@
+"""Source -> objects -> snapshot: the newest compiled configuration, its generation and what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from nodeagent.config import compile as compiler
+from nodeagent.config.conditions import ACCEPTED, FALSE, RESOLVED_REFS, Condition
+from nodeagent.config.directory import DirectorySource
+from nodeagent.config.objects import ObjectSet
+from nodeagent.core.model import Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class Configuration:
+    """Yields a new snapshot per change; keeps the newest."""
+
+    def __init__(self, manifests: Path, state_dir: Path, *, refuse_broken: bool = True) -> None:
+        self._refuse_broken = refuse_broken
+        self._source = DirectorySource(manifests, state_dir)
+        self._objects: ObjectSet | None = None
+        self._conditions: list[Condition] = []
+        self._generation = 0
+        self._ready = asyncio.Event()
+        self._told: set[str] = set()
+        self.snapshot: Snapshot | None = None
+
+    async def snapshots(self) -> AsyncIterator[Snapshot]:
+        """The first at once, then one per change of the manifests or call of `again`; changes in a burst are merged."""
+        self._take(await asyncio.to_thread(self._source.load))
+        watching = asyncio.create_task(self._watch())
+        try:
+            while True:
+                await self._next(watching)
+                yield await self._compile()
+        finally:
+            watching.cancel()
+
+    async def _next(self, watching: asyncio.Task[None]) -> None:
+        waiting = asyncio.create_task(self._wait_ready())
+        await asyncio.wait([waiting, watching], return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            waiting.cancel()
+            watching.result()
+        self._ready.clear()
+
+    async def _wait_ready(self) -> None:
+        await self._ready.wait()
+
+    async def _watch(self) -> None:
+        async for objects in self._source.watch():
+            self._take(objects)
+
+    def _take(self, objects: ObjectSet) -> None:
+        self._objects = objects
+        self._ready.set()
+
+    def again(self) -> None:
+        """Apply the same objects once more: a pod's namespace came or went."""
+        self._ready.set()
+
+    async def _compile(self) -> Snapshot:
+        objects = self._objects
+        if objects is None:
+            raise RuntimeError("nothing was loaded: `snapshots` takes the first ObjectSet before it compiles")
+        self._generation += 1
+        snapshot, self._conditions = await asyncio.to_thread(
+            compiler.compile, objects, self._generation, refuse_broken=self._refuse_broken
+        )
+        self.snapshot = snapshot
+        self._tell()
+        return snapshot
+
+    def _tell(self) -> None:
+        """Log each error once, when it appears."""
+        errors = self.errors()
+        for text in errors:
+            if text not in self._told:
+                log.error("%s", text)
+        self._told = set(errors)
+
+    def errors(self) -> list[str]:
+        """One line per file, document or object that is not in force as written."""
+        problems = [str(problem) for problem in self._objects.problems] if self._objects else []
+        return problems + [_line(condition) for condition in self._bad_conditions()]
+
+    def rejected(self) -> list[dict[str, Any]]:
+        """Objects with a False condition, as rows for `get`."""
+        rows = []
+        for condition in self._bad_conditions():
+            namespace, _, name = condition.object.rpartition("/")
+            rows.append(
+                {
+                    "kind": condition.kind,
+                    "namespace": namespace,
+                    "name": name,
+                    "reason": condition.reason,
+                    "message": condition.message,
+                }
+            )
+        return rows
+
+    def _bad_conditions(self) -> Iterator[Condition]:
+        for condition in self._conditions:
+            if condition.type in (ACCEPTED, RESOLVED_REFS) and condition.status == FALSE:
+                yield condition
+
+
+def _line(condition: Condition) -> str:
+    parent = f" ({condition.parent})" if condition.parent else ""
+    field = f" {condition.field}:" if condition.field else ""
+    return f"{condition.kind} {condition.object}{parent}:{field} {condition.reason}: {condition.message}"

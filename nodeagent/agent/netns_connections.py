@@ -1,0 +1,102 @@
+"""Established connections inside pods: ended when a rule first covers them, listed when older than enrolment.
+
+Only connections that the pod itself dialled count: not those it accepted, not loopback, and not the
+upstream connections that our workers hold in its namespace (those belong to our own cgroup).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+from nodeagent.agent.enrolment import EnrolledPod
+from nodeagent.core.coverage import Target, is_covered
+from nodeagent.kernel.abi import Outcome
+from nodeagent.kernel.netns import Connection
+
+log = logging.getLogger(__name__)
+
+
+class Diag(Protocol):
+    """sock_diag inside pods' namespaces, by way of the netlink child."""
+
+    async def established(self, pods: Collection[EnrolledPod]) -> dict[str, list[Connection]]:
+        """Pod key -> its established connections, a pod that is gone left out."""
+
+    async def destroy(self, pod: EnrolledPod, connections: Collection[Connection]) -> int:
+        """How many were there to be ended."""
+
+
+def is_loopback(connection: Connection) -> bool:
+    return connection.remote.startswith("127.") or connection.remote in ("::1", connection.local)
+
+
+class NetnsConnections:
+    """Implements programming.Connections.  `count(outcome, pod key, n)` keeps the counters."""
+
+    def __init__(self, diag: Diag, own_cgroup: int, count: Callable[[Outcome, str, int], None]) -> None:
+        self._diag = diag
+        self._own_cgroup = own_cgroup
+        self._count = count
+        self._unpoliced: dict[str, frozenset[int]] = {}  # pod key -> socket cookies
+
+    async def end_covered(self, targets: Mapping[EnrolledPod, frozenset[Target]], known: Collection[Target]) -> int:
+        listed = await self._diag.established(list(targets))
+        ended = 0
+        for pod, covered in targets.items():
+            meant = [c for c in self._dialled(pod, listed) if is_covered(covered, c.remote, c.remote_port, known)]
+            ended += await self._end(pod, meant, Outcome.DRAINED)
+        return ended
+
+    async def note_unpoliced(self, pods: Collection[EnrolledPod], cut: Collection[str]) -> int:
+        listed = await self._diag.established(pods)
+        noted = 0
+        for pod in pods:
+            found = list(self._dialled(pod, listed))
+            self._unpoliced[pod.key] = frozenset(connection.cookie for connection in found)
+            noted += len(found)
+            if found:
+                self._count(Outcome.UNPOLICED, pod.key, len(found))
+                log.warning(
+                    "pod %s has %d connections older than its enrolment: no rule reaches them", pod.key, len(found)
+                )
+            if pod.key in cut:
+                await self._end(pod, found, Outcome.CUT)
+        return noted
+
+    async def _end(self, pod: EnrolledPod, connections: list[Connection], outcome: Outcome) -> int:
+        if not connections:
+            return 0
+        ended = await self._diag.destroy(pod, connections)
+        self._count(outcome, pod.key, ended)
+        log.info("pod %s: %d direct connections ended (%s)", pod.key, ended, outcome.name.lower())
+        return ended
+
+    def _dialled(self, pod: EnrolledPod, listed: Mapping[str, list[Connection]]) -> Iterable[Connection]:
+        for connection in listed.get(pod.key, []):
+            own = connection.cgroup == self._own_cgroup or connection.remote in pod.addresses
+            if connection.dialled and not is_loopback(connection) and not own:
+                yield connection
+
+    async def rows(self, pods: Collection[EnrolledPod]) -> list[dict[str, Any]]:
+        """Direct connections of these pods, for `get connections`."""
+        listed = await self._diag.established(pods)
+        return [self._row(pod, connection) for pod in pods for connection in self._dialled(pod, listed)]
+
+    def _row(self, pod: EnrolledPod, connection: Connection) -> dict[str, Any]:
+        namespace, _, name = pod.key.partition("/")
+        old = connection.cookie in self._unpoliced.get(pod.key, frozenset())
+        return {
+            "namespace": namespace,
+            "name": name,
+            "path": "unpoliced" if old else "direct",
+            "local": f"{connection.local}:{connection.local_port}",
+            "remote": f"{connection.remote}:{connection.remote_port}",
+            "destination": "",
+            "worker": "",
+        }
+
+    def forget(self, pods: Iterable[EnrolledPod]) -> None:
+        for pod in pods:
+            self._unpoliced.pop(pod.key, None)

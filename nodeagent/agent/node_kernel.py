@@ -1,0 +1,86 @@
+"""The agent's ports to the kernel side: maps, and namespaces by way of the netlink child."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from nodeagent.agent.enrolment import EnrolledPod, fd_path
+from nodeagent.core.coverage import Coverage
+from nodeagent.core.kernel_plan import Tables
+from nodeagent.core.kernel_state import DestFlag, LocalPod
+from nodeagent.core.model import Snapshot
+from nodeagent.kernel import netns
+from nodeagent.kernel.abi import Outcome
+from nodeagent.kernel.maps import Maps
+from nodeagent.kernel.sync import KernelSync, read_tables
+
+
+class MapKernel:
+    """Implements programming.Kernel.  Opens the maps at first use: in a takeover they are another's until then."""
+
+    def __init__(self, maps: Maps) -> None:
+        self._maps = maps
+        self._sync: KernelSync | None = None
+        self._snapshot: Snapshot | None = None
+        self._enrolled: set[int] | None = None
+
+    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod]) -> None:
+        """BpfError if a map is full; what was written is consistent."""
+        if self._sync is None:
+            self._sync = KernelSync(self._maps)
+        self._snapshot = snapshot
+        self._sync.sync(snapshot, {pod.key: LocalPod(pod.cookie, pod.addresses) for pod in pods})
+        self._enrolled = {pod.cookie for pod in pods}
+
+    def collect(self, now: float) -> None:
+        """Delete what nothing has referred to for a while; call every second or so."""
+        if self._sync is not None:
+            self._sync.collect(now)
+
+    def known_cookies(self) -> set[int]:
+        if self._enrolled is None:
+            self._enrolled = set(read_tables(self._maps).pods)
+        return self._enrolled
+
+    def coverage(self, pods: Collection[EnrolledPod]) -> Coverage:
+        return covered_by(read_tables(self._maps), pods)
+
+    def count(self, outcome: Outcome, pod: str, count: int) -> None:
+        """Add to a pod's workload's counter; only after the first `sync`."""
+        if self._sync is not None and self._snapshot is not None:
+            self._sync.count(self._snapshot.workloads[pod], outcome, count)
+
+
+def covered_by(tables: Tables, pods: Collection[EnrolledPod]) -> Coverage:
+    """What the maps enforce: destinations whose requests are judged or refused, and denials per pod."""
+    enforced = DestFlag.ENFORCE | DestFlag.REFUSE
+    everyone = frozenset(target for target, row in tables.destinations.items() if row.flags & enforced)
+    denied = {}
+    for pod in pods:
+        entry = tables.pods.get(pod.cookie)
+        if entry is not None:
+            denied[pod.key] = frozenset(
+                target
+                for target, row in tables.destinations.items()
+                if (verdict := tables.verdict_tables.get(row.policy, {}).get(entry.pod)) is not None and verdict.denied
+            )
+    return Coverage(everyone, denied)
+
+
+async def inspect_in_child(paths: list[str]) -> dict[str, netns.NamespaceInfo]:
+    return await asyncio.to_thread(netns.inspect, paths)
+
+
+class ChildDiag:
+    """Implements netns_connections.Diag."""
+
+    async def established(self, pods: Collection[EnrolledPod]) -> dict[str, list[netns.Connection]]:
+        paths = {fd_path(pod.fd): pod.key for pod in pods}
+        if not paths:
+            return {}
+        listed = await asyncio.to_thread(netns.established, list(paths))
+        return {paths[path]: connections for path, connections in listed.items()}
+
+    async def destroy(self, pod: EnrolledPod, connections: Collection[netns.Connection]) -> int:
+        return await asyncio.to_thread(netns.destroy, fd_path(pod.fd), connections)

@@ -1,0 +1,64 @@
+"""One `observe` stream: history, then records as they come, and a notice whenever it would be silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from nodeagent.admin.api import BadQueryError
+from nodeagent.agent import record_filter
+from nodeagent.agent.observers import Observers, Record, Watcher
+
+SILENCE_SECONDS = 5.0
+
+
+async def stream(
+    observers: Observers, query: Mapping[str, str], why_silent: Callable[[str], str]
+) -> AsyncIterator[Record]:
+    """Yield matching records; `{"notice": text}` when nothing matched for five seconds.
+
+    `why_silent(source filter)` names a likely reason, for example a pod that is not enrolled.
+    """
+    matches = record_filter.parse(query)
+    follow, last = query.get("follow") == "1", _last(query)
+    if not follow:
+        found = [record for record in observers.history if matches(record)][-last:]
+        for record in found:
+            yield record
+        if not found:
+            yield {"notice": _nothing_kept(query)}
+        return
+    watcher = Watcher(matches)
+    observers.add(watcher)
+    try:
+        async for record in _live(watcher, query, why_silent):
+            yield record
+    finally:
+        observers.remove(watcher)
+
+
+def _last(query: Mapping[str, str]) -> int:
+    text = query.get("last", "20")
+    if not text.isdigit():
+        raise BadQueryError(f"last {text!r} is not a number")
+    return int(text)
+
+
+def _nothing_kept(query: Mapping[str, str]) -> str:
+    return (
+        f"no kept record matches (filters: {record_filter.describe(query)}). Requests are recorded only while "
+        "somebody watches: run `nodeagent observe -f`, then send the request"
+    )
+
+
+async def _live(watcher: Watcher, query: Mapping[str, str], why_silent: Callable[[str], str]) -> AsyncIterator[Record]:
+    told = 0
+    while True:
+        try:
+            yield await asyncio.wait_for(watcher.queue.get(), SILENCE_SECONDS)
+        except TimeoutError:
+            text = f"0 matching requests in {SILENCE_SECONDS:.0f} s ({watcher.seen} seen; filters: "
+            yield {"notice": f"{text}{record_filter.describe(query)}). {why_silent(query.get('source', ''))}".rstrip()}
+        if watcher.lost > told:
+            yield {"notice": f"{watcher.lost - told} records were lost: this stream is read too slowly"}
+            told = watcher.lost

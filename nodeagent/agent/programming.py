@@ -1,0 +1,131 @@
+"""Puts one snapshot in force: namespaces, workers, kernel maps, then the connections that rules newly cover.
+
+The order is what keeps a rule from being passed by: workers know a snapshot before the kernel sends
+them connections by it, and direct connections are ended only once new ones already meet the rule.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nodeagent.agent.enrolment import Changes, EnrolledPod, Enrolment, release
+from nodeagent.core.coverage import Coverage, Target, coverage, newly_covered
+from nodeagent.core.model import Snapshot
+
+log = logging.getLogger(__name__)
+
+# Workers acknowledge in milliseconds; a hung one is killed after 2.5 s, and then nobody waits for it.
+SETTLE_SECONDS = 4.0
+
+
+class Workers(Protocol):
+    """The part of the fleet that is used here."""
+
+    def publish(self, snapshot: Snapshot) -> None: ...
+    def add_pods(self, pods: list[EnrolledPod]) -> None: ...
+    def remove_pods(self, pods: list[EnrolledPod]) -> None: ...
+    async def wait_settled(self, cookies: set[int], seconds: float) -> bool: ...
+
+
+class Kernel(Protocol):
+    """The kernel's half of a configuration."""
+
+    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod]) -> None: ...
+    def known_cookies(self) -> set[int]:
+        """Namespaces that the hooks judge already: enrolled before this agent started."""
+
+    def coverage(self, pods: Collection[EnrolledPod]) -> Coverage:
+        """What the maps enforce now: how a restarted agent knows which rules are old."""
+
+
+class Connections(Protocol):
+    """Established connections inside pods' namespaces."""
+
+    async def end_covered(self, targets: Mapping[EnrolledPod, frozenset[Target]], known: Collection[Target]) -> int:
+        """How many were ended."""
+
+    async def note_unpoliced(self, pods: Collection[EnrolledPod], cut: Collection[str]) -> int:
+        """Remember and count connections older than their pod's enrolment; `cut` are keys of pods to end them in."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """`compiled` is the newest snapshot's generation, `synced` the newest that the kernel's maps carry."""
+
+    compiled: int = 0
+    synced: int = 0
+    coverage: Coverage | None = None
+    errors: list[str] = field(default_factory=list)
+
+
+class Programmer:
+    """One `apply` at a time; the caller serializes."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        kernel: Kernel,
+        connections: Connections,
+        enrolment: Enrolment,
+        permitted: Callable[[], Awaitable[object]],
+    ) -> None:
+        """`permitted` returns once maps may be written: at once, or when a takeover got its lease."""
+        self._permitted = permitted
+        self._workers = workers
+        self._kernel = kernel
+        self._connections = connections
+        self._enrolment = enrolment
+        self.progress = Progress()
+
+    async def apply(self, snapshot: Snapshot) -> None:
+        progress = self.progress
+        progress.compiled = snapshot.generation
+        enrolled_before = self._kernel.known_cookies()
+        changes = await self._enrolment.update(snapshot.workloads)
+        if changes.added:
+            self._workers.add_pods(changes.added)
+        self._workers.publish(snapshot)
+        if not await self._workers.wait_settled({pod.cookie for pod in changes.added}, SETTLE_SECONDS):
+            log.warning("generation %d: not every worker acknowledged it in time", snapshot.generation)
+        await self._permitted()
+        covered = self._sync(snapshot)
+        if changes.removed:
+            self._workers.remove_pods(changes.removed)
+        await self._settle_connections(snapshot, covered, changes, enrolled_before)
+        release(changes.removed)
+        progress.synced = snapshot.generation
+
+    def _sync(self, snapshot: Snapshot) -> dict[str, frozenset[Target]]:
+        """Write the maps; returns what is newly covered, per pod."""
+        pods = list(self._enrolment.pods.values())
+        before = self.progress.coverage
+        if before is None:
+            before = self._kernel.coverage(pods)
+        now = coverage(snapshot, [snapshot.workloads[pod.key] for pod in pods])
+        self._kernel.sync(snapshot, pods)
+        self.progress.coverage = now
+        return newly_covered(before, now, self._enrolment.pods)
+
+    async def _settle_connections(
+        self,
+        snapshot: Snapshot,
+        covered: Mapping[str, frozenset[Target]],
+        changes: Changes,
+        enrolled_before: set[int],
+    ) -> None:
+        """End what rules newly cover; list what is older than its pod's enrolment."""
+        added = {pod.key for pod in changes.added}
+        new = [pod for pod in changes.added if pod.cookie not in enrolled_before]
+        if new:
+            cut = {pod.key for pod in new if snapshot.workloads[pod.key].cut_unpoliced}
+            await self._connections.note_unpoliced(new, cut)
+        old = {
+            self._enrolment.pods[key]: targets
+            for key, targets in covered.items()
+            if key not in added or self._enrolment.pods[key].cookie in enrolled_before
+        }
+        if old:
+            await self._connections.end_covered(old, snapshot.destinations)

@@ -1,0 +1,74 @@
+"""What the agent knows of itself, as metric readings: gauges of workers, configuration, broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from nodeagent.agent.worker import Worker
+from nodeagent.metrics.collector import Reading
+
+HELP = {
+    "accepted": "Connections a worker accepted.",
+    "requests": "Requests a worker answered or forwarded since it started.",
+    "audits": "Requests that an AUDIT policy matched.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Plain values, gathered on the loop and read in the rendering thread."""
+
+    version: str
+    generation: int
+    in_force: int
+    config_errors: int
+    pods: int
+    pods_failed: int
+    attached: bool
+    bypass: bool
+    worker_deaths: int
+    workers_hung: int
+    broker_deaths: int
+    broker_errors: int
+    events_lost: int
+    beats: dict[int, float]  # worker -> seconds of CLOCK_MONOTONIC
+
+
+def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
+    yield Reading("build_info", "The version that runs.", 1, {"version": facts.version})
+    yield _gauge("config_generation", "Generation of the newest compiled configuration.", facts.generation)
+    yield _gauge("config_generation_in_force", "Newest generation that workers and kernel carry.", facts.in_force)
+    yield _gauge("config_errors", "Objects and files that are not in force as written.", facts.config_errors)
+    yield _gauge("pods_enrolled", "Pods of this node in the mesh.", facts.pods)
+    yield _gauge("pods_failed", "Pods that should be in the mesh and cannot be.", facts.pods_failed)
+    yield _gauge("hooks_attached", "1 while the connect hooks are attached.", float(facts.attached))
+    yield _gauge("bypass", "1 while `bypass on` sends everything direct.", float(facts.bypass))
+    yield _counter("worker_deaths", "Workers that ended without being asked to.", facts.worker_deaths)
+    yield _counter("workers_hung", "Workers killed because their heartbeat stopped.", facts.workers_hung)
+    yield _counter("broker_deaths", "Times the broker ended without being asked to.", facts.broker_deaths)
+    yield _counter("broker_errors", "Sockets the broker could not make.", facts.broker_errors)
+    yield _counter("events_lost", "Request records that a slow observer missed.", facts.events_lost)
+    yield from _of_workers(facts, list(workers))
+
+
+def _gauge(name: str, text: str, value: float) -> Reading:
+    return Reading(name, text, value, {})
+
+
+def _counter(name: str, text: str, value: float) -> Reading:
+    return Reading(name, text, value, {}, counter=True)
+
+
+def _of_workers(facts: Facts, workers: list[Worker]) -> Iterator[Reading]:
+    yield _gauge("workers", "Living worker processes.", len(workers))
+    now = time.monotonic()
+    for worker in workers:
+        labels = {"worker": str(worker.index)}
+        beat = facts.beats.get(worker.index, 0.0)
+        if beat:
+            yield Reading("worker_heartbeat_age_seconds", "Age of a worker's heartbeat.", now - beat, labels)
+        for name, value in sorted(worker.report.stats.items()):
+            text = HELP.get(name, f"Value {name!r} of a worker, since it started.")
+            yield Reading(f"worker_{name}", text, value, labels)

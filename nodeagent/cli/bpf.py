@@ -1,0 +1,139 @@
+"""`nodeagent bpf`: programs and maps, read from the pins; works without an agent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodeagent.cli import options
+from nodeagent.cli.errors import MissingError
+from nodeagent.cli.instance import attached_hooks, pins
+from nodeagent.cli.output import Column, Row, print_json, print_table, print_yaml
+
+PROGS = (
+    Column("HOOK", "hook"),
+    Column("PROGRAM", "name"),
+    Column("ID", "id"),
+    Column("ATTACHED", "attached"),
+    Column("JITED BYTES", "jited"),
+    Column("MAPS", "maps", wide=True),
+)
+MAPS = (
+    Column("NAME", "name"),
+    Column("TYPE", "type"),
+    Column("ENTRIES", "entries"),
+    Column("MAX", "max_entries"),
+    Column("KEY BYTES", "key_size"),
+    Column("VALUE BYTES", "value_size"),
+)
+
+
+@click.group()
+def bpf() -> None:
+    """Look at programs and maps in the kernel; works without an agent."""
+
+
+@bpf.command()
+@options.output("table", "wide", "json", "yaml")
+@options.no_headers
+@options.bpffs
+@options.run_dir
+def progs(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  # noqa: ARG001
+    """List the hooks and their programs."""
+    from nodeagent.kernel import bpf as kernel
+    from nodeagent.kernel.hooks import HOOKS
+
+    layout = pins(bpffs)
+    attached = attached_hooks(layout)
+    rows: list[Row] = []
+    for hook in HOOKS:
+        path = layout.prog(hook.program)
+        if not path.exists():
+            rows.append({"hook": hook.name, "name": hook.program, "id": 0, "attached": False, "jited": 0, "maps": 0})
+            continue
+        fd = kernel.obj_get(path)
+        try:
+            info = kernel.prog_info(fd)
+        finally:
+            os.close(fd)
+        rows.append(
+            {
+                "hook": hook.name,
+                "name": info.name,
+                "id": info.prog_id,
+                "attached": hook.name in attached,
+                "jited": info.jited_size,
+                "maps": len(info.map_ids),
+            }
+        )
+    _show("programs", PROGS, rows, output, no_headers)
+
+
+@bpf.command()
+@options.output("table", "wide", "json", "yaml")
+@options.no_headers
+@options.bpffs
+@options.run_dir
+def maps(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  # noqa: ARG001
+    """List the maps and how full they are."""
+    from nodeagent.kernel.bpf import MAP_TYPE_NAMES
+    from nodeagent.kernel.maps import Maps
+    from nodeagent.metrics.reader import NO_FILL
+
+    layout = pins(bpffs)
+    rows: list[Row] = []
+    with Maps(layout) as opened:
+        for name in sorted(path.name for path in layout.maps.iterdir()):
+            table = opened.map(name)
+            spec = table.spec
+            entries: Any = "-" if spec.map_type in NO_FILL else len(table.items())
+            rows.append(
+                {
+                    "name": name,
+                    "type": MAP_TYPE_NAMES.get(spec.map_type, spec.map_type),
+                    "entries": entries,
+                    "max_entries": spec.max_entries,
+                    "key_size": spec.key_size,
+                    "value_size": spec.value_size,
+                }
+            )
+    _show("maps", MAPS, rows, output, no_headers)
+
+
+@bpf.group(name="map")
+def one_map() -> None:
+    """Look into one map."""
+
+
+@one_map.command()
+@click.argument("name")
+@options.output("table", "json", "yaml")
+@options.no_headers
+@options.bpffs
+@options.run_dir
+def dump(name: str, output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  # noqa: ARG001
+    """Print every entry of map NAME, decoded."""
+    from nodeagent.cli.map_rows import rows_of
+    from nodeagent.kernel.maps import Maps
+
+    layout = pins(bpffs)
+    if not layout.map(name).exists():
+        known = ", ".join(sorted(path.name for path in layout.maps.iterdir()))
+        raise MissingError(f"no map {name!r}; there are {known}")
+    with Maps(layout) as opened:
+        rows = rows_of(opened, name)
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    _show(name, tuple(Column(key.upper().replace("_", " "), key) for key in keys), rows, output, no_headers)
+
+
+def _show(kind: str, columns: tuple[Column, ...], rows: list[Row], output: str, no_headers: bool) -> None:
+    answer = {"version": "v1", "kind": kind, "items": rows}
+    if output == "json":
+        print_json(answer)
+    elif output == "yaml":
+        print_yaml(answer)
+    else:
+        print_table(columns, rows, wide=output == "wide", headers=not no_headers)

@@ -1,0 +1,84 @@
+"""`nodeagent explain`: which way one request would go, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nodeagent.cli import options
+from nodeagent.cli.output import Row, print_json, print_line, print_yaml
+
+
+@click.command()
+@click.option("--from", "caller", required=True, metavar="NS/POD", help="Who calls.")
+@click.option("--to", required=True, metavar="SERVICE[.NS][:PORT]", help="What it dials: a service or ADDRESS:PORT.")
+@click.option("-X", "--method", default="GET", show_default=True)
+@click.option("--path", default="/", show_default=True, help="Path and query.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'")
+@options.output("text", "json", "yaml")
+@options.run_dir
+def explain(caller: str, to: str, method: str, path: str, headers: tuple[str, ...], output: str, run_dir: Path) -> None:
+    """Say which route, backend and rule a request would meet; nothing is sent."""
+    query = {"from": caller, "to": to, "method": method, "path": path, "headers": [_pair(text) for text in headers]}
+    client = options.client(run_dir)
+    answer = options.ask(lambda: client.post("/v1/explain", query))
+    if output == "json":
+        print_json(answer)
+    elif output == "yaml":
+        print_yaml(answer)
+    else:
+        for line, style in lines(answer):
+            print_line(line, style)
+
+
+def _pair(text: str) -> list[str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"-H {text!r} is not 'NAME: VALUE'")
+    return [name.strip(), value.strip()]
+
+
+def lines(answer: Row) -> list[tuple[str, str]]:
+    """The answer in the order in which a connection lives."""
+    to = answer["to"]
+    found = [(f"{answer['from']} -> {to['name']} ({to['address']}:{to['port']})", "bold")]
+    found.append((f"rung      {answer['rung']}", ""))
+    if answer.get("why"):
+        found.append((f"why       {answer['why']}", ""))
+    found += _connect_lines(answer.get("connect"))
+    found += _request_lines(answer.get("request"))
+    found += [(f"backend   {_backend(backend)}", "") for backend in answer.get("backends", [])]
+    found += [(f"endpoint  {endpoint}", "") for endpoint in answer.get("endpoints", [])]
+    found += [(f"note      {note}", "yellow") for note in answer.get("notes", [])]
+    found.append((f"verdict   {answer['verdict']}", answer["verdict"]))
+    return found
+
+
+def _connect_lines(connect: Row | None) -> list[tuple[str, str]]:
+    if connect is None or connect["allowed"]:
+        return []
+    by = f" by {connect['policy']}" if connect["policy"] else ""
+    return [(f"connect   {connect['errno']}{by}: {connect['detail']}", "red")]
+
+
+def _request_lines(request: Row | None) -> list[tuple[str, str]]:
+    if request is None:
+        return []
+    found = []
+    if request.get("route"):
+        found.append((f"route     {request['route']} rule {request['rule']}", ""))
+    if request.get("policy"):
+        found.append((f"policy    {request['policy']}", ""))
+    if request.get("audits"):
+        found.append((f"audited   {', '.join(request['audits'])}", "yellow"))
+    if request["status"]:
+        found.append((f"answer    {request['status']} {request['reason']}: {request['detail']}", "red"))
+    return found
+
+
+def _backend(backend: Row) -> str:
+    outcome = (
+        f"answers {backend['status']}: {backend['detail']}" if backend["status"] else ", ".join(backend["endpoints"])
+    )
+    return f"{backend['share']:.0%} {backend['name']} -> {outcome}"

@@ -1,0 +1,108 @@
+"""`nodeagent get`: what the agent has in force, as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nodeagent.cli import options
+from nodeagent.cli.output import Column, Row, print_json, print_line, print_table, print_yaml
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "services": (
+        Column("NAMESPACE", "namespace"),
+        Column("NAME", "name"),
+        Column("ADDRESS", "address"),
+        Column("PORT", "port"),
+        Column("PROTOCOL", "protocol"),
+        Column("RUNG", "rung"),
+        Column("ENDPOINTS", "endpoints"),
+        Column("ROUTES", "routes", wide=True),
+        Column("POLICIES", "policies", wide=True),
+    ),
+    "endpoints": (
+        Column("NAMESPACE", "namespace"),
+        Column("NAME", "name"),
+        Column("ADDRESS", "address"),
+        Column("PORT", "port"),
+        Column("RUNG", "rung"),
+        Column("SERVICES", "services"),
+        Column("POLICIES", "policies", wide=True),
+    ),
+    "routes": (
+        Column("NAMESPACE", "namespace"),
+        Column("NAME", "name"),
+        Column("STATE", "state"),
+        Column("PARENTS", "parents"),
+        Column("BACKENDS", "backends"),
+        Column("MATCHES", "matches", wide=True),
+        Column("MESSAGE", "message", wide=True),
+    ),
+    "policies": (
+        Column("NAMESPACE", "namespace"),
+        Column("NAME", "name"),
+        Column("STATE", "state"),
+        Column("ACTION", "action"),
+        Column("LEVEL", "level"),
+        Column("TARGETS", "targets"),
+        Column("MESSAGE", "message", wide=True),
+    ),
+    "workloads": (
+        Column("NAMESPACE", "namespace"),
+        Column("NAME", "name"),
+        Column("WORKLOAD", "workload"),
+        Column("SERVICE ACCOUNT", "service_account"),
+        Column("STATE", "state"),
+        Column("ADDRESSES", "addresses"),
+        Column("FAIL MODE", "fail_mode", wide=True),
+        Column("NETNS", "netns", wide=True),
+        Column("MESSAGE", "message", wide=True),
+    ),
+    "connections": (
+        Column("NAMESPACE", "namespace"),
+        Column("NAME", "name"),
+        Column("PATH", "path"),
+        Column("LOCAL", "local"),
+        Column("REMOTE", "remote"),
+        Column("DESTINATION", "destination"),
+        Column("WORKER", "worker", wide=True),
+    ),
+}
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(list(COLUMNS)))
+@click.argument("name", default="")
+@options.namespace
+@options.output("table", "wide", "json", "yaml", "name")
+@options.no_headers
+@options.run_dir
+def get(kind: str, name: str, namespace: str, output: str, no_headers: bool, run_dir: Path) -> None:
+    """Show KIND, or only the one called NAME."""
+    client = options.client(run_dir)
+    path = "/v1/connections" if kind == "connections" else f"/v1/objects/{kind}"
+    answer = options.ask(lambda: client.get(path, {"namespace": namespace, "name": name}))
+    show(kind, answer, output, headers=not no_headers)
+
+
+def show(kind: str, answer: Row, output: str, headers: bool) -> None:
+    items: list[Row] = answer["items"]
+    if output == "json":
+        print_json(answer)
+    elif output == "yaml":
+        print_yaml(answer)
+    elif output == "name":
+        for item in items:
+            print_line(f"{item['namespace']}/{item['name']}")
+    else:
+        print_table(COLUMNS[kind], [flat(item) for item in items], wide=output == "wide", headers=headers)
+
+
+def flat(item: Row) -> Row:
+    """Rules of a route as two cells: where it sends, and what it matches."""
+    if "rules" not in item or not isinstance(item["rules"], list):
+        return item
+    backends = [f"{b['name']}={b['weight']}" for rule in item["rules"] for b in rule["backends"]]
+    matches = [" ".join(filter(None, (rule["method"], rule["path"]))) for rule in item["rules"]]
+    return {**item, "backends": list(dict.fromkeys(backends)), "matches": matches}

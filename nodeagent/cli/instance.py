@@ -1,0 +1,80 @@
+"""What the CLI reads from pins when no agent answers, and may read beside one."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from nodeagent.agent.lease import Lease, holder
+from nodeagent.agent.settings import Settings
+from nodeagent.cli.errors import MissingError
+from nodeagent.kernel import bpf
+from nodeagent.kernel.hooks import HOOKS
+from nodeagent.kernel.layout import Layout
+from nodeagent.kernel.maps import Maps
+
+
+def agent_pid(run_dir: Path) -> int:
+    """The pid of the agent that holds the lease; 0 = none lives."""
+    path = Settings(Path(), run_dir=run_dir).lease_file
+    if not path.exists():
+        return 0
+    lease = Lease(path)
+    pid = holder(path)
+    if lease.try_acquire():
+        lease.release()
+        return 0
+    return pid
+
+
+def pins(bpffs: Path) -> Layout:
+    """MissingError if the instance has nothing pinned."""
+    layout = Layout(bpffs)
+    if not layout.maps.is_dir():
+        raise MissingError(f"no instance is pinned in {bpffs}: nothing was attached there; --bpffs names another place")
+    return layout
+
+
+def attached_hooks(layout: Layout) -> dict[str, dict[str, int]]:
+    """Hook -> program id and cgroup id, of hooks that are attached to a living cgroup."""
+    found = {}
+    for hook in HOOKS:
+        path = layout.link(hook.name)
+        if path.exists():
+            fd = bpf.obj_get(path)
+            try:
+                program, cgroup = bpf.cgroup_link_info(fd)
+            finally:
+                os.close(fd)
+            if cgroup:
+                found[hook.name] = {"program": program, "cgroup": cgroup}
+    return found
+
+
+def dead_status(layout: Layout) -> dict[str, Any]:
+    """What the kernel still does without an agent."""
+    hooks = attached_hooks(layout)
+    with Maps(layout) as maps:
+        config = maps.read_config()
+        now = time.monotonic()
+        ages = {index: round(now - beat / 1e9, 3) for index, beat in enumerate(maps.heartbeats()) if beat}
+        beating = {index: age for index, age in ages.items() if age * 1000 <= config.heartbeat_limit_ms}
+        pods = len(maps.map("pods").items())
+        outcomes: dict[str, int] = {}
+        for row in maps.connections():
+            word = row.outcome.name.lower().replace("_", "-")
+            outcomes[word] = outcomes.get(word, 0) + row.opened
+    return {
+        "instance": {
+            "name": config.instance,
+            "bpffs": str(layout.bpffs),
+            "attached": len(hooks) == len(HOOKS),
+            "bypass": config.bypass,
+            "hooks": sorted(hooks),
+        },
+        "workers_beating": beating,
+        "pods": {"enrolled_count": pods},
+        "connections": outcomes,
+    }

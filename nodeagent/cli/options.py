@@ -1,0 +1,53 @@
+"""Options that several commands share, and how they reach a running agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nodeagent.agent.settings import DEFAULT_BPFFS, DEFAULT_RUN_DIR, admin_socket
+from nodeagent.cli.errors import CliError, MissingError, NoAgentError
+
+if TYPE_CHECKING:
+    from nodeagent.admin.client import AdminClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+run_dir = click.option(
+    "--run-dir", type=PATH, default=DEFAULT_RUN_DIR, show_default=True, help="Where the agent keeps its socket."
+)
+bpffs = click.option(
+    "--bpffs", type=PATH, default=DEFAULT_BPFFS, show_default=True, help="Where the instance pins programs and maps."
+)
+namespace = click.option("-n", "--namespace", default="", help="Only this namespace (default: all).")
+no_headers = click.option("--no-headers", is_flag=True, help="Leave the table's header out.")
+
+
+def output(*choices: str) -> Callable[[F], F]:
+    return click.option("-o", "--output", type=click.Choice(choices), default=choices[0], show_default=True)
+
+
+def client(directory: Path) -> AdminClient:
+    from nodeagent.admin.client import AdminClient
+
+    return AdminClient(admin_socket(directory))
+
+
+def ask(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run one request; the client's errors become messages with the documented exit codes."""
+    from nodeagent.admin.api import BadQueryError, NotFoundError
+    from nodeagent.admin.client import UnreachableError
+
+    try:
+        return action()
+    except UnreachableError as error:
+        raise NoAgentError(str(error)) from error
+    except NotFoundError as error:
+        raise MissingError(str(error)) from error
+    except (BadQueryError, PermissionError) as error:
+        raise CliError(str(error)) from error

@@ -1,0 +1,84 @@
+"""`nodeagent run`: flags to Settings, prerequisites, then the agent until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodeagent.agent import preflight
+from nodeagent.agent.settings import (
+    DEFAULT_METRICS_ADDRESS,
+    DEFAULT_STATE_DIR,
+    Settings,
+    SettingsError,
+    default_workers,
+)
+from nodeagent.cli import options
+from nodeagent.cli.errors import CliError
+
+
+@click.command()
+@click.option("--manifests", type=options.PATH, required=True, help="Directory of Kubernetes manifests, watched.")
+@click.option("--cgroup", type=options.PATH, default=None, help="cgroup2 directory to attach to [default: its root]")
+@options.bpffs
+@options.run_dir
+@click.option(
+    "--state-dir",
+    type=options.PATH,
+    default=DEFAULT_STATE_DIR,
+    show_default=True,
+    help="Last good configuration, kept across restarts.",
+)
+@click.option("--workers", type=int, default=default_workers, show_default="half of the CPUs, at most 4")
+@click.option("--metrics-address", default=DEFAULT_METRICS_ADDRESS, show_default=True, help="HOST:PORT of /metrics.")
+@click.option("--takeover", is_flag=True, help="Replace a running agent of the same instance without a gap.")
+@click.option("--keep-attached", is_flag=True, help="On SIGTERM leave the hooks in place: fail mode applies.")
+@click.option(
+    "--drain",
+    "drain_seconds",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="Seconds that connections get to finish on a stop.",
+)
+@click.option(
+    "--refuse-broken/--ignore-broken",
+    default=True,
+    show_default=True,
+    help="Whether a policy that never compiled denies what it protects.",
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def run(log_level: str, **flags: Any) -> None:
+    """Run the agent of this node in the foreground, until SIGTERM or SIGINT."""
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    settings = _settings(flags)
+    _require_prerequisites(settings.bpffs)
+    from nodeagent.agent.agent import AgentError, run_agent
+
+    try:
+        run_agent(settings)
+    except AgentError as error:
+        raise CliError(str(error)) from error
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    manifests: Path = flags["manifests"]
+    if not manifests.is_dir():
+        raise CliError(f"--manifests {manifests} is not a directory; make it, or name the one with your manifests")
+    try:
+        return Settings(**flags)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _require_prerequisites(bpffs: Path) -> None:
+    failed = preflight.failures(preflight.run_all(bpffs))
+    if failed:
+        lines = [f"{finding.what}: {finding.why}. Fix: {finding.fix}" for finding in failed]
+        raise CliError("this machine cannot run the agent yet:\n  " + "\n  ".join(lines))

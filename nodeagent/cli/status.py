@@ -1,0 +1,132 @@
+"""`nodeagent status`: does it work, what is in force; with the agent dead, what the kernel still does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodeagent.cli import options
+from nodeagent.cli.errors import NoAgentError
+from nodeagent.cli.instance import dead_status, pins
+from nodeagent.cli.output import message, print_json, print_line, print_yaml
+
+POLL_SECONDS = 0.1
+Status = dict[str, Any]
+
+
+@click.command()
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=float,
+    is_flag=False,
+    flag_value=60.0,
+    default=0.0,
+    metavar="[SECONDS]",
+    help="Wait until the agent is ready (60 s if no number is given).",
+)
+@options.output("text", "json", "yaml")
+@options.run_dir
+@options.bpffs
+def status(wait_seconds: float, output: str, run_dir: Path, bpffs: Path) -> None:
+    """Say whether the mesh works here.  Exit: 0 ready, 1 not ready, 3 no agent."""
+    try:
+        answer = _ask(run_dir, wait_seconds)
+    except NoAgentError as error:
+        message(f"Error: {error.format_message()}")
+        _show({"version": "v1", "agent": {"alive": False}, **dead_status(pins(bpffs))}, output)
+        sys.exit(error.exit_code)
+    _show(answer, output)
+    sys.exit(0 if answer["agent"]["ready"] else 1)
+
+
+def _ask(run_dir: Path, wait_seconds: float) -> Status:
+    """The last answer within `wait_seconds`: a ready one at once."""
+    client = options.client(run_dir)
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            answer = options.ask(lambda: client.get("/v1/status"))
+            if answer["agent"]["ready"] or time.monotonic() > end:
+                return answer
+        except NoAgentError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _show(answer: Status, output: str) -> None:
+    if output == "json":
+        print_json(answer)
+    elif output == "yaml":
+        print_yaml(answer)
+    else:
+        for text, style in lines(answer):
+            print_line(text, style)
+
+
+def lines(answer: Status) -> list[tuple[str, str]]:
+    agent = answer["agent"]
+    found = [_dead_line(answer)] if not agent["alive"] else [_agent_line(agent)]
+    found.append(_instance_line(answer["instance"]))
+    if agent["alive"]:
+        found += _config_lines(answer["config"])
+        found += [_worker_line(worker) for worker in answer["workers"]]
+        found.append(_broker_line(answer["broker"]))
+        found += _pod_lines(answer["pods"])
+    else:
+        found += [(f"counted   {word}: {count}", "") for word, count in sorted(answer["connections"].items())]
+    found += [(f"note      {note}", "dim") for note in answer.get("notes", [])]
+    return found
+
+
+def _agent_line(agent: Status) -> tuple[str, str]:
+    state = "ready" if agent["ready"] else f"not ready: {agent['problem']}"
+    style = "green" if agent["ready"] else "yellow"
+    return f"agent     {state} (pid {agent['pid']}, version {agent['version']}, up {agent['uptime_s']:.0f} s)", style
+
+
+def _dead_line(answer: Status) -> tuple[str, str]:
+    if answer["workers_beating"]:
+        return "agent     not running; its workers are still finishing what they have", "red"
+    if not answer["instance"]["attached"]:
+        return "agent     not running; hooks are detached, all traffic is direct", "red"
+    return "agent     not running; connections that need it go direct or are refused, by fail mode", "red"
+
+
+def _instance_line(instance: Status) -> tuple[str, str]:
+    words = ["attached" if instance["attached"] else "NOT attached"]
+    if instance["bypass"]:
+        words.append("BYPASS is on: everything goes direct (nodeagent bypass off)")
+    where = f"cgroup {instance['cgroup']}, bpffs {instance['bpffs']}" if "cgroup" in instance else instance["name"]
+    style = "yellow" if instance["bypass"] else "" if instance["attached"] else "red"
+    return f"hooks     {', '.join(words)} ({where})", style
+
+
+def _config_lines(config: Status) -> list[tuple[str, str]]:
+    waiting = "" if config["in_force"] == config["generation"] else f", generation {config['generation']} on its way"
+    found = [(f"config    generation {config['in_force']} in force{waiting} ({config['source']})", "")]
+    return found + [(f"error     {error}", "red") for error in config["errors"]]
+
+
+def _worker_line(worker: Status) -> tuple[str, str]:
+    age = worker["heartbeat_age_s"]
+    beat = f"beat {age:.1f} s ago" if age is not None else "no beat"
+    text = f"worker {worker['index']}  {worker['state']} (pid {worker['pid']}, {worker['listeners']} listeners, {beat})"
+    return text, "" if worker["state"] == "ready" else "yellow"
+
+
+def _broker_line(broker: Status) -> tuple[str, str]:
+    if not broker["alive"]:
+        return "broker    dead", "red"
+    errors = f", {broker['errors']} errors, last: {broker['last_error']}" if broker["errors"] else ""
+    return f"broker    alive (pid {broker['pid']}{errors})", "yellow" if errors else ""
+
+
+def _pod_lines(pods: Status) -> list[tuple[str, str]]:
+    found = [(f"pods      {len(pods['enrolled'])} enrolled", "")]
+    return found + [(f"pod       {key}: {why}", "red") for key, why in sorted(pods["failed"].items())]
