@@ -1,0 +1,67 @@
+"""How much one worker may hold, derived from the memory limit and RLIMIT_NOFILE.
+
+descriptors = nofile - RESERVED_FDS               kept back: control, broker, maps, listeners, logs
+connections = (descriptors / 2)                   a client side and an upstream side each
+memory      = (limit / workers) * PROXY_SHARE     split: half for connections' own state, half for buffers
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+RESERVED_FDS = 128
+LISTENERS_PER_POD = 2
+MAX_PODS = 250
+"""The kubelet's own bound is 110 by default and 250 where it is raised."""
+IDLE_CONNECTION_BYTES = 20 * KIB
+PROXY_SHARE = 0.6
+"""Of the memory limit; the rest is the agent, the broker, and the interpreters themselves."""
+DEFAULT_MEMORY = 512 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bounds of one worker.  Sizes are bytes, times seconds."""
+
+    connections: int = 8192
+    connections_per_pod: int = 4096
+    buffered: int = 64 * MIB
+    buffered_per_connection: int = 64 * KIB
+    head_bytes: int = 64 * KIB
+    header_count: int = 100
+    head_seconds: float = 10.0
+    idle_seconds: float = 3600.0
+    connect_seconds: float = 5.0
+    upstream_idle_seconds: float = 4.0
+    upstream_idle_per_endpoint: int = 64
+    upstream_idle_total: int = 4096
+    replay_bytes: int = 64 * KIB
+    linger_seconds: float = 2.0
+    interim_responses: int = 16
+
+    def as_json(self) -> dict[str, float]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, float]) -> Bounds:
+        """Raises TypeError for a name that is not a bound."""
+        return cls(**values)  # type: ignore[arg-type]  # the JSON is the agent's own `as_json`
+
+
+def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
+    """Bounds of each of `workers` workers.  `memory` is the limit of all of us in bytes, None = unlimited.
+
+    `nofile` is one worker's soft RLIMIT_NOFILE.
+    """
+    descriptors = max(nofile - RESERVED_FDS - LISTENERS_PER_POD * MAX_PODS, nofile // 4)
+    share = int((memory or DEFAULT_MEMORY) * PROXY_SHARE) // max(workers, 1)
+    connections = max(16, min(descriptors // 2, share // 2 // IDLE_CONNECTION_BYTES))
+    return Bounds(
+        connections=connections,
+        connections_per_pod=max(8, connections // 2),
+        buffered=max(MIB, share // 2),
+        upstream_idle_total=max(8, connections // 2),
+    )

@@ -1,0 +1,378 @@
+"""The client's side of a connection: requests in, one after another, answers out in the same order.
+
+HEAD      waiting for a request head, or holding part of one
+BUSY      a request is in flight; `exchange` owns the rest of its body and its response
+DISCARD   a request was answered here; what is left of its body is thrown away
+LINGER    the last answer was sent; input is thrown away until the client closes
+RELAYING  bytes both ways, out of our hands
+CLOSED
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+from random import random
+from typing import TYPE_CHECKING
+
+from nodeagent.core.framing import Body, RequestPlan, plan_request
+from nodeagent.core.model import Decision, RequestHead, Workload
+from nodeagent.core.paths import PathError, normalize
+from nodeagent.core.refusals import REQUESTS, Refusal, Refused
+from nodeagent.proxy.exchange import Exchange
+from nodeagent.proxy.http1 import HeadProbe, parse_request
+from nodeagent.proxy.relay import Relay
+from nodeagent.proxy.replies import reply
+from nodeagent.proxy.stream import Stream
+
+if TYPE_CHECKING:
+    from nodeagent.proxy.engine import Engine
+    from nodeagent.proxy.view import View
+
+
+class State(enum.IntEnum):
+    HEAD = 0
+    BUSY = 1
+    DISCARD = 2
+    LINGER = 3
+    RELAYING = 4
+    CLOSED = 5
+
+
+_HEAD, _BUSY, _DISCARD, _LINGER, _RELAYING, _CLOSED = State
+_MAX_DISCARD = 64 * 1024
+"""A body of up to this size is read and thrown away to keep the connection; for a larger one it is closed."""
+
+
+class Downstream:
+    """One accepted connection of a pod towards an original destination."""
+
+    __slots__ = (
+        "_at_eof",
+        "_buffer",
+        "_discarding",
+        "_in_loop",
+        "_probe",
+        "_probed",
+        "_started",
+        "address",
+        "caller",
+        "caller_address",
+        "cookie",
+        "engine",
+        "exchange",
+        "opened",
+        "port",
+        "requests",
+        "state",
+        "stream",
+        "used",
+        "view",
+    )
+
+    def __init__(self, engine: Engine, sock: socket.socket, cookie: int, caller: Workload, view: View) -> None:
+        self.engine = engine
+        self.cookie = cookie
+        self.caller = caller
+        self.caller_address = ""
+        self.view = view
+        self.address = ""  # what was dialled, canonical text
+        self.port = 0
+        self.state = _HEAD
+        self.exchange: Exchange | None = None
+        self.requests = 0
+        self.opened = self.used = engine.tick
+        self._buffer = b""
+        self._probe: HeadProbe | None = None
+        self._probed = 0  # bytes of the buffer that the probe has seen
+        self._started = 0.0
+        self._discarding = 0
+        self._at_eof = False
+        self._in_loop = False
+        self.stream = Stream(engine.loop, sock, self, engine.budget, engine.bounds.buffered_per_connection)
+
+    # ---- from the stream ----
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        if state == _HEAD:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._serve()
+        elif state == _BUSY:
+            assert self.exchange is not None
+            if self.exchange.request_done:
+                self.hold(data)
+            else:
+                rest = self.exchange.request_data(data)
+                if rest:
+                    self.hold(rest)
+        elif state == _DISCARD:
+            self._discard(data)
+
+    def eof_received(self) -> None:
+        self._at_eof = True
+        if self.state == _BUSY:
+            assert self.exchange is not None
+            if not self.exchange.request_done:
+                self.exchange.client_gone()
+        else:
+            self.close()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if self.exchange is not None:
+            self.exchange.client_gone()
+        else:
+            self.close()
+
+    def write_failed(self, _error: OSError) -> None:
+        self.connection_lost(None)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.pause_response()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.resume_response()
+
+    # ---- requests ----
+
+    def hold(self, data: bytes) -> None:
+        """Pipelined bytes wait, and with them the rest: at most one read is held."""
+        self._buffer += data
+        self.stream.pause_reading()
+
+    def listen(self) -> None:
+        """Read on while a request is in flight: its body, or the client's end."""
+        if not self._buffer and not self._at_eof:
+            self.stream.resume_reading()
+
+    def _serve(self) -> None:
+        """Take requests off the buffer until one is in flight or none is whole.  Not re-entered: answers that come
+        at once would otherwise nest as deep as a client pipelines."""
+        if self._in_loop:
+            return
+        self._in_loop = True
+        while self.state == _HEAD and self._buffer and self._take_head():
+            pass
+        self._in_loop = False
+        if self.state == _HEAD:
+            if self._at_eof:
+                self.close()
+            else:
+                self.stream.resume_reading()
+
+    def _take_head(self) -> bool:
+        """Start one request; False when its head is not whole."""
+        buffer = self._buffer
+        start = 0
+        if buffer[0] == 13:  # CR
+            start = self._skip_empty_line(buffer)
+            if start < 0:
+                return False
+        end = buffer.find(b"\r\n\r\n", start) + 4
+        if end < 4 or end - start > self.engine.bounds.head_bytes:
+            self._await_head(buffer)
+            return False
+        if self._probe is not None:
+            self._stop_probe()
+        self._buffer = b""
+        if end == len(buffer):
+            self._request(buffer[start:] if start else buffer, b"")
+        else:
+            self._request(buffer[start:end], buffer[end:])
+        return True
+
+    def _skip_empty_line(self, buffer: bytes) -> int:
+        """RFC 9112 2.2: one empty line before a request is ignored.  -1: wait for more, or refused."""
+        if len(buffer) < 3 and b"\r\n".startswith(buffer):
+            self._await_head(buffer)
+            return -1
+        if not buffer.startswith(b"\r\n") or buffer[2] in b"\r\n":
+            self._refuse(REQUESTS["leading-bytes"])
+            return -1
+        return 2
+
+    def _await_head(self, buffer: bytes) -> None:
+        """Part of a head is held: bounded in size, in time, and refused once it cannot become one."""
+        engine = self.engine
+        if len(buffer) > engine.bounds.head_bytes:
+            self._refuse(REQUESTS["head-size"])
+            return
+        if engine.budget.exhausted:
+            self._refuse(REQUESTS["overloaded"])
+            return
+        if self._probe is None:
+            self._probe = HeadProbe()
+            engine.heads.start(self, engine.now())
+        engine.budget.add(len(buffer) - self._probed)
+        seen, self._probed = self._probed, len(buffer)
+        try:
+            self._probe.feed(buffer[seen:], buffer)
+        except Refused as error:
+            self._refuse(error.refusal)
+
+    def _stop_probe(self) -> None:
+        self.engine.budget.held -= self._probed
+        self._probed = 0
+        self._probe = None
+        self.engine.heads.stop(self)
+
+    def head_timed_out(self) -> None:
+        self._refuse(REQUESTS["head-slow"])
+
+    def _request(self, head: bytes, rest: bytes) -> None:
+        engine = self.engine
+        started = self._started = engine.now()
+        self.used = engine.tick
+        self.requests += 1
+        view = self.view
+        if view.snapshot is not engine.snapshot:
+            view = engine.renew(self)
+        try:
+            method, target, minor, fields = parse_request(head, engine.bounds.header_count)
+            plan = plan_request(method, target, minor, fields, view.default_host)
+            decision = self._decide(view, plan)
+        except Refused as error:
+            self._refuse(error.refusal, len(head))
+            return
+        if decision.status:
+            self._answer(plan, decision, len(head), rest)
+            return
+        self.state = _BUSY
+        self.exchange = exchange = Exchange(self, view, plan, decision, started, len(head))
+        exchange.start(rest)
+
+    def _decide(self, view: View, plan: RequestPlan) -> Decision:
+        target = plan.target.decode("ascii")
+        path, mark, query = target.partition("?")
+        if view.judges_paths:
+            path = _normal_path(plan, path, mark, query)
+        fields = tuple([(name, value.decode("latin-1")) for name, value in plan.lowered]) if view.needs_fields else ()
+        head = RequestHead(plan.method, path, query, target, plan.host, fields)
+        return view.judge.decide(self.caller, self.caller_address, head, random())
+
+    # ---- answers of our own ----
+
+    def _answer(self, plan: RequestPlan, decision: Decision, size: int, rest: bytes) -> None:
+        """Deny or fail a request by decision; the connection stays if its body can be skipped."""
+        left = plan.length - len(rest)
+        skippable = plan.body == Body.NONE or (
+            plan.body == Body.LENGTH and left <= _MAX_DISCARD and not plan.expects_continue
+        )
+        keep = plan.keep_alive and skippable and not self.engine.draining and not self._at_eof
+        data = reply(decision.status, decision.reason, decision.detail, keep, plan.is_head, plan.minor)
+        self.stream.write(data)
+        taken = min(len(rest), plan.length)
+        self.engine.record(self, plan, decision, decision.status, size + taken, len(data), self._started)
+        if not keep:
+            self.linger()
+            return
+        self._buffer = rest[taken:]
+        if left > 0:
+            self.state = _DISCARD
+            self._discarding = left
+            self.stream.resume_reading()
+
+    def _discard(self, data: bytes) -> None:
+        left = self._discarding
+        self._discarding = max(0, left - len(data))
+        if len(data) >= left:
+            self.state = _HEAD
+            self._buffer = data[left:]
+            self._serve()
+
+    def _refuse(self, refusal: Refusal, size: int = 0) -> None:
+        """Answer a broken request and end: what follows it cannot be told apart from it."""
+        if self._probe is not None:
+            self._stop_probe()
+        self._started = self._started if size else self.engine.now()
+        self._buffer = b""
+        data = reply(refusal.status, refusal.reason, refusal.detail, False, False, 1)
+        self.stream.write(data)
+        self.engine.record_refusal(self, refusal, size, len(data), self._started)
+        self.linger()
+
+    def linger(self) -> None:
+        """FIN, then read until the client's own: closing with input unread would reset what was just sent."""
+        self._buffer = b""
+        self.exchange = None
+        if self._at_eof:
+            self.close()
+            return
+        self.state = _LINGER
+        self.stream.write_eof()
+        self.stream.resume_reading()
+        self.engine.lingering.start(self, self.engine.now())
+
+    # ---- from the exchange ----
+
+    def finished(self, keep_alive: bool) -> None:
+        """The response is complete."""
+        self.exchange = None
+        if not keep_alive or self.engine.draining:
+            self.linger()
+            return
+        self.state = _HEAD
+        if self._buffer:
+            self._serve()
+        elif self._at_eof:
+            self.close()
+        else:
+            self.stream.resume_reading()
+
+    def aborted(self) -> None:
+        """The response broke off: reset, so that it cannot be taken for complete."""
+        self.exchange = None
+        self.stream.abort()
+        self._closed()
+
+    def fail(self, refusal_status: int, reason: str, detail: str, keep_alive: bool, plan: RequestPlan) -> int:
+        """Answer in the upstream's place; returns the size of the answer."""
+        data = reply(refusal_status, reason, detail, keep_alive, plan.is_head, plan.minor)
+        self.stream.write(data)
+        return len(data)
+
+    def relay(self, upstream: Stream, from_upstream: bytes, on_end: object) -> None:
+        """Hand both sides over to a Relay."""
+        assert callable(on_end)
+        self.state = _RELAYING
+        self.exchange = None
+        held, self._buffer = self._buffer, b""
+
+        def ended(client_bytes: int, upstream_bytes: int) -> None:
+            on_end(client_bytes, upstream_bytes)
+            self._closed()
+
+        relay = Relay(self.stream, upstream, ended)
+        relay.start(held, from_upstream)
+        if self._at_eof and not relay.ended:
+            upstream.write_eof()
+
+    def close(self) -> None:
+        self.stream.close()
+        self._closed()
+
+    def discard(self) -> None:
+        """Close at once, dropping what is unsent."""
+        self.stream.discard()
+        self._closed()
+
+    def _closed(self) -> None:
+        if self.state != _CLOSED:
+            if self._probe is not None:
+                self._stop_probe()
+            self.state = _CLOSED
+            self._buffer = b""
+            self.engine.closed(self)
+
+
+def _normal_path(plan: RequestPlan, path: str, mark: str, query: str) -> str:
+    """The normal form of the path; the request is forwarded with it.  Raises Refused."""
+    try:
+        normal = normalize(path)
+    except PathError as error:
+        raise Refused(Refusal(400, "path", "3986 6.2.2", error.reason)) from error
+    if normal != path:
+        plan.target = (normal + mark + query).encode("ascii")
+    return normal

@@ -1,0 +1,320 @@
+"""Everything the connections of one worker share: configuration in force, pool, bounds, clocks, counters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from nodeagent.core.addresses import family
+from nodeagent.core.bounds import Bounds
+from nodeagent.core.framing import RequestPlan
+from nodeagent.core.matching import Regex
+from nodeagent.core.model import Decision, Snapshot, Workload
+from nodeagent.core.refusals import Refusal
+from nodeagent.proxy.accounting import Accounting
+from nodeagent.proxy.downstream import Downstream, State
+from nodeagent.proxy.relayed import RelayedConnection
+from nodeagent.proxy.stats import Stats
+from nodeagent.proxy.stream import Budget, reset_on_close
+from nodeagent.proxy.timeouts import Timeouts
+from nodeagent.proxy.upstream import Pool, Upstream
+from nodeagent.proxy.view import View, unknown_destination
+
+TICK_SECONDS = 0.25
+"""One timer for everything: heads, connects, lingering, idle connections, and the worker's heartbeat."""
+_STATUS_TEXT = [str(status) for status in range(1000)]
+_REFUSED = Decision(flag="DPE")
+
+EMPTY = Snapshot(generation=0, destinations={}, workloads={})
+
+
+class SocketSource(Protocol):
+    """Where upstream sockets come from: made in the caller pod's network namespace, non-blocking."""
+
+    def take(self, cookie: int, family: int) -> socket.socket | None:
+        """One that is at hand, or None."""
+
+    def wait(self, cookie: int, family: int, ready: Callable[[socket.socket | OSError], None]) -> None:
+        """Ask for one; `ready` gets it, or why there is none."""
+
+
+class Engine:
+    """One per worker; lives on one loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bounds: Bounds,
+        sockets: SocketSource,
+        accounting: Accounting,
+        regex: Regex,
+        on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
+    ) -> None:
+        self.loop = loop
+        self.bounds = bounds
+        self.sockets = sockets
+        self.accounting = accounting
+        self.regex = regex
+        self.on_event = on_event
+        self.now = time.monotonic
+        self.tick = self.now()  # coarse clock: right to TICK_SECONDS, free to read
+        self.snapshot = EMPTY
+        self.pods: dict[int, str] = {}
+        self.stats = Stats()
+        self.budget = Budget(bounds.buffered)
+        self.pool = Pool(self)
+        self.observing = False
+        self.draining = False
+        self.heads: Timeouts[Downstream] = Timeouts(bounds.head_seconds)
+        self.lingering: Timeouts[Downstream] = Timeouts(bounds.linger_seconds)
+        self.connecting: Timeouts[Upstream] = Timeouts(bounds.connect_seconds)
+        self.connections: dict[Downstream | RelayedConnection, None] = {}
+        self.per_pod: dict[int, int] = {}
+        self._views: dict[tuple[str, int], View] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_sweep = 0.0
+
+    # ---- configuration ----
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """The next request of every connection is judged by this."""
+        self.snapshot = snapshot
+        self._views = {}
+
+    def set_pods(self, pods: dict[int, str]) -> None:
+        for cookie in self.pods.keys() - pods.keys():
+            self.pool.forget_pod(cookie)
+        self.pods = dict(pods)
+
+    def view(self, address: str, port: int, http: bool = False) -> View:
+        """What applies to (address, port) now."""
+        view = self._views.get((address, port))
+        if view is None:
+            destination = self.snapshot.destination(address, port) or unknown_destination(address, port, http)
+            view = self._views[address, port] = View(self.snapshot, destination, self.regex)
+        return view
+
+    def renew(self, down: Downstream) -> View:
+        """A connection's view and caller under a snapshot that came since its last request."""
+        down.view = view = self.view(down.address, down.port, http=True)
+        down.caller = self.caller(down.cookie) or down.caller
+        return view
+
+    def caller(self, cookie: int) -> Workload | None:
+        return self.snapshot.workloads.get(self.pods.get(cookie, ""))
+
+    # ---- connections ----
+
+    def adopt(self, sock: socket.socket, cookie: int, peer: str, original: tuple[str, int] | None) -> None:
+        """Serve an accepted connection.  `original` is what its pod dialled, None when the kernel does not know."""
+        if original is None:
+            self.stats.reset_no_original += 1
+        elif (caller := self.caller(cookie)) is None:
+            self.stats.reset_unknown_pod += 1
+        elif len(self.connections) >= self.bounds.connections:
+            self.stats.reset_over_limit += 1
+        elif self.per_pod.get(cookie, 0) >= self.bounds.connections_per_pod:
+            self.stats.reset_over_pod_limit += 1
+        else:
+            self._serve(sock, cookie, caller, peer, original)
+            return
+        reset_on_close(sock)
+        sock.close()
+
+    def _serve(self, sock: socket.socket, cookie: int, caller: Workload, peer: str, original: tuple[str, int]) -> None:
+        self.stats.accepted += 1
+        self.per_pod[cookie] = self.per_pod.get(cookie, 0) + 1
+        view = self.view(*original)
+        if view.is_http:
+            down = Downstream(self, sock, cookie, caller, view)
+            down.address, down.port = original
+            down.caller_address = _address_of(caller, peer, original[0])
+            self.connections[down] = None
+            down.stream.start()
+            return
+        self.stats.relayed += 1
+        if original not in self.snapshot.destinations and (original[0], 0) not in self.snapshot.destinations:
+            self.stats.unknown_destination += 1
+        relayed = RelayedConnection(self, sock, cookie, view, original)
+        self.connections[relayed] = None
+        relayed.start()
+
+    def closed(self, connection: Downstream | RelayedConnection) -> None:
+        del self.connections[connection]
+        cookie = connection.cookie
+        left = self.per_pod[cookie] - 1
+        if left:
+            self.per_pod[cookie] = left
+        else:
+            del self.per_pod[cookie]
+        if isinstance(connection, Downstream):
+            self.lingering.stop(connection)
+
+    # ---- counting ----
+
+    def record(
+        self,
+        down: Downstream,
+        plan: RequestPlan,
+        decision: Decision,
+        status: int,
+        request_bytes: int,
+        response_bytes: int,
+        started: float,
+        flag: str = "",
+        reason: str = "",
+    ) -> None:
+        """Count one finished request."""
+        caller = down.caller
+        view = down.view
+        duration_us = int((self.now() - started) * 1e6)
+        self.stats.requests += 1
+        if decision.audits:
+            self.stats.audits += 1
+        self.accounting.count(
+            (
+                caller.workload,
+                caller.namespace,
+                view.name,
+                view.namespace,
+                decision.route,
+                decision.rule,
+                plan.method,
+                _STATUS_TEXT[status],
+                flag or decision.flag,
+                reason or decision.reason,
+            ),
+            request_bytes,
+            response_bytes,
+            duration_us,
+        )
+        if self.observing:
+            event = _event(down, decision, status, request_bytes, response_bytes, duration_us)
+            path, _, _ = plan.target.decode("ascii", "replace").partition("?")
+            event |= {"method": plan.method, "host": plan.host, "path": path}
+            event |= {"flags": flag or decision.flag, "reason": reason or decision.reason}
+            self.on_event(event)
+
+    def record_refusal(
+        self, down: Downstream, refusal: Refusal, request_bytes: int, response_bytes: int, started: float
+    ) -> None:
+        """Count a request that was refused before it could be judged."""
+        self.stats.refused_requests += 1
+        plan = RequestPlan("", b"", 1)
+        self.record(down, plan, _REFUSED, refusal.status, request_bytes, response_bytes, started, "DPE", refusal.reason)
+
+    def gauges(self) -> dict[str, int]:
+        return {
+            "connections": len(self.connections),
+            "connections_limit": self.bounds.connections,
+            "connections_per_pod_limit": self.bounds.connections_per_pod,
+            "connections_per_pod_max": max(self.per_pod.values(), default=0),
+            "buffered_bytes": self.budget.held,
+            "buffered_bytes_peak": self.budget.peak,
+            "buffered_bytes_limit": self.budget.limit,
+            "buffered_bytes_per_connection_limit": self.bounds.buffered_per_connection,
+            "upstream_idle": self.pool.size,
+            "slow_heads": len(self.heads),
+            "series": self.accounting.used,
+            "series_overflowed": self.accounting.overflowed,
+            "draining": int(self.draining),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per open connection, for `get connections`."""
+        return [connection_row(connection, self.tick) for connection in self.connections]
+
+    # ---- time ----
+
+    def start(self) -> None:
+        self._on_tick()
+
+    def stop(self) -> None:
+        """Drop everything at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in list(self.connections):
+            connection.discard()
+        self.pool.close()
+
+    def _on_tick(self) -> None:
+        self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
+        now = self.tick = self.now()
+        for slow in self.heads.take_expired(now):
+            slow.head_timed_out()
+        for late in self.connecting.take_expired(now):
+            late.connect_timed_out()
+        for lingering in self.lingering.take_expired(now):
+            lingering.discard()
+        self.pool.expire(now)
+        if now >= self._next_sweep:
+            self._next_sweep = now + 5.0
+            self._close_idle(now - self.bounds.idle_seconds)
+
+    def _close_idle(self, before: float) -> None:
+        for down in list(self.connections):
+            if isinstance(down, Downstream) and down.state is State.HEAD and down.used < before:
+                down.close()
+
+    def close_idle(self, seconds: float) -> None:
+        """While draining: connections without a request for so long."""
+        self._close_idle(self.tick - seconds)
+
+
+def _address_of(caller: Workload, peer: str, dialled: str) -> str:
+    """The caller's address as the destination would see it.
+
+    A redirected socket shows a loopback source here unless the application bound it, so the pod's own address of
+    the dialled family is meant.
+    """
+    if peer in caller.addresses:
+        return peer
+    wanted = family(dialled)
+    return next((address for address in caller.addresses if family(address) == wanted), peer)
+
+
+def _event(
+    down: Downstream, decision: Decision, status: int, request_bytes: int, response_bytes: int, duration_us: int
+) -> dict[str, Any]:
+    endpoint = decision.endpoint
+    return {
+        "op": "event",
+        "time": time.time(),
+        "source": down.caller.key,
+        "source_workload": down.caller.workload,
+        "source_namespace": down.caller.namespace,
+        "destination": down.view.name,
+        "code": status,
+        "route": decision.route,
+        "rule": decision.rule,
+        "policy": decision.policy,
+        "audits": list(decision.audits),
+        "backend": decision.backend,
+        "endpoint": f"{endpoint.address}:{endpoint.port}" if endpoint else "",
+        "detail": decision.detail,
+        "duration_us": duration_us,
+        "request_bytes": request_bytes,
+        "response_bytes": response_bytes,
+    }
+
+
+def connection_row(connection: Downstream | RelayedConnection, now: float) -> dict[str, Any]:
+    peer = ""
+    with contextlib.suppress(OSError):
+        peer = "%s:%d" % connection.stream.sock.getpeername()[:2]
+    return {
+        "cookie": connection.cookie,
+        "peer": peer,
+        "address": connection.address,
+        "port": connection.port,
+        "destination": connection.view.name,
+        "protocol": "http/1.1" if isinstance(connection, Downstream) else "tcp",
+        "state": connection.state.name.lower() if isinstance(connection, Downstream) else "relaying",
+        "requests": connection.requests if isinstance(connection, Downstream) else 0,
+        "age_seconds": round(now - connection.opened, 1),
+        "unsent_bytes": connection.stream.unsent,
+    }

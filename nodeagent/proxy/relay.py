@@ -1,0 +1,84 @@
+"""Bytes both ways without looking at them: ports that are not HTTP, and connections after an upgrade."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nodeagent.proxy.stream import BULK_READ_BYTES, Stream
+
+
+class Relay:
+    """Two directions with a half-close each.  `on_end(client_bytes, upstream_bytes)` is called once."""
+
+    __slots__ = ("_on_end", "_sides", "ended")
+
+    def __init__(self, client: Stream, upstream: Stream, on_end: Callable[[int, int], None]) -> None:
+        self._on_end = on_end
+        self.ended = False
+        first, second = Side(self, client), Side(self, upstream)
+        first.peer, second.peer = second, first
+        self._sides = (first, second)
+        for side in self._sides:
+            side.stream.protocol = side
+            side.stream.read_bytes = BULK_READ_BYTES
+
+    def start(self, from_client: bytes, from_upstream: bytes) -> None:
+        """Pass on what was read before, then let both sides flow."""
+        client, upstream = self._sides
+        if from_client:
+            client.data_received(from_client)
+        if from_upstream:
+            upstream.data_received(from_upstream)
+        for side in self._sides:
+            if not side.paused:
+                side.stream.resume_reading()
+
+    def finish(self, abort: bool) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        for side in self._sides:
+            side.stream.abort() if abort else side.stream.close()
+        self._on_end(self._sides[0].received, self._sides[1].received)
+
+
+class Side:
+    """Reads one stream into the other."""
+
+    __slots__ = ("eof", "paused", "peer", "received", "relay", "stream")
+
+    peer: Side
+
+    def __init__(self, relay: Relay, stream: Stream) -> None:
+        self.relay = relay
+        self.stream = stream
+        self.received = 0
+        self.paused = False
+        self.eof = False
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        self.peer.stream.write(data)
+
+    def eof_received(self) -> None:
+        self.eof = True
+        if self.peer.eof:
+            self.relay.finish(abort=False)
+        else:
+            self.peer.stream.write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.relay.finish(abort=exc is not None)
+
+    def write_failed(self, _error: OSError) -> None:
+        self.relay.finish(abort=True)
+
+    def pause_writing(self) -> None:
+        """This stream holds enough: stop reading the other."""
+        self.peer.paused = True
+        self.peer.stream.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.peer.paused = False
+        if not self.peer.eof:
+            self.peer.stream.resume_reading()

@@ -1,0 +1,101 @@
+"""A connection to a port that is not HTTP: connected at once, without waiting for the first byte, and relayed."""
+
+from __future__ import annotations
+
+import socket
+from random import random
+from typing import TYPE_CHECKING
+
+from nodeagent.core.balance import choose_endpoint
+from nodeagent.core.model import Destination, Endpoint
+from nodeagent.proxy.relay import Relay
+from nodeagent.proxy.stream import Stream
+from nodeagent.proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from nodeagent.proxy.engine import Engine
+    from nodeagent.proxy.view import View
+
+
+class RelayedConnection:
+    """The client's stream is not read before the upstream is there, so nothing has to be held."""
+
+    __slots__ = ("_relay", "_up", "address", "cookie", "engine", "opened", "port", "stream", "view")
+
+    def __init__(self, engine: Engine, sock: socket.socket, cookie: int, view: View, original: tuple[str, int]) -> None:
+        self.engine = engine
+        self.cookie = cookie
+        self.view = view
+        self.address, self.port = original
+        self.opened = engine.tick
+        self._up: Upstream | None = None
+        self._relay: Relay | None = None
+        self.stream = Stream(engine.loop, sock, self, engine.budget, engine.bounds.buffered_per_connection)
+
+    def start(self) -> None:
+        endpoint = _endpoint(self.view.destination, self.address, self.port)
+        if endpoint is None:
+            self._fail()
+            return
+        family = 6 if ":" in endpoint.address else 4
+        sock = self.engine.sockets.take(self.cookie, family)
+        if sock is not None:
+            self._connect(endpoint, sock)
+        else:
+            self.engine.sockets.wait(self.cookie, family, lambda made: self._socket_came(endpoint, made))
+
+    def _socket_came(self, endpoint: Endpoint, made: socket.socket | OSError) -> None:
+        if isinstance(made, OSError):
+            if not self.stream.closed:
+                self._fail()
+        elif self.stream.closed:
+            made.close()
+        else:
+            self._connect(endpoint, made)
+
+    def _connect(self, endpoint: Endpoint, sock: socket.socket) -> None:
+        self._up = self.engine.pool.open((self.cookie, endpoint), sock, self)
+        self._up.connect()
+
+    def upstream_connected(self) -> None:
+        assert self._up is not None
+        self._up.user = None
+        self._relay = Relay(self.stream, self._up.stream, lambda _sent, _received: self._ended())
+        self._relay.start(b"", b"")
+
+    def upstream_failed(self, _error: OSError) -> None:
+        self._up = None
+        self._fail()
+
+    def _fail(self) -> None:
+        """The client asked for a connection that cannot be had: reset, as a refused connect would look."""
+        self.stream.abort()
+        self._ended()
+
+    def _ended(self) -> None:
+        self.engine.closed(self)
+
+    def discard(self) -> None:
+        if self._relay is not None:
+            self._relay.finish(abort=True)
+            return
+        if self._up is not None:
+            self._up.discard()
+        self._fail()
+
+    # Nothing arrives before the relay takes over; a Stream's and an Upstream's callbacks, for completeness of both.
+
+    def upstream_data(self, data: bytes) -> None: ...
+    def upstream_ended(self, error: Exception | None) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def write_failed(self, error: OSError) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+def _endpoint(destination: Destination, address: str, port: int) -> Endpoint | None:
+    if destination.is_frontend:
+        return choose_endpoint(destination.endpoints, random())
+    return Endpoint(address, port)

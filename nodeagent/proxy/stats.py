@@ -1,0 +1,33 @@
+"""Plain counters and gauges of one worker, by name, as `stats` reports them once a second."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters since the worker started; all only grow."""
+
+    accepted: int = 0
+    requests: int = 0
+    relayed: int = 0  # connections passed on as bytes: ports that are not HTTP
+    reset_no_original: int = 0  # no original destination: not redirected by us
+    reset_unknown_pod: int = 0
+    reset_over_limit: int = 0  # connection cap of the worker
+    reset_over_pod_limit: int = 0
+    unknown_destination: int = 0  # original destination not in the configuration: relayed to it
+    accept_paused: int = 0  # out of descriptors: accepting rested
+    refused_requests: int = 0  # malformed, or past a bound
+    broken_responses: int = 0
+    replays: int = 0  # requests sent again because a reused connection died under them
+    connect_retries: int = 0  # connects tried at another endpoint
+    upstream_opened: int = 0
+    upstream_discarded: int = 0  # pooled connections found ended at reuse
+    upstream_unsolicited: int = 0  # upstreams that said more than they were asked
+    audits: int = 0
+    events_lost: int = 0
+    internal_errors: int = 0
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)

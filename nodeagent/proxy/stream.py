@@ -1,0 +1,269 @@
+"""A lean transport: one non-blocking socket on the loop, reads handed up, writes sent at once.
+
+asyncio's own transport ends both directions at the first write error, hides how many bytes it holds and cannot
+end with a reset; a proxy needs all three, and connections are made so often that its set-up cost shows.
+Callbacks to the protocol (all from the loop, never from inside a call on the stream):
+
+    data_received(bytes)   eof_received()   connection_lost(error)   pause_writing()   resume_writing()
+    write_failed(error)    the peer takes no more; what it sent can still be read
+
+`connection_lost` comes for read errors only: who closes a stream knows it.  pause_writing and resume_writing are
+the exception to the rule above: pause_writing comes from inside `write`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Protocol
+
+READ_BYTES = 64 * 1024
+"""One recv: large enough for 1 GB/s, small enough that a read which cannot be passed on stays cheap to hold."""
+BULK_READ_BYTES = 256 * 1024
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Budget:
+    """Bytes that all streams of a worker hold because a peer does not take them."""
+
+    __slots__ = ("held", "limit", "peak")
+
+    def __init__(self, limit: int) -> None:
+        self.held = 0
+        self.limit = limit
+        self.peak = 0
+
+    def add(self, count: int) -> None:
+        self.held += count
+        self.peak = max(self.peak, self.held)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.held > self.limit
+
+
+class StreamProtocol(Protocol):
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def write_failed(self, error: OSError) -> None: ...
+
+
+class Stream:
+    """The socket of one side of a connection.  Reading starts with `start`."""
+
+    __slots__ = (
+        "_budget",
+        "_ending",
+        "_fd",
+        "_high",
+        "_loop",
+        "_out",
+        "_paused_writer",
+        "_reading",
+        "_send",
+        "_writable",
+        "closed",
+        "protocol",
+        "read_bytes",
+        "sock",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: StreamProtocol, budget: Budget, high: int
+    ) -> None:
+        self._loop = loop
+        self.sock = sock
+        self._fd = sock.fileno()
+        self._send = sock.send
+        self.protocol = protocol
+        self._budget = budget
+        self._high = high  # bytes unsent before the writer is asked to pause
+        self._out: bytearray | None = None
+        self._ending = _OPEN
+        self._reading = False
+        self._paused_writer = False
+        self._writable = True
+        self.closed = False
+        self.read_bytes = READ_BYTES
+
+    # ---- reading ----
+
+    def start(self) -> None:
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self.closed:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._read_ready)
+
+    def _read_ready(self) -> None:
+        try:
+            data = self.sock.recv(self.read_bytes)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._drop()
+            self.protocol.connection_lost(error)
+            return
+        if data:
+            self.protocol.data_received(data)
+        else:
+            self.pause_reading()
+            self.protocol.eof_received()
+
+    # ---- writing ----
+
+    @property
+    def unsent(self) -> int:
+        return len(self._out) if self._out is not None else 0
+
+    def write(self, data: bytes) -> None:
+        """Send or hold; after an error or `write_eof` the bytes are dropped."""
+        if self._out is not None:
+            self._hold(data)
+            return
+        if not self._writable or self._ending:
+            return
+        try:
+            sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._fail_writing(error)
+            return
+        if sent != len(data):
+            self._out = bytearray()
+            self._loop.add_writer(self._fd, self._write_ready)
+            self._hold(memoryview(data)[sent:])
+
+    def _hold(self, data: bytes | memoryview) -> None:
+        assert self._out is not None
+        if self._ending:
+            return
+        self._out += data
+        budget = self._budget
+        budget.add(len(data))
+        if not self._paused_writer and (len(self._out) > self._high or budget.exhausted):
+            self._paused_writer = True
+            self.protocol.pause_writing()
+
+    def _write_ready(self) -> None:
+        out = self._out
+        assert out is not None
+        try:
+            with memoryview(out) as view:
+                sent = self._send(view[:BULK_READ_BYTES])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail_writing(error)
+            return
+        del out[:sent]
+        self._budget.held -= sent
+        if not out:
+            self._drained()
+        elif self._paused_writer and len(out) <= self._high // 4 and not self._budget.exhausted:
+            self._resume_writer()
+
+    def _drained(self) -> None:
+        self._out = None
+        self._loop.remove_writer(self._fd)
+        if self._ending == _EOF:
+            self._shutdown()
+        elif self._ending == _CLOSE:
+            self._drop()
+            return
+        self._resume_writer()
+
+    def _resume_writer(self) -> None:
+        if self._paused_writer:
+            self._paused_writer = False
+            self.protocol.resume_writing()
+
+    def _fail_writing(self, error: OSError) -> None:
+        self._forget_output()
+        self._writable = False
+        if self._ending == _CLOSE:
+            self._drop()
+        else:
+            self._loop.call_soon(self._report_failure, error)
+
+    def _report_failure(self, error: OSError) -> None:
+        if not self.closed:
+            self._resume_writer()
+            self.protocol.write_failed(error)
+
+    def _forget_output(self) -> None:
+        if self._out is not None:
+            self._budget.held -= len(self._out)
+            self._out = None
+            self._loop.remove_writer(self._fd)
+
+    # ---- ending ----
+
+    def write_eof(self) -> None:
+        """Half-close: FIN after what is unsent."""
+        if not self._ending and self._writable:
+            self._ending = _EOF
+            if self._out is None:
+                self._shutdown()
+
+    def _shutdown(self) -> None:
+        with contextlib.suppress(OSError):  # the peer is gone: reading will say so
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close after what is unsent; nothing is read any more."""
+        if self._out is None:
+            self._drop()
+        else:
+            self._ending = _CLOSE
+            self.pause_reading()
+
+    def abort(self) -> None:
+        """Reset: the peer can tell this from a clean end (RFC 9112 8)."""
+        if not self.closed:
+            reset_on_close(self.sock)
+            self._drop()
+
+    def discard(self) -> None:
+        """Close at once, dropping what is unsent."""
+        self._drop()
+
+    def _drop(self) -> None:
+        if not self.closed:
+            self.pause_reading()
+            self._forget_output()
+            self.closed = True
+            self._writable = False
+            self.sock.close()
+
+
+_OPEN, _EOF, _CLOSE = range(3)
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Make the coming close() send RST instead of FIN."""
+    with contextlib.suppress(OSError):  # already reset by the peer
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def is_quiet(sock: socket.socket) -> bool:
+    """True when an idle connection has neither bytes nor an end waiting to be read."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return True
+    except OSError:
+        return False
+    return False

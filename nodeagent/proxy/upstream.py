@@ -1,0 +1,220 @@
+"""The upstream side of a connection, and the idle ones kept for reuse.
+
+Idle connections are kept per (pod, endpoint), last in first out: the youngest is the least likely to be closed by
+its server meanwhile.  One is reused only if nothing, no byte and no end, waits to be read on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from nodeagent.core.model import Endpoint
+from nodeagent.proxy.stream import READ_BYTES, Stream, is_quiet
+
+if TYPE_CHECKING:
+    from nodeagent.proxy.engine import Engine
+
+Key = tuple[int, Endpoint]  # (netns cookie of the caller's pod, where to)
+
+KEEP_ALIVE_MARGIN = 1.0
+"""Seconds taken off a server's announced Keep-Alive timeout: our clock starts when its response arrived here."""
+
+
+class User(Protocol):
+    """Who uses an upstream connection at the moment."""
+
+    def upstream_connected(self) -> None: ...
+    def upstream_failed(self, error: OSError) -> None: ...
+    def upstream_data(self, data: bytes) -> None: ...
+    def upstream_ended(self, error: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class Upstream:
+    """One connection to an endpoint, in use by `user` or idle (None)."""
+
+    __slots__ = ("_pool", "connected", "expires", "key", "requests", "stream", "user")
+
+    def __init__(self, pool: Pool, key: Key, sock: socket.socket, user: User) -> None:
+        engine = pool.engine
+        self._pool = pool
+        self.key = key
+        self.user: User | None = user
+        self.requests = 0  # answered on this connection before the present one
+        self.expires = 0.0
+        self.connected = False
+        self.stream = Stream(engine.loop, sock, self, engine.budget, engine.bounds.buffered_per_connection)
+
+    def connect(self) -> None:
+        """Start connecting; the outcome comes to the user, possibly before this returns."""
+        endpoint = self.key[1]
+        error = self.stream.sock.connect_ex((endpoint.address, endpoint.port))
+        if not error:
+            self._established()
+        elif error != errno.EINPROGRESS:
+            self._connect_failed(OSError(error, "connect"))
+        elif _is_connected(self.stream.sock):
+            self._established()
+        else:
+            self._pool.engine.connecting.start(self, self._pool.engine.now())
+            self._pool.engine.loop.add_writer(self.stream.sock.fileno(), self._connect_ready)
+
+    def _connect_ready(self) -> None:
+        self._stop_connecting()
+        error = self.stream.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self._connect_failed(OSError(error, "connect"))
+        else:
+            self._established()
+
+    def _stop_connecting(self) -> None:
+        self._pool.engine.loop.remove_writer(self.stream.sock.fileno())
+        self._pool.engine.connecting.stop(self)
+
+    def connect_timed_out(self) -> None:
+        self._stop_connecting()
+        self._connect_failed(TimeoutError(errno.ETIMEDOUT, "connect"))
+
+    def _connect_failed(self, error: OSError) -> None:
+        user, self.user = self.user, None
+        self.stream.discard()
+        if user is not None:
+            user.upstream_failed(error)
+
+    def _established(self) -> None:
+        self.connected = True
+        self.stream.start()
+        if self.user is not None:
+            self.user.upstream_connected()
+
+    # ---- from the stream ----
+
+    def data_received(self, data: bytes) -> None:
+        if self.user is not None:
+            self.user.upstream_data(data)
+        else:
+            self._pool.forget(self, "unsolicited")
+
+    def eof_received(self) -> None:
+        if self.user is not None:
+            self.user.upstream_ended(None)
+        else:
+            self._pool.forget(self, "closed")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.user is not None:
+            self.user.upstream_ended(exc or ConnectionError())
+        else:
+            self._pool.forget(self, "closed")
+
+    def write_failed(self, _error: OSError) -> None:
+        """Nothing to do: what the upstream said before it stopped listening can be read, and so can its end."""
+
+    def pause_writing(self) -> None:
+        if self.user is not None:
+            self.user.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.user is not None:
+            self.user.resume_writing()
+
+    # ---- from the user ----
+
+    def discard(self) -> None:
+        """The connection cannot serve again."""
+        self.user = None
+        if not self.connected and not self.stream.closed:
+            self._stop_connecting()
+        self.stream.discard()
+
+    def release(self, idle_seconds: float) -> None:
+        """Its exchange is over in good order.  `idle_seconds`: the server's Keep-Alive timeout, -1 = none given."""
+        self.user = None
+        self.requests += 1
+        self.stream.read_bytes = READ_BYTES
+        self._pool.keep(self, idle_seconds)
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """On one machine the handshake is over by the time connect() returns EINPROGRESS: no need to wait for the loop."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+class Pool:
+    """Idle upstream connections."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._idle: dict[Key, deque[Upstream]] = {}
+        self.size = 0
+
+    def take(self, key: Key) -> Upstream | None:
+        """The youngest idle connection that is still quiet."""
+        idle = self._idle.get(key)
+        now = self.engine.tick
+        while idle:
+            upstream = idle.pop()
+            self.size -= 1
+            if upstream.expires > now and is_quiet(upstream.stream.sock):
+                return upstream
+            self.engine.stats.upstream_discarded += 1
+            upstream.stream.discard()
+        return None
+
+    def open(self, key: Key, sock: socket.socket, user: User) -> Upstream:
+        self.engine.stats.upstream_opened += 1
+        return Upstream(self, key, sock, user)
+
+    def keep(self, upstream: Upstream, idle_seconds: float) -> None:
+        bounds = self.engine.bounds
+        seconds = bounds.upstream_idle_seconds
+        if idle_seconds >= 0:
+            seconds = min(seconds, idle_seconds - KEEP_ALIVE_MARGIN)
+        idle = self._idle.get(upstream.key)
+        if idle is None:
+            idle = self._idle[upstream.key] = deque()
+        if seconds <= 0 or len(idle) >= bounds.upstream_idle_per_endpoint or self.size >= bounds.upstream_idle_total:
+            upstream.stream.discard()
+            return
+        upstream.expires = self.engine.tick + seconds
+        idle.append(upstream)
+        self.size += 1
+
+    def forget(self, upstream: Upstream, why: str) -> None:
+        """An idle connection ended, or spoke without being asked."""
+        idle = self._idle.get(upstream.key)
+        if idle is not None and upstream in idle:
+            idle.remove(upstream)
+            self.size -= 1
+        if why == "unsolicited":
+            self.engine.stats.upstream_unsolicited += 1
+        upstream.stream.discard()
+
+    def expire(self, now: float) -> None:
+        """Close what has been idle too long, oldest first."""
+        for key, idle in list(self._idle.items()):
+            # A short Keep-Alive timeout may hide behind a longer one; `take` looks at each again.
+            while idle and idle[0].expires <= now:
+                idle.popleft().stream.discard()
+                self.size -= 1
+            if not idle:
+                del self._idle[key]
+
+    def forget_pod(self, cookie: int) -> None:
+        """The pod is gone; so is the namespace its connections were made in."""
+        for key in [key for key in self._idle if key[0] == cookie]:
+            for upstream in self._idle.pop(key):
+                self.size -= 1
+                upstream.stream.discard()
+
+    def close(self) -> None:
+        for cookie in {key[0] for key in self._idle}:
+            self.forget_pod(cookie)

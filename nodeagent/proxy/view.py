@@ -1,0 +1,75 @@
+"""A Destination as the data path wants it: its judge and everything derivable, computed once per snapshot."""
+
+from __future__ import annotations
+
+from nodeagent.core.judge import Judge
+from nodeagent.core.matching import Regex
+from nodeagent.core.model import Backend, Destination, Endpoint, Protocol, Rule, Snapshot
+
+
+class View:
+    """What applies to connections that dialled (address, port), under one snapshot."""
+
+    __slots__ = (
+        "_alternatives",
+        "default_host",
+        "destination",
+        "is_http",
+        "judge",
+        "judges_paths",
+        "name",
+        "namespace",
+        "needs_fields",
+        "snapshot",
+    )
+
+    def __init__(self, snapshot: Snapshot, destination: Destination, regex: Regex) -> None:
+        self.snapshot = snapshot
+        self.destination = destination
+        self.judge = Judge(destination, regex)
+        self.is_http = destination.protocol is Protocol.HTTP1
+        self.judges_paths = destination.judges_paths
+        self.needs_fields = _looks_at_fields(destination)
+        self.name = destination.name
+        self.namespace = _namespace(destination)
+        self.default_host = _authority(destination.address, destination.port)
+        self._alternatives: dict[str, tuple[Endpoint, ...]] = {}
+
+    def alternatives(self, backend: str) -> tuple[Endpoint, ...]:
+        """Every endpoint of the backend that a Decision named: where else a failed connect may go."""
+        known = self._alternatives.get(backend)
+        if known is None:
+            known = self._alternatives[backend] = _endpoints_of(self.destination, backend)
+        return known
+
+
+def unknown_destination(address: str, port: int, http: bool) -> Destination:
+    """For an address that the snapshot does not (or no longer) hold: no rules, straight to where it was dialled."""
+    protocol = Protocol.HTTP1 if http else Protocol.OPAQUE
+    return Destination(_authority(address, port).decode(), address, port, protocol, is_frontend=False)
+
+
+def _authority(address: str, port: int) -> bytes:
+    return (f"[{address}]:{port}" if ":" in address else f"{address}:{port}").encode()
+
+
+def _namespace(destination: Destination) -> str:
+    qualified = destination.services[0] if destination.services else destination.name
+    return qualified.partition("/")[0] if "/" in qualified else ""
+
+
+def _rules(destination: Destination) -> list[Rule]:
+    return [*destination.producer_rules, *(rule for group in destination.consumer_rules.values() for rule in group)]
+
+
+def _looks_at_fields(destination: Destination) -> bool:
+    operations = (op for policy in destination.policies for rule in policy.rules for op in rule.http)
+    return any(rule.headers for rule in _rules(destination)) or any(op.headers for op in operations)
+
+
+def _endpoints_of(destination: Destination, name: str) -> tuple[Endpoint, ...]:
+    backends: list[Backend] = [backend for rule in _rules(destination) for backend in rule.backends]
+    for backend in backends:
+        if backend.name == name:
+            return backend.endpoints
+    return destination.endpoints
