@@ -229,7 +229,7 @@ class Map:
         """True if the key was there."""
         self._set_key(key)
         try:
-            _call(MAP_DELETE, self._element(), self.name)
+            _call(MAP_DELETE, _attr("<IIQ", self.fd, 0, ctypes.addressof(self._key)), self.name)
         except BpfError as error:
             if error.errno == errno.ENOENT:
                 return False
