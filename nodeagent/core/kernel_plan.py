@@ -2,8 +2,11 @@
 
 A connect reads a destination first, then the endpoint set or verdict table that it names.  So sets
 and tables are written before the destination that names them and never changed while it does; what
-nothing names any more is deleted a moment later, when no connect can still be reading it.  A pod's
-verdicts are written before the pod.
+nothing names any more is deleted a moment later, when no connect can still be reading it.
+
+A pod that leaves goes before destinations lose its verdicts; a pod that comes, comes when every
+destination has its verdict.  Only a pod that becomes another one in the same namespace (a changed
+service account or address) can be denied for the moment between.
 """
 
 from __future__ import annotations
@@ -48,11 +51,11 @@ class Plan:
     new_own: set[tuple[int, str]] = field(default_factory=set)
     new_sets: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
     new_verdicts: dict[tuple[int, int], VerdictEntry] = field(default_factory=dict)  # (table, pod id)
-    destinations: dict[Target, DestinationRow] = field(default_factory=dict)
-    pods: dict[int, PodEntry] = field(default_factory=dict)
     gone_pods: set[int] = field(default_factory=set)
-    gone_own: set[tuple[int, str]] = field(default_factory=set)
+    destinations: dict[Target, DestinationRow] = field(default_factory=dict)
     gone_destinations: set[Target] = field(default_factory=set)
+    pods: dict[int, PodEntry] = field(default_factory=dict)
+    gone_own: set[tuple[int, str]] = field(default_factory=set)
     old_sets: dict[int, int] = field(default_factory=dict)  # set -> number of its endpoints
     old_verdicts: set[tuple[int, int]] = field(default_factory=set)
 

@@ -78,19 +78,16 @@ class KernelSync:
                 write(layout.ENDPOINTS).update(bytes(abi.EndpointKey(number, index)), _endpoint(endpoint))
         for (table, pod), verdict in todo.new_verdicts.items():
             write(layout.VERDICTS).update(bytes(abi.VerdictKey(table, pod)), _verdict(verdict))
+        for cookie in todo.gone_pods:
+            write(layout.PODS).delete(_COOKIE.pack(cookie))
         for target, row in todo.destinations.items():
             write(layout.DESTINATIONS).update(_target(target), _destination(row))
+        for target in todo.gone_destinations:
+            write(layout.DESTINATIONS).delete(_target(target))
         for cookie, entry in todo.pods.items():
             write(layout.PODS).update(_COOKIE.pack(cookie), _pod(entry))
-        self._delete_gone(todo)
-
-    def _delete_gone(self, todo: Plan) -> None:
-        for cookie in todo.gone_pods:
-            self._maps.map(layout.PODS).delete(_COOKIE.pack(cookie))
         for own in todo.gone_own:
-            self._maps.map(layout.OWN_ADDRESSES).delete(_own_key(own))
-        for target in todo.gone_destinations:
-            self._maps.map(layout.DESTINATIONS).delete(_target(target))
+            write(layout.OWN_ADDRESSES).delete(_own_key(own))
 
     def collect(self, now: float) -> int:
         """Delete retired sets and verdicts whose grace is over: how many elements.  `now` is time.monotonic()."""

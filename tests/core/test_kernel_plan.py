@@ -1,0 +1,248 @@
+"""Plans for the kernel's maps: whatever the history of configurations, no connect can meet a torn state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.core.kernel_plan import Plan, Tables, plan
+from nodeagent.core.kernel_state import (
+    Desired,
+    DestFlag,
+    DestinationEntry,
+    LocalPod,
+    NameKind,
+    PodEntry,
+    VerdictEntry,
+    build,
+    destination_flags,
+    needed_names,
+    pod_text,
+)
+from nodeagent.core.model import (
+    Action,
+    Destination,
+    Endpoint,
+    EnforcementLevel,
+    FailMode,
+    Policy,
+    PolicyRule,
+    Protocol,
+    Snapshot,
+    Source,
+    Workload,
+)
+
+TARGETS = [(f"198.19.0.{i}", 80) for i in range(1, 5)]
+ENDPOINTS = [Endpoint(f"198.18.0.{i}", 8080) for i in range(1, 4)]
+COOKIES = [101, 102, 103]
+
+endpoint_sets = st.lists(st.sampled_from(ENDPOINTS), max_size=3).map(tuple)
+verdict_entries = st.builds(VerdictEntry, st.booleans(), st.integers(0, 2), st.just(0))
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> Desired:
+    """A pod's id goes with its cookie, as in reality; verdicts cover all pods or there are none."""
+    cookies = draw(st.lists(st.sampled_from(COOKIES), unique=True))
+    pods = {cookie: PodEntry(cookie + 1000, 1, draw(st.booleans()), "", "") for cookie in cookies}
+    table = st.fixed_dictionaries({entry.pod: verdict_entries for entry in pods.values()})
+    entry = st.builds(
+        DestinationEntry,
+        st.integers(1, 3),
+        st.just(DestFlag.FRONTEND),
+        st.none() | endpoint_sets,
+        st.none() | table,
+    )
+    targets = draw(st.lists(st.sampled_from(TARGETS), unique=True))
+    own = frozenset((cookie, "198.18.0.9") for cookie in cookies)
+    return Desired(pods, own, {target: draw(entry) for target in targets})
+
+
+def steps(state: Tables, todo: Plan) -> Iterator[Tables]:
+    """The maps after every single write, in the order that sync makes them, the late deletions included."""
+    state = copy.deepcopy(state)
+    for own in todo.new_own:
+        state.own_addresses.add(own)
+        yield state
+    for number, content in todo.new_sets.items():
+        assert number not in state.endpoint_sets, "a set must not be written over"
+        state.endpoint_sets[number] = content
+        yield state
+    for (table, pod), verdict in todo.new_verdicts.items():
+        assert pod not in state.verdict_tables.setdefault(table, {}), "a verdict must not be written over"
+        state.verdict_tables[table][pod] = verdict
+        yield state
+    for cookie in todo.gone_pods:
+        del state.pods[cookie]
+        yield state
+    for target, row in todo.destinations.items():
+        state.destinations[target] = row
+        yield state
+    for target in todo.gone_destinations:
+        del state.destinations[target]
+        yield state
+    for cookie, entry in todo.pods.items():
+        state.pods[cookie] = entry
+        yield state
+    state.own_addresses -= todo.gone_own
+    for number in todo.old_sets:
+        del state.endpoint_sets[number]
+        yield state
+    for table, pod in todo.old_verdicts:
+        del state.verdict_tables[table][pod]
+        yield state
+
+
+def seen(state: Tables, cookie: int, target: tuple[str, int]) -> object:
+    """What a connect of that pod to that target reads: None = untouched."""
+    pod, row = state.pods.get(cookie), state.destinations.get(target)
+    if pod is None or row is None:
+        return None
+    endpoints = state.endpoint_sets.get(row.ep_set, ())[: row.ep_count]
+    assert len(endpoints) == row.ep_count, "a destination names an endpoint that is not there"
+    verdict = state.verdict_tables.get(row.policy, {}).get(pod.pod) if row.policy else "no policy"
+    assert verdict is not None, "a destination names a table without the pod's verdict"
+    return row.dest, endpoints, verdict
+
+
+def wanted(desired: Desired, cookie: int, target: tuple[str, int]) -> object:
+    pod, entry = desired.pods.get(cookie), desired.destinations.get(target)
+    if pod is None or entry is None:
+        return None
+    verdict = entry.verdicts[pod.pod] if entry.verdicts is not None else "no policy"
+    return entry.dest, entry.endpoints or (), verdict
+
+
+@given(st.lists(configurations(), min_size=1, max_size=6))
+def test_every_moment_shows_each_pod_the_old_or_the_new_answer(history: list[Desired]) -> None:
+    state, before = Tables(), Desired({}, frozenset(), {})
+    for desired in history:
+        todo, after = plan(state, desired)
+        for moment in steps(state, todo):
+            for cookie in COOKIES:
+                for target in TARGETS:
+                    old, new = wanted(before, cookie, target), wanted(desired, cookie, target)
+                    assert seen(moment, cookie, target) in (old, new)
+        for cookie in COOKIES:
+            for target in TARGETS:
+                assert seen(after, cookie, target) == wanted(desired, cookie, target)
+        state, before = after, desired
+
+
+@given(configurations(), configurations())
+def test_the_plan_leads_where_it_says(first: Desired, second: Desired) -> None:
+    _, state = plan(Tables(), first)
+    todo, after = plan(state, second)
+    last = state
+    for moment in steps(state, todo):
+        last = copy.deepcopy(moment)
+    kept = {number: table for number, table in last.verdict_tables.items() if table}
+    assert kept == {number: table for number, table in after.verdict_tables.items() if table}
+    assert (last.pods, last.destinations, last.endpoint_sets) == (after.pods, after.destinations, after.endpoint_sets)
+
+
+@given(configurations())
+def test_the_same_configuration_again_writes_nothing(desired: Desired) -> None:
+    _, state = plan(Tables(), desired)
+    todo, _ = plan(state, desired)
+    assert not todo
+
+
+def test_equal_endpoints_and_verdicts_are_stored_once() -> None:
+    entry = DestinationEntry(1, DestFlag.FRONTEND, tuple(ENDPOINTS), {1101: VerdictEntry(True, 7, 0)})
+    pods = {101: PodEntry(1101, 1, False, "", "")}
+    todo, _ = plan(Tables(), Desired(pods, frozenset(), dict.fromkeys(TARGETS, entry)))
+    assert (len(todo.new_sets), len(todo.new_verdicts)) == (1, 1)
+
+
+def test_a_new_pod_is_added_to_the_tables_that_are_there() -> None:
+    def configuration(*pods: int) -> Desired:
+        verdicts = {pod: VerdictEntry(False, 0, 0) for pod in pods}
+        entry = DestinationEntry(1, DestFlag.FRONTEND, None, verdicts)
+        return Desired({pod: PodEntry(pod, 1, False, "", "") for pod in pods}, frozenset(), {TARGETS[0]: entry})
+
+    _, state = plan(Tables(), configuration(1))
+    todo, _ = plan(state, configuration(1, 2))
+    assert [pod for _table, pod in todo.new_verdicts] == [2]
+    assert todo.destinations == {}
+
+
+# ---- from snapshots to entries ----
+
+WEB = Workload("shop", "web", "web-sa", "web", ("198.18.0.1", "fd00:198:18::1"), "/run/netns/web", enrolled=True)
+DENY_WEB = Policy(
+    "shop/no-web",
+    Action.DENY,
+    EnforcementLevel.NETWORK,
+    (PolicyRule((Source(service_accounts=("shop/web-sa",)),), (), ()),),
+)
+
+
+def snapshot(*destinations: Destination, workload: Workload = WEB) -> Snapshot:
+    return Snapshot(1, {(d.address, d.port): d for d in destinations}, {workload.key: workload})
+
+
+def built(snap: Snapshot, pods: dict[str, LocalPod]) -> tuple[Desired, dict[tuple[NameKind, str], int]]:
+    ids = {name: number for number, name in enumerate(sorted(needed_names(snap, pods)), start=1)}
+    return build(snap, pods, ids), ids
+
+
+LOCAL = {WEB.key: LocalPod(101, ("127.0.0.1", "198.18.0.1", "fe80::1"))}
+
+
+def test_a_pod_that_is_not_enrolled_or_not_here_has_no_entry() -> None:
+    aside = Workload("shop", "web", "web-sa", "web", ("198.18.0.1",), enrolled=False)
+    assert built(snapshot(workload=aside), LOCAL)[0].pods == {}
+    assert built(snapshot(), {})[0].pods == {}
+
+
+def test_a_pod_shows_its_configured_addresses_and_owns_all_it_has() -> None:
+    desired, _ = built(snapshot(), LOCAL)
+    assert (desired.pods[101].ipv4, desired.pods[101].ipv6) == ("198.18.0.1", "fd00:198:18::1")
+    assert {address for _cookie, address in desired.own_addresses} == {*WEB.addresses, "127.0.0.1", "fe80::1"}
+
+
+def test_a_changed_identity_is_another_pod_to_the_verdicts() -> None:
+    other = Workload("shop", "web", "other-sa", "web", WEB.addresses, WEB.netns, enrolled=True)
+    assert pod_text(WEB, LOCAL[WEB.key]) != pod_text(other, LOCAL[WEB.key])
+
+
+def test_fail_mode_reaches_the_pod() -> None:
+    closed = Workload("shop", "web", "s", "web", (), "/n", enrolled=True, fail_mode=FailMode.CLOSED)
+    assert built(snapshot(workload=closed), LOCAL)[0].pods[101].fail_closed
+
+
+def test_a_network_deny_becomes_a_verdict_with_its_rule() -> None:
+    denied = Destination("shop/a:80", *TARGETS[0], Protocol.OPAQUE, is_frontend=True, policies=(DENY_WEB,))
+    desired, ids = built(snapshot(denied), LOCAL)
+    pod, rule = desired.pods[101].pod, ids[NameKind.POLICY, "shop/no-web"]
+    assert desired.destinations[TARGETS[0]].verdicts == {pod: VerdictEntry(True, rule, 0)}
+
+
+def test_a_destination_without_policy_has_no_table() -> None:
+    plain = Destination("shop/a:80", *TARGETS[0], Protocol.OPAQUE, is_frontend=True)
+    assert built(snapshot(plain), LOCAL)[0].destinations[TARGETS[0]].verdicts is None
+
+
+def test_a_frontend_keeps_endpoints_of_its_own_family_only() -> None:
+    mixed = (ENDPOINTS[0], Endpoint("fd00:198:18::7", 8080))
+    front = Destination("shop/a:80", *TARGETS[0], Protocol.OPAQUE, is_frontend=True, endpoints=mixed)
+    assert built(snapshot(front), LOCAL)[0].destinations[TARGETS[0]].endpoints == (ENDPOINTS[0],)
+
+
+def test_flags_follow_rung_policy_and_refusal() -> None:
+    http = EnforcementLevel.APPLICATION
+    needs_http = Policy("shop/h", Action.DENY, http, (PolicyRule((), (), ()),))
+    make = {"name": "n", "address": "198.19.0.1", "port": 80, "is_frontend": True}
+    http1 = Destination(**make, protocol=Protocol.HTTP1)  # type: ignore[arg-type]
+    routed = Destination(**make, protocol=Protocol.HTTP1, has_producer_route=True)  # type: ignore[arg-type]
+    policed = Destination(**make, protocol=Protocol.HTTP1, policies=(needs_http,))  # type: ignore[arg-type]
+    broken = Destination(**make, protocol=Protocol.TLS, refuse="why")  # type: ignore[arg-type]
+    assert destination_flags(http1) == DestFlag.FRONTEND
+    assert destination_flags(routed) == DestFlag.FRONTEND | DestFlag.PROXY
+    assert destination_flags(policed) == DestFlag.FRONTEND | DestFlag.PROXY | DestFlag.ENFORCE
+    assert destination_flags(broken) == DestFlag.FRONTEND | DestFlag.REFUSE
