@@ -213,6 +213,14 @@ class Snapshot:
     def destination(self, address: str, port: int) -> Destination | None:
         return self.destinations.get((address, port)) or self.destinations.get((address, 0))
 
+    def for_workers(self) -> Snapshot:
+        """What a worker can meet: redirected destinations, and frontends that a live connection may still hold.
+
+        Plain endpoints are most of a big configuration, and a worker treats one like an unknown address.
+        """
+        needed = {key: one for key, one in self.destinations.items() if one.is_frontend or one.rung is Rung.PROXY}
+        return Snapshot(self.generation, needed, self.workloads)
+
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from hypothesis import strategies as st
 
 from nodeagent.core.model import (
@@ -29,6 +31,14 @@ NAMESPACES = ("shop", "batch")
 ADDRESSES = ("10.0.0.1", "192.0.2.7", "fd00::1")
 METHODS = ("GET", "POST", "DELETE")
 
+T = TypeVar("T")
+
+
+def small(items: st.SearchStrategy[T], most: int = 2) -> st.SearchStrategy[tuple[T, ...]]:
+    """A tuple of at most `most` items."""
+    return st.lists(items, max_size=most).map(tuple)
+
+
 endpoints = st.builds(Endpoint, st.sampled_from(ADDRESSES), st.sampled_from((8080, 8081)))
 backends = st.builds(
     Backend,
@@ -47,13 +57,10 @@ path_tests = st.one_of(
 )
 
 
-def small(items: st.SearchStrategy, most: int = 2) -> st.SearchStrategy:
-    """A tuple of at most `most` items."""
-    return st.lists(items, max_size=most).map(tuple)
-
-
 rules = st.builds(
-    lambda route, rule, path, method, headers, query, where: Rule(route, rule, *path, method, headers, query, where),
+    lambda route, rule, path, method, headers, query, where: Rule(
+        route, rule, path[0], path[1], method, headers, query, where
+    ),
     st.sampled_from(("shop/r1", "shop/r2", "batch/r1")),
     st.sampled_from(("0", "1")),
     path_tests,

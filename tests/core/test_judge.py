@@ -18,7 +18,9 @@ GET = RequestHead("GET", "/", "", "/", "a", ())
 
 @settings(max_examples=300, deadline=None)
 @given(some.destinations, some.workloads, some.heads, some.randoms)
-def test_judge_agrees_with_the_plain_decision(destination, caller, head, rand):
+def test_judge_agrees_with_the_plain_decision(
+    destination: Destination, caller: Workload, head: RequestHead, rand: float
+) -> None:
     judge = Judge(destination, compile_regex)
     for address in ("", *caller.addresses):
         wanted = decide(destination, caller, address, head, rand, compile_regex)
@@ -26,11 +28,11 @@ def test_judge_agrees_with_the_plain_decision(destination, caller, head, rand):
         assert judge.decide(caller, address, head, rand) == wanted, "a second call answers differently"
 
 
-def plain_frontend(endpoints):
+def plain_frontend(endpoints: tuple[Endpoint, ...]) -> Destination:
     return Destination("shop/a:80", "198.18.0.1", 80, Protocol.HTTP1, True, endpoints=endpoints)
 
 
-def test_views_of_callers_are_bounded():
+def test_views_of_callers_are_bounded() -> None:
     judge = Judge(plain_frontend((Endpoint("10.0.0.9", 8080),)), compile_regex)
     for number in range(MAX_CALLERS + 10):
         caller = dataclasses.replace(WEB, service_account=f"sa{number}")
@@ -38,8 +40,19 @@ def test_views_of_callers_are_bounded():
     assert len(judge._views) <= MAX_CALLERS
 
 
-def test_one_random_number_reaches_every_endpoint_of_a_frontend():
+def test_one_random_number_reaches_every_endpoint_of_a_frontend_equally() -> None:
     endpoints = tuple(Endpoint(f"10.0.0.{n}", 8080) for n in range(7))
     judge = Judge(plain_frontend(endpoints), compile_regex)
     chosen = [judge.decide(WEB, "10.0.0.1", GET, step / 700).endpoint for step in range(700)]
     assert {endpoint: chosen.count(endpoint) for endpoint in endpoints} == dict.fromkeys(endpoints, 100)
+
+
+def test_an_endpoint_dialled_directly_is_where_the_request_goes() -> None:
+    direct = Destination("10.0.0.9:8080", "10.0.0.9", 8080, Protocol.HTTP1, False)
+    decision = Judge(direct, compile_regex).decide(WEB, "10.0.0.1", GET, 0.5)
+    assert decision.endpoint == Endpoint("10.0.0.9", 8080)
+
+
+def test_a_frontend_without_a_ready_endpoint_answers_503() -> None:
+    decision = Judge(plain_frontend(()), compile_regex).decide(WEB, "10.0.0.1", GET, 0.5)
+    assert (decision.status, decision.reason, decision.flag) == (503, "no-endpoint", "UH")
