@@ -20,6 +20,7 @@ from tests.testbed.metrics import Metrics
 from tests.testbed.shell import inside
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+WITHOUT_AGENT = {"status", "doctor", "bpf", "bypass", "uninstall"}  # these read the pins themselves
 METRICS_ADDRESS = "127.0.0.1:15020"  # inside the node's namespace, so that no two agents meet
 
 
@@ -108,18 +109,10 @@ class Agent:
 
     def cli_argv(self, *arguments: str) -> list[str]:
         """`nodeagent COMMAND ...` pointed at this instance."""
-        command, *rest = arguments
-        return [
-            sys.executable,
-            "-m",
-            "nodeagent",
-            command,
-            "--run-dir",
-            str(self.run_dir),
-            "--bpffs",
-            str(self.bpffs),
-            *rest,
-        ]
+        here = ["--run-dir", str(self.run_dir)]
+        if arguments[0] in WITHOUT_AGENT:
+            here += ["--bpffs", str(self.bpffs)]
+        return [sys.executable, "-m", "nodeagent", *arguments, *here]
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -90,7 +90,7 @@ class Testbed:
         for process in self._started:
             process.kill()  # one that was only just started is not in the cgroup yet
         cgroups.kill(self.cgroup)
-        for process in self._started:
+        for process in [*self._started, *(agent.process for agent in self.agents if agent.process)]:
             process.wait()
 
     def _remove_pins(self) -> None:
