@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nodeagent.admin.api import BadQueryError, NotFoundError
+from nodeagent.agent.explain import explain, parse_question
+from nodeagent.regex import compile_regex
+from tests.agent.samples import CART_VIP, ENROLLED, snapshot
+
+
+def ask(caller: str, to: str, **query: Any) -> dict[str, Any]:
+    return explain(snapshot(), ENROLLED, parse_question({"from": caller, "to": to, **query}), compile_regex)
+
+
+def test_a_weighted_route_shows_every_backend_with_its_share() -> None:
+    answer = ask("shop/web-1", "cart")
+    assert (answer["rung"], answer["verdict"], answer["request"]["rule"]) == ("proxy", "allowed", "canary")
+    assert [(b["name"], b["share"], b["status"]) for b in answer["backends"]] == [
+        ("shop/cart-v1:80", 0.8, 0),
+        ("shop/cart-v2:80", 0.2, 0),
+    ]
+
+
+def test_a_denied_request_names_the_policy_and_no_backend() -> None:
+    answer = ask("shop/web-1", "cart.shop:80", method="DELETE")
+    assert (answer["verdict"], answer["request"]["status"], answer["request"]["policy"]) == (
+        "denied",
+        403,
+        "shop/no-delete",
+    )
+    assert "backends" not in answer
+
+
+def test_a_share_without_a_backend_says_500() -> None:
+    answer = ask("shop/web-1", "cart", path="/beta", headers=[["X-Beta", "yes"]])
+    assert (answer["request"]["rule"], answer["backends"][0]["status"]) == ("beta", 500)
+
+
+def test_a_network_rule_denies_at_connect() -> None:
+    answer = ask("batch/job-1", "db.shop")
+    assert (answer["verdict"], answer["connect"]["errno"], answer["connect"]["policy"]) == (
+        "denied",
+        "EPERM",
+        "shop/no-batch",
+    )
+
+
+def test_without_a_rule_on_the_request_the_connection_goes_direct() -> None:
+    answer = ask("shop/web-1", "shop/db:5432")
+    assert (answer["rung"], answer["verdict"], answer["endpoints"]) == ("direct", "allowed", ["198.18.0.13:5432"])
+
+
+def test_a_pod_that_is_not_enrolled_is_not_judged() -> None:
+    answer = ask("guest/g-1", "cart.shop", method="DELETE")
+    assert (answer["rung"], answer["verdict"]) == ("pass", "allowed")
+    assert "mesh.nodeagent.dev/dataplane=enabled" in answer["why"]
+
+
+def test_a_pods_own_address_is_never_touched() -> None:
+    assert ask("shop/web-1", "198.18.0.2:9999")["rung"] == "pass"
+
+
+def test_an_ambiguous_path_is_refused_as_the_worker_refuses_it() -> None:
+    answer = ask("shop/web-1", "cart", path="/a%2fb")
+    assert (answer["verdict"], answer["request"]["status"]) == ("refused", 400)
+
+
+def test_an_address_stands_for_the_destination_it_belongs_to() -> None:
+    answer = ask("shop/web-1", f"{CART_VIP[0]}:{CART_VIP[1]}")
+    assert answer["to"]["name"] == "shop/cart:80"
+    assert ask("shop/web-1", "192.0.2.1:443")["rung"] == "direct"
+
+
+def test_what_does_not_exist_is_named_with_what_does() -> None:
+    with pytest.raises(NotFoundError, match="shop has shop/web-1"):
+        ask("shop/nobody", "cart")
+    with pytest.raises(NotFoundError, match="no Service shop/nothing"):
+        ask("shop/web-1", "nothing")
+    with pytest.raises(NotFoundError, match=r"no port 81; it has \[80\]"):
+        ask("shop/web-1", "cart:81")
+    with pytest.raises(BadQueryError, match="NAMESPACE/POD"):
+        ask("web-1", "cart")
+    with pytest.raises(BadQueryError, match="'to' is missing"):
+        parse_question({"from": "shop/web-1"})

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from nodeagent.admin.api import BadQueryError, NotFoundError
+from nodeagent.agent.enrolment import EnrolledPod
+from nodeagent.agent.views import World, rows
+from tests.agent.samples import WEB, snapshot
+
+POD = EnrolledPod(WEB.key, "/run/netns/web", (1, 2), -1, 4711, WEB.addresses)
+REJECTED = (
+    {"kind": "HTTPRoute", "namespace": "shop", "name": "broken", "reason": "Invalid", "message": "no such filter"},
+    {"kind": "HTTPRoute", "namespace": "shop", "name": "cart", "reason": "BackendNotFound", "message": "shop/gone"},
+)
+WORLD = World(snapshot(), {WEB.key: POD}, {"batch/job-1": "network namespace /run/netns/job: gone"}, REJECTED)
+
+
+def test_services_show_rung_and_endpoints() -> None:
+    cart, db = rows(WORLD, "services", "", "")
+    assert (cart["name"], cart["rung"], cart["routes"], cart["policies"]) == (
+        "cart",
+        "proxy",
+        ["shop/cart"],
+        ["shop/no-delete"],
+    )
+    assert (db["name"], db["rung"], db["endpoints"]) == ("db", "direct", ["198.18.0.13:5432"])
+
+
+def test_a_route_that_is_not_in_force_is_shown_with_its_reason() -> None:
+    broken, cart = rows(WORLD, "routes", "shop", "")
+    assert (broken["name"], broken["state"], broken["message"]) == ("broken", "Invalid", "no such filter")
+    assert (cart["state"], len(cart["rules"])) == ("BackendNotFound", 2)
+
+
+def test_workloads_say_whether_they_are_enrolled_and_why_not() -> None:
+    state = {row["name"]: (row["state"], row["message"]) for row in rows(WORLD, "workloads", "", "")}
+    assert state == {
+        "web-1": ("enrolled", ""),
+        "job-1": ("failed", "network namespace /run/netns/job: gone"),
+        "g-1": ("not enrolled", ""),
+    }
+
+
+def test_policies_list_their_targets() -> None:
+    policy = rows(WORLD, "policies", "shop", "no-delete")[0]
+    assert policy["targets"] == ["shop/cart:80", "198.18.0.11:8080"]
+
+
+def test_a_name_that_does_not_exist_is_not_an_empty_answer() -> None:
+    with pytest.raises(NotFoundError, match="no service 'nope' in namespace shop"):
+        rows(WORLD, "services", "shop", "nope")
+    with pytest.raises(BadQueryError, match="endpoints, policies"):
+        rows(WORLD, "things", "", "")
