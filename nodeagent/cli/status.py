@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from nodeagent.cli import options
-from nodeagent.cli.errors import NoAgentError
+from nodeagent.cli.errors import MissingError, NoAgentError
 from nodeagent.cli.instance import dead_status, pins
 from nodeagent.cli.output import message, print_json, print_line, print_yaml
 
@@ -38,7 +38,10 @@ def status(wait_seconds: float, output: str, run_dir: Path, bpffs: Path) -> None
         answer = _ask(run_dir, wait_seconds)
     except NoAgentError as error:
         message(f"Error: {error.format_message()}")
-        _show({"version": "v1", "agent": {"alive": False}, **dead_status(pins(bpffs))}, output)
+        try:
+            _show({"version": "v1", "agent": {"alive": False}, **dead_status(pins(bpffs))}, output)
+        except MissingError as nothing:
+            message(nothing.format_message())
         sys.exit(error.exit_code)
     _show(answer, output)
     sys.exit(0 if answer["agent"]["ready"] else 1)

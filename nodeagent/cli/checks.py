@@ -1,0 +1,175 @@
+"""Checks of one instance: hooks, neighbours, agent, workers, configuration; also with the agent dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodeagent.agent.preflight import Finding, Level
+from nodeagent.cli import options
+from nodeagent.cli.errors import CliError, MissingError
+from nodeagent.cli.instance import attached_hooks, dead_status, pins
+from nodeagent.kernel import cgroups, unprivileged
+from nodeagent.kernel.hooks import HOOKS
+from nodeagent.kernel.instance import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The instance that is looked at; `status` None = no agent answers."""
+
+    run_dir: Path
+    bpffs: Path
+    cgroup: Path
+    status: dict[str, Any] | None
+
+
+def instance_checks(run_dir: Path, bpffs: Path, cgroup: Path | None) -> list[Finding]:
+    status = _status(run_dir)
+    if cgroup is None and status is not None:
+        cgroup = Path(status["instance"]["cgroup"])
+    place = Place(run_dir, bpffs, cgroup or cgroups.root(), status)
+    return [finding for check in CHECKS for finding in check(place)]
+
+
+def _status(run_dir: Path) -> dict[str, Any] | None:
+    client = options.client(run_dir)
+    try:
+        return options.ask(lambda: client.get("/v1/status"))
+    except CliError:
+        return None
+
+
+def _ok(category: str, check: str, what: str) -> Finding:
+    return Finding(category, check, Level.OK, what)
+
+
+# ---- kernel ----
+
+
+def check_unprivileged(_place: Place) -> Iterator[Finding]:
+    """Workers use maps by inherited descriptors only."""
+    problem = unprivileged.probe()
+    if problem:
+        why = "workers run without privileges and could not take their connections' original destinations"
+        fix = "boot a kernel >= 5.19, or sysctl -w kernel.unprivileged_bpf_disabled=0"
+        yield Finding("kernel", "map access", Level.ERROR, f"unprivileged map access fails: {problem}", why, fix)
+    else:
+        yield _ok("kernel", "map access", "unprivileged processes can use maps by descriptor")
+
+
+def check_neighbours(place: Place) -> Iterator[Finding]:
+    instance = Instance(place.cgroup, place.bpffs)
+    for conflict in instance.conflicts():
+        why = "two instances would redirect each other's redirects"
+        fix = "nodeagent uninstall --bpffs with that instance's directory, or run with another --cgroup"
+        yield Finding("kernel", "conflict", Level.ERROR, f"another instance: {conflict}", why, fix)
+    foreign = sorted({(program.name, program.hook, str(program.cgroup)) for program in instance.foreign_programs()})
+    for name, hook, cgroup in foreign:
+        why = "both judge the same connections; whichever runs last has the last word on addresses"
+        fix = f"if it is not meant to be there: bpftool cgroup show {cgroup}"
+        what = f"foreign program {name or '(without a name)'} on {hook} of {cgroup}"
+        yield Finding("kernel", "foreign program", Level.WARNING, what, why, fix)
+    if not foreign:
+        yield _ok("kernel", "foreign program", f"no foreign programs on our hooks of {place.cgroup}")
+
+
+# ---- instance ----
+
+
+def check_hooks(place: Place) -> Iterator[Finding]:
+    try:
+        attached = attached_hooks(pins(place.bpffs))
+    except MissingError:
+        attached = {}
+    missing = [hook.name for hook in HOOKS if hook.name not in attached]
+    if not missing:
+        yield _ok("instance", "hooks", f"all {len(HOOKS)} hooks are attached")
+    elif place.status is not None:
+        why = "connections pass without a policy while the agent believes to be in charge"
+        fix = "restart the agent: it attaches at start"
+        yield Finding("instance", "hooks", Level.ERROR, f"not attached: {', '.join(missing)}", why, fix)
+    else:
+        yield _ok("instance", "hooks", "nothing is attached, and no agent runs")
+
+
+def check_agent(place: Place) -> Iterator[Finding]:
+    if place.status is None:
+        why = "nobody follows the configuration; connections that need a worker go direct or are refused"
+        fix = "nodeagent run --manifests DIR"
+        what = f"no agent answers on {place.run_dir}"
+        yield Finding("instance", "agent", Level.ERROR, what, why, fix)
+        return
+    agent = place.status["agent"]
+    if agent["ready"]:
+        yield _ok("instance", "agent", f"the agent is ready (pid {agent['pid']})")
+    else:
+        why = "rules may not be in force yet"
+        fix = "nodeagent status --wait; the agent's log says more"
+        yield Finding("instance", "agent", Level.ERROR, f"the agent is not ready: {agent['problem']}", why, fix)
+
+
+def check_bypass(place: Place) -> Iterator[Finding]:
+    try:
+        status = dead_status(pins(place.bpffs))
+    except MissingError:
+        return
+    if status["instance"]["bypass"]:
+        why = "every new connection goes direct and no policy applies"
+        yield Finding("instance", "bypass", Level.WARNING, "bypass is on", why, "nodeagent bypass off")
+
+
+def check_workers(place: Place) -> Iterator[Finding]:
+    if place.status is None:
+        return
+    workers = place.status["workers"]
+    sick = [worker for worker in workers if worker["state"] == "ready" and not worker["listeners"]]
+    if not any(worker["state"] == "ready" for worker in workers):
+        why = "connections that need a worker go direct or are refused"
+        fix = "the agent's log says why they end"
+        yield Finding("instance", "workers", Level.ERROR, "no worker is ready", why, fix)
+    elif sick and place.status["pods"]["enrolled"]:
+        why = "they accept no connections of any pod"
+        fix = f"the broker's last error: {place.status['broker']['last_error'] or 'none'}; restart the agent"
+        indexes = ", ".join(str(worker["index"]) for worker in sick)
+        yield Finding("instance", "workers", Level.ERROR, f"workers without listeners: {indexes}", why, fix)
+    else:
+        yield _ok("instance", "workers", f"{len(workers)} workers live")
+    deaths = place.status["worker_deaths"]
+    if deaths:
+        fix = "look for 'worker' in the agent's log"
+        why = "each death resets the connections that worker had"
+        yield Finding("instance", "worker deaths", Level.WARNING, f"{deaths} workers died since the start", why, fix)
+
+
+# ---- configuration ----
+
+
+def check_configuration(place: Place) -> Iterator[Finding]:
+    if place.status is None:
+        return
+    errors = place.status["config"]["errors"]
+    for error in errors:
+        why = "this object is not in force as written"
+        yield Finding("configuration", "objects", Level.ERROR, error, why, "correct it and save the file")
+    for pod, problem in sorted(place.status["pods"]["failed"].items()):
+        why = "its connections are not in the mesh: no policy applies to them"
+        fix = "point the pod's annotation mesh.nodeagent.dev/netns at a namespace of `ip netns list`"
+        yield Finding("configuration", "pods", Level.ERROR, f"pod {pod}: {problem}", why, fix)
+    if not errors:
+        yield _ok("configuration", "objects", "every object is in force as written")
+    yield _ok("configuration", "udp", "note: UDP, and so QUIC (HTTP/3), is counted but passes untouched")
+
+
+Check = Callable[[Place], Iterable[Finding]]
+CHECKS: tuple[Check, ...] = (
+    check_unprivileged,
+    check_neighbours,
+    check_hooks,
+    check_agent,
+    check_bypass,
+    check_workers,
+    check_configuration,
+)
