@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ MAX_LINE = 1024 * 1024
 
 class UnreachableError(ConnectionError):
     """No agent answers on the socket; the text says where it was looked for and how to start one."""
+
+
+class AgentFailedError(RuntimeError):
+    """The agent answered, but could not do what was asked; the text says what it said."""
 
 
 class AdminClient:
@@ -56,7 +61,7 @@ class AdminClient:
             raise self._unreachable(error) from error
 
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Json]:
-        """Yield the records of an NDJSON answer until it ends."""
+        """Yield the records of an NDJSON answer until it ends; UnreachableError if the agent dies meanwhile."""
         try:
             async with self._session(None) as session, session.get(path, params=query) as response:
                 if response.status != 200:
@@ -65,8 +70,12 @@ class AdminClient:
                     yield json.loads(line)
         except aiohttp.ClientConnectionError as error:
             raise self._unreachable(error) from error
+        except aiohttp.ClientPayloadError as error:
+            raise UnreachableError(f"the agent on {self._path} ended in the middle of its answer") from error
 
     def _unreachable(self, error: BaseException) -> UnreachableError:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+            return UnreachableError(f"{self._path} belongs to root and you are not: run this as root (sudo)")
         why = "it did not answer in time" if isinstance(error, TimeoutError) else "nothing listens there"
         return UnreachableError(
             f"no agent on {self._path}: {why}. Start one with `nodeagent run --manifests DIR`, "
@@ -75,12 +84,15 @@ class AdminClient:
 
 
 def _unwrap(status: int, body: bytes) -> Json:
-    answer: Any = json.loads(body)
+    try:
+        answer: Any = json.loads(body)
+    except ValueError:  # the HTTP library's own text about an exception in the agent
+        answer = {"error": {"message": body.decode(errors="replace").strip()}}
     if status == 200:
         return dict(answer)
-    message = answer.get("error", {}).get("message", f"status {status}")
+    message = answer.get("error", {}).get("message", "")
     if status == 404:
         raise NotFoundError(message)
     if status == 400:
         raise BadQueryError(message)
-    raise RuntimeError(f"the agent answered {status}: {message}")
+    raise AgentFailedError(f"the agent answered {status} ({message}); its log says more")

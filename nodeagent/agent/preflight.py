@@ -6,6 +6,7 @@ that outlives them.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import resource
@@ -21,7 +22,9 @@ MIN_KERNEL = (5, 19)
 MIN_NOFILE = 4096
 CAPABILITIES = {12: "NET_ADMIN", 21: "SYS_ADMIN"}
 BPF_CAPABILITY = 39
+USUAL_BPFFS = "/sys/fs/bpf"
 APT_BCC = "apt-get install python3-bpfcc"
+APT_SECCOMP = "apt-get install python3-seccomp"
 
 
 class Level(Enum):
@@ -136,7 +139,10 @@ def check_bpffs(bpffs: Path) -> Iterable[Finding]:
         yield _ok("bpffs", f"bpffs is mounted at {above[0]}")
         return
     why = f"programs and counters are pinned in {bpffs} so that they outlive the agent"
-    yield _error("bpffs", f"no bpffs is mounted above {bpffs}", why, "mount -t bpf bpf /sys/fs/bpf")
+    fix = f"mount -t bpf bpf {USUAL_BPFFS}"
+    if not bpffs.is_relative_to(USUAL_BPFFS):
+        fix = f"choose a directory below {(mounts or [USUAL_BPFFS])[0]} with --bpffs, or mount -t bpf bpf {bpffs}"
+    yield _error("bpffs", f"no bpffs is mounted above {bpffs}", why, fix)
 
 
 # ---- BCC ----
@@ -153,6 +159,8 @@ except Exception as error:
 else:
     if hasattr(bcc, "BPF") and hasattr(bcc, "lib"):
         print("real", getattr(bcc, "__version__", "?"))
+    elif bcc.__file__ is None:
+        print("broken", list(bcc.__path__)[0], "holds no code")
     else:
         print("impostor", bcc.__file__)
 """
@@ -172,9 +180,20 @@ def bcc_finding(word: str, rest: str) -> Finding:
         what = f"{rest} is not BCC but the unrelated project that PyPI calls bcc"
         return _error("bcc", what, why, f"{sys.executable} -m pip uninstall -y bcc && {APT_BCC}")
     if word == "missing":
-        venv = " (and make the venv with --system-site-packages)" if sys.prefix != sys.base_prefix else ""
-        return _error("bcc", f"{sys.executable} cannot import bcc", why, APT_BCC + venv)
+        return _error("bcc", f"{sys.executable} cannot import bcc", why, APT_BCC + _in_venv())
     return _error("bcc", f"bcc does not import: {rest}", why, "apt-get install --reinstall python3-bpfcc")
+
+
+def _in_venv() -> str:
+    return " (and make the venv with --system-site-packages)" if sys.prefix != sys.base_prefix else ""
+
+
+def check_seccomp(_bpffs: Path) -> Iterable[Finding]:
+    if importlib.util.find_spec("seccomp") is not None:
+        yield _ok("seccomp", "the seccomp module is there")
+        return
+    why = "workers give up system calls with it before they read anybody's bytes, and do not start without"
+    yield _error("seccomp", f"{sys.executable} cannot import seccomp", why, APT_SECCOMP + _in_venv())
 
 
 # ---- limits ----
@@ -190,4 +209,12 @@ def check_nofile(_bpffs: Path) -> Iterable[Finding]:
         yield _ok("open files", f"the hard limit for open files is {hard}")
 
 
-CHECKS: tuple[Check, ...] = (check_root, check_kernel, check_cgroup2, check_bpffs, check_bcc, check_nofile)
+CHECKS: tuple[Check, ...] = (
+    check_root,
+    check_kernel,
+    check_cgroup2,
+    check_bpffs,
+    check_bcc,
+    check_seccomp,
+    check_nofile,
+)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
 from nodeagent.cli import options
 from nodeagent.cli.errors import MissingError
 from nodeagent.cli.instance import attached_hooks, pins
-from nodeagent.cli.output import Column, Row, print_json, print_table, print_yaml
+from nodeagent.cli.output import Column, Row, message, print_table, printed
 
 PROGS = (
     Column("HOOK", "hook"),
@@ -89,7 +88,7 @@ def maps(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  # 
         for name in sorted(path.name for path in layout.maps.iterdir()):
             table = opened.map(name)
             spec = table.spec
-            entries: Any = "-" if spec.map_type in NO_FILL else len(table.items())
+            entries = None if spec.map_type in NO_FILL else len(table.items())
             rows.append(
                 {
                     "name": name,
@@ -120,9 +119,9 @@ def dump(name: str, output: str, no_headers: bool, bpffs: Path, run_dir: Path) -
     from nodeagent.kernel.maps import Maps
 
     layout = pins(bpffs)
-    if not layout.map(name).exists():
-        known = ", ".join(sorted(path.name for path in layout.maps.iterdir()))
-        raise MissingError(f"no map {name!r}; there are {known}")
+    known = sorted(path.name for path in layout.maps.iterdir())
+    if name not in known:
+        raise MissingError(f"no map {name!r}; there are {', '.join(known)}")
     with Maps(layout) as opened:
         rows = rows_of(opened, name)
     keys = list(dict.fromkeys(key for row in rows for key in row))
@@ -130,10 +129,9 @@ def dump(name: str, output: str, no_headers: bool, bpffs: Path, run_dir: Path) -
 
 
 def _show(kind: str, columns: tuple[Column, ...], rows: list[Row], output: str, no_headers: bool) -> None:
-    answer = {"version": "v1", "kind": kind, "items": rows}
-    if output == "json":
-        print_json(answer)
-    elif output == "yaml":
-        print_yaml(answer)
+    if printed({"version": "v1", "kind": kind, "items": rows}, output):
+        return
+    if not rows:
+        message(f"{kind}: no entries")
     else:
         print_table(columns, rows, wide=output == "wide", headers=not no_headers)

@@ -10,10 +10,12 @@ from typing import Any
 from nodeagent.agent.preflight import Finding, Level
 from nodeagent.cli import options
 from nodeagent.cli.errors import CliError, MissingError
-from nodeagent.cli.instance import attached_hooks, dead_status, pins
+from nodeagent.cli.instance import agent_pid, attached_hooks, dead_status, pinned_cgroup, pins
 from nodeagent.kernel import cgroups, unprivileged
 from nodeagent.kernel.hooks import HOOKS
 from nodeagent.kernel.instance import Instance
+from nodeagent.kernel.layout import Layout
+from nodeagent.kernel.loader import KernelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,19 @@ def instance_checks(run_dir: Path, bpffs: Path, cgroup: Path | None) -> list[Fin
     status = _status(run_dir)
     if cgroup is None and status is not None:
         cgroup = Path(status["instance"]["cgroup"])
-    place = Place(run_dir, bpffs, cgroup or cgroups.root(), status)
-    return [finding for check in CHECKS for finding in check(place)]
+    place = Place(run_dir, bpffs, cgroup or pinned_cgroup(Layout(bpffs)) or cgroups.root(), status)
+    return [finding for check in CHECKS for finding in guarded(check, place)]
+
+
+def guarded(check: Check, place: Place) -> list[Finding]:
+    """A check that the kernel refuses is itself a finding: the others still run."""
+    try:
+        return list(check(place))
+    except (OSError, KernelError, cgroups.NoCgroup2Error) as error:
+        name = check.__name__.removeprefix("check_").replace("_", " ")
+        why = "what this check looks for stays unknown"
+        fix = "see the reason in that line; --cgroup and --bpffs must name the instance's own"
+        return [Finding("instance", name, Level.ERROR, f"check of {name} could not run: {error}", why, fix)]
 
 
 def _status(run_dir: Path) -> dict[str, Any] | None:
@@ -91,6 +104,10 @@ def check_hooks(place: Place) -> Iterator[Finding]:
         why = "connections pass without a policy while the agent believes to be in charge"
         fix = "restart the agent: it attaches at start"
         yield Finding("instance", "hooks", Level.ERROR, f"not attached: {', '.join(missing)}", why, fix)
+    elif attached:
+        why = "the hooks that are attached still redirect, and count on those that are not"
+        fix = "nodeagent run attaches all of them; nodeagent uninstall removes them"
+        yield Finding("instance", "hooks", Level.ERROR, f"not attached: {', '.join(missing)}", why, fix)
     else:
         yield _ok("instance", "hooks", "nothing is attached, and no agent runs")
 
@@ -98,8 +115,10 @@ def check_hooks(place: Place) -> Iterator[Finding]:
 def check_agent(place: Place) -> Iterator[Finding]:
     if place.status is None:
         why = "nobody follows the configuration; connections that need a worker go direct or are refused"
-        fix = "nodeagent run --manifests DIR"
-        what = f"no agent answers on {place.run_dir}"
+        pid = agent_pid(place.run_dir)
+        what, fix = f"no agent answers on {place.run_dir}", "nodeagent run --manifests DIR"
+        if pid:
+            what, fix = f"the agent with pid {pid} does not answer", f"kill {pid} and start it again; its log says more"
         yield Finding("instance", "agent", Level.ERROR, what, why, fix)
         return
     agent = place.status["agent"]

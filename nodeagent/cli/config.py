@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nodeagent.cli import options
-from nodeagent.cli.output import print_json, print_yaml
+from nodeagent.cli.output import printed
 
 
 @click.group()
@@ -21,5 +21,4 @@ def config() -> None:
 def dump(output: str, run_dir: Path) -> None:
     """Print the whole snapshot: destinations with their rules and policies, and workloads."""
     client = options.client(run_dir)
-    answer = options.ask(lambda: client.get("/v1/snapshot"))
-    (print_yaml if output == "yaml" else print_json)(answer)
+    printed(options.ask(lambda: client.get("/v1/snapshot")), output)

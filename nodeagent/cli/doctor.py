@@ -15,15 +15,15 @@ from nodeagent.agent import preflight
 from nodeagent.agent.preflight import Finding, Level
 from nodeagent.agent.settings import DEFAULT_STATE_DIR
 from nodeagent.cli import options
-from nodeagent.cli.output import print_json, print_line
+from nodeagent.cli.output import message, print_line, printed
 
 MARKS = {Level.OK: ("√", "green"), Level.WARNING: ("‼", "yellow"), Level.ERROR: ("×", "red")}  # noqa: RUF001
 
 
 @click.command()
-@click.option("--pre", is_flag=True, help="Only what this machine needs before an agent runs; prints only problems.")
+@click.option("--pre", is_flag=True, help="Only what this machine must offer; prints only problems.")
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
-@options.output("text", "json")
+@options.output("table", "json", "yaml")
 @options.run_dir
 @options.bpffs
 @click.option("--cgroup", type=options.PATH, default=None, help="The instance's cgroup [default: the cgroup2 root]")
@@ -31,16 +31,23 @@ MARKS = {Level.OK: ("√", "green"), Level.WARNING: ("‼", "yellow"), Level.ERR
 def doctor(pre: bool, strict: bool, output: str, run_dir: Path, bpffs: Path, cgroup: Path | None, **_: Any) -> None:
     """Check this machine and the instance.  Exit: 0 nothing failed, 1 something did."""
     findings = preflight.run_all(bpffs)
-    if not pre and not preflight.failures(findings):
+    if pre or preflight.failures(findings):
+        _say_what_is_left_out(pre, findings)
+    else:
         from nodeagent.cli.checks import instance_checks
 
         findings += instance_checks(run_dir, bpffs, cgroup)
     failed = any(finding.level is Level.ERROR or (strict and finding.level is Level.WARNING) for finding in findings)
-    if output == "json":
-        print_json(report(findings, success=not failed))
-    else:
+    if not printed(report(findings, success=not failed), output):
         print_findings(findings, only_problems=pre)
     sys.exit(1 if failed else 0)
+
+
+def _say_what_is_left_out(pre: bool, findings: list[Finding]) -> None:
+    if not pre:
+        message("The instance was not looked at: what is missing here comes first.")
+    elif all(finding.level is Level.OK for finding in findings):
+        message("This machine has what an agent needs.")
 
 
 def report(findings: Iterable[Finding], success: bool) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import click
 
 
@@ -17,3 +20,10 @@ class NoAgentError(CliError):
 
 class MissingError(CliError):
     exit_code = 4
+
+
+def from_system(error: OSError) -> CliError:
+    """What the kernel refused, as a message: without privileges that is expected, not a crash."""
+    if error.errno in (errno.EPERM, errno.EACCES) and os.geteuid() != 0:
+        return CliError(f"{error}: pins, maps and the agent's socket belong to root; run this as root (sudo)")
+    return CliError(f"{error}; `nodeagent doctor` checks what this machine must offer")

@@ -7,27 +7,23 @@ from pathlib import Path
 import click
 
 from nodeagent.cli import options
-from nodeagent.cli.output import Row, print_json, print_line, print_yaml
+from nodeagent.cli.output import Row, print_line, printed
 
 
 @click.command()
 @click.option("--from", "caller", required=True, metavar="NS/POD", help="Who calls.")
 @click.option("--to", required=True, metavar="SERVICE[.NS][:PORT]", help="What it dials: a service or ADDRESS:PORT.")
-@click.option("-X", "--method", default="GET", show_default=True)
+@click.option("-X", "--method", default="GET", show_default=True, help="HTTP method.")
 @click.option("--path", default="/", show_default=True, help="Path and query.")
-@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'")
-@options.output("text", "json", "yaml")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Repeat for several.")
+@options.output("table", "json", "yaml")
 @options.run_dir
 def explain(caller: str, to: str, method: str, path: str, headers: tuple[str, ...], output: str, run_dir: Path) -> None:
     """Say which route, backend and rule a request would meet; nothing is sent."""
     query = {"from": caller, "to": to, "method": method, "path": path, "headers": [_pair(text) for text in headers]}
     client = options.client(run_dir)
     answer = options.ask(lambda: client.post("/v1/explain", query))
-    if output == "json":
-        print_json(answer)
-    elif output == "yaml":
-        print_yaml(answer)
-    else:
+    if not printed(answer, output):
         for line, style in lines(answer):
             print_line(line, style)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nodeagent.cli import options
-from nodeagent.cli.output import Column, Row, print_json, print_line, print_table, print_yaml
+from nodeagent.cli.output import Column, Row, message, print_line, print_table, printed
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "services": (
@@ -79,7 +79,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 @options.no_headers
 @options.run_dir
 def get(kind: str, name: str, namespace: str, output: str, no_headers: bool, run_dir: Path) -> None:
-    """Show KIND, or only the one called NAME."""
+    """Show KIND, or only the one called NAME (or NAMESPACE/NAME, as -o name prints it)."""
+    there, slash, rest = name.partition("/")
+    if slash:
+        if namespace not in ("", there):
+            raise click.UsageError(f"{name} is not in namespace {namespace}, which -n asks for")
+        namespace, name = there, rest
     client = options.client(run_dir)
     path = "/v1/connections" if kind == "connections" else f"/v1/objects/{kind}"
     answer = options.ask(lambda: client.get(path, {"namespace": namespace, "name": name}))
@@ -88,10 +93,10 @@ def get(kind: str, name: str, namespace: str, output: str, no_headers: bool, run
 
 def show(kind: str, answer: Row, output: str, headers: bool) -> None:
     items: list[Row] = answer["items"]
-    if output == "json":
-        print_json(answer)
-    elif output == "yaml":
-        print_yaml(answer)
+    if printed(answer, output):
+        return
+    if not items:
+        message(f"no {kind}")
     elif output == "name":
         for item in items:
             print_line(f"{item['namespace']}/{item['name']}")

@@ -53,8 +53,20 @@ def attached_hooks(layout: Layout) -> dict[str, dict[str, int]]:
     return found
 
 
+def pinned_cgroup(layout: Layout) -> Path | None:
+    """Where the pinned instance says it is attached (`Instance.text`); None if nothing is pinned or it is gone."""
+    if not layout.maps.is_dir():
+        return None
+    with Maps(layout) as maps:
+        path = Path(maps.read_config().instance.partition(" bpffs=")[0].removeprefix("cgroup="))
+    return path if path.is_absolute() and path.is_dir() else None
+
+
 def dead_status(layout: Layout) -> dict[str, Any]:
-    """What the kernel still does without an agent."""
+    """What the kernel still does without an agent; the same keys where nothing is pinned."""
+    if not layout.maps.is_dir():
+        instance = {"name": "", "bpffs": str(layout.bpffs), "attached": False, "bypass": False, "hooks": []}
+        return {"instance": instance, "workers_beating": {}, "pods": {"enrolled_count": 0}, "connections": {}}
     hooks = attached_hooks(layout)
     with Maps(layout) as maps:
         config = maps.read_config()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+from typing import Any
 
 import click
 
 from nodeagent import __version__
+from nodeagent.cli.errors import from_system
 
 # command -> (module, attribute, one line of help)
 COMMANDS = {
@@ -38,6 +41,14 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"nodeagent.cli.{entry[0]}")
         command: click.Command = getattr(module, entry[1])
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # `nodeagent ... | head`: click ends quietly
+                raise
+            raise from_system(error) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

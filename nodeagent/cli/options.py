@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nodeagent.admin.client import AdminClient
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 PATH = click.Path(path_type=Path)
 
@@ -29,7 +30,9 @@ no_headers = click.option("--no-headers", is_flag=True, help="Leave the table's 
 
 
 def output(*choices: str) -> Callable[[F], F]:
-    return click.option("-o", "--output", type=click.Choice(choices), default=choices[0], show_default=True)
+    """The first choice is the default."""
+    text = "Format; the keys of json and yaml are stable."
+    return click.option("-o", "--output", type=click.Choice(choices), default=choices[0], show_default=True, help=text)
 
 
 def client(directory: Path) -> AdminClient:
@@ -38,10 +41,10 @@ def client(directory: Path) -> AdminClient:
     return AdminClient(admin_socket(directory))
 
 
-def ask(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def ask(action: Callable[[], T]) -> T:
     """Run one request; the client's errors become messages with the documented exit codes."""
     from nodeagent.admin.api import BadQueryError, NotFoundError
-    from nodeagent.admin.client import UnreachableError
+    from nodeagent.admin.client import AgentFailedError, UnreachableError
 
     try:
         return action()
@@ -49,5 +52,7 @@ def ask(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         raise NoAgentError(str(error)) from error
     except NotFoundError as error:
         raise MissingError(str(error)) from error
-    except (BadQueryError, PermissionError) as error:
+    except BadQueryError as error:
+        raise click.UsageError(str(error)) from error
+    except AgentFailedError as error:
         raise CliError(str(error)) from error

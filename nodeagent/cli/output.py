@@ -81,6 +81,15 @@ def print_yaml(value: object) -> None:
     sys.stdout.write(dump(value))
 
 
+def printed(value: object, output: str) -> bool:
+    """Print `value` if `output` is a format for programs; False = the caller shows it to people."""
+    if output == "json":
+        print_json(value)
+    elif output == "yaml":
+        print_yaml(value)
+    return output in ("json", "yaml")
+
+
 def print_line(text: str, style: str = "") -> None:
     """One line of data for people."""
     console().print(Text(text, style=STYLES.get(style, style)))

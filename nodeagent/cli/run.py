@@ -33,7 +33,13 @@ from nodeagent.cli.errors import CliError
     show_default=True,
     help="Last good configuration, kept across restarts.",
 )
-@click.option("--workers", type=int, default=default_workers, show_default="half of the CPUs, at most 4")
+@click.option(
+    "--workers",
+    type=int,
+    default=default_workers,
+    show_default="half of the CPUs, at most 4",
+    help="Processes that carry proxied traffic.",
+)
 @click.option("--metrics-address", default=DEFAULT_METRICS_ADDRESS, show_default=True, help="HOST:PORT of /metrics.")
 @click.option("--takeover", is_flag=True, help="Replace a running agent of the same instance without a gap.")
 @click.option("--keep-attached", is_flag=True, help="On SIGTERM leave the hooks in place: fail mode applies.")
@@ -51,7 +57,13 @@ from nodeagent.cli.errors import CliError
     show_default=True,
     help="Whether a policy that never compiled denies what it protects.",
 )
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What to log, on stderr.",
+)
 def run(log_level: str, **flags: Any) -> None:
     """Run the agent of this node in the foreground, until SIGTERM or SIGINT."""
     logging.basicConfig(

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from nodeagent.cli import options
-from nodeagent.cli.errors import MissingError, NoAgentError
-from nodeagent.cli.instance import dead_status, pins
-from nodeagent.cli.output import message, print_json, print_line, print_yaml
+from nodeagent.cli.errors import NoAgentError
+from nodeagent.cli.instance import dead_status
+from nodeagent.cli.output import message, print_line, printed
+from nodeagent.kernel.layout import Layout
 
 POLL_SECONDS = 0.1
 Status = dict[str, Any]
@@ -29,7 +30,7 @@ Status = dict[str, Any]
     metavar="[SECONDS]",
     help="Wait until the agent is ready (60 s if no number is given).",
 )
-@options.output("text", "json", "yaml")
+@options.output("table", "json", "yaml")
 @options.run_dir
 @options.bpffs
 def status(wait_seconds: float, output: str, run_dir: Path, bpffs: Path) -> None:
@@ -38,10 +39,7 @@ def status(wait_seconds: float, output: str, run_dir: Path, bpffs: Path) -> None
         answer = _ask(run_dir, wait_seconds)
     except NoAgentError as error:
         message(f"Error: {error.format_message()}")
-        try:
-            _show({"version": "v1", "agent": {"alive": False}, **dead_status(pins(bpffs))}, output)
-        except MissingError as nothing:
-            message(nothing.format_message())
+        _show({"version": "v1", "agent": {"alive": False}, **dead_status(Layout(bpffs))}, output)
         sys.exit(error.exit_code)
     _show(answer, output)
     sys.exit(0 if answer["agent"]["ready"] else 1)
@@ -63,11 +61,7 @@ def _ask(run_dir: Path, wait_seconds: float) -> Status:
 
 
 def _show(answer: Status, output: str) -> None:
-    if output == "json":
-        print_json(answer)
-    elif output == "yaml":
-        print_yaml(answer)
-    else:
+    if not printed(answer, output):
         for text, style in lines(answer):
             print_line(text, style)
 
@@ -96,7 +90,7 @@ def _agent_line(agent: Status) -> tuple[str, str]:
 def _dead_line(answer: Status) -> tuple[str, str]:
     if answer["workers_beating"]:
         return "agent     not running; its workers are still finishing what they have", "red"
-    if not answer["instance"]["attached"]:
+    if not answer["instance"]["hooks"]:
         return "agent     not running; hooks are detached, all traffic is direct", "red"
     return "agent     not running; connections that need it go direct or are refused, by fail mode", "red"
 
@@ -106,6 +100,7 @@ def _instance_line(instance: Status) -> tuple[str, str]:
     if instance["bypass"]:
         words.append("BYPASS is on: everything goes direct (nodeagent bypass off)")
     where = f"cgroup {instance['cgroup']}, bpffs {instance['bpffs']}" if "cgroup" in instance else instance["name"]
+    where = where or f"nothing is pinned in {instance['bpffs']}; --bpffs names another place"
     style = "yellow" if instance["bypass"] else "" if instance["attached"] else "red"
     return f"hooks     {', '.join(words)} ({where})", style
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,17 @@ from nodeagent.cli.errors import CliError
 from nodeagent.cli.instance import agent_pid
 from nodeagent.cli.output import message
 
+# All that an instance makes in its two directories: whole trees are removed, so a mistyped path must not pass.
+OURS_IN_BPFFS = re.compile(r"v\d+")
+OURS_IN_RUN_DIR = re.compile(r"admin\.sock|agent\.lock|workers")
+
 
 @click.command()
 @options.bpffs
 @options.run_dir
-@click.option("--state-dir", type=options.PATH, default=DEFAULT_STATE_DIR, show_default=True)
+@click.option(
+    "--state-dir", type=options.PATH, default=DEFAULT_STATE_DIR, show_default=True, help="Where the agent keeps state."
+)
 @click.option("--keep-state", is_flag=True, help="Keep the last good configuration.")
 def uninstall(bpffs: Path, run_dir: Path, state_dir: Path, keep_state: bool) -> None:
     """Detach every hook, remove pins and counters, the run directory and the last good configuration."""
@@ -30,12 +37,24 @@ def uninstall(bpffs: Path, run_dir: Path, state_dir: Path, keep_state: bool) -> 
         raise CliError(
             f"the agent with pid {pid} still runs and would be left without its maps; stop it first: kill {pid}"
         )
+    refuse_foreign(bpffs, OURS_IN_BPFFS, "--bpffs")
+    refuse_foreign(run_dir, OURS_IN_RUN_DIR, "--run-dir")
+    places = [bpffs, run_dir] if keep_state else [bpffs, run_dir, state_dir / "last-good"]
+    found = [path for path in places if path.exists()]
     Instance(cgroups.root(), bpffs).detach()
-    removed = [bpffs, run_dir]
-    if not keep_state:
-        removed.append(state_dir / "last-good")
-    for path in removed[1:]:
-        if path.exists():
+    for path in found:
+        if path.exists():  # detach() has removed the pins with their directory
             shutil.rmtree(path)
     own_cgroup.remove_empty(cgroups.root(), bpffs)
-    message("removed " + ", ".join(str(path) for path in removed))
+    message("removed " + ", ".join(map(str, found)) if found else f"nothing to remove: no instance in {bpffs}")
+
+
+def refuse_foreign(path: Path, ours: re.Pattern[str], option: str) -> None:
+    """CliError if the directory holds anything that no agent puts there."""
+    names = sorted(child.name for child in path.iterdir()) if path.is_dir() else []
+    foreign = [name for name in names if not ours.fullmatch(name)]
+    if foreign:
+        raise CliError(
+            f"{path} holds {', '.join(foreign[:5])}, which is not an agent's, and uninstall removes whole directories: "
+            f"nothing was removed. Name the instance's own directory with {option}"
+        )

@@ -11,13 +11,13 @@ from nodeagent.cli import options
 
 
 @click.command()
-@options.output("text", "json")
+@options.output("table", "json", "yaml")
 def version(output: str) -> None:
     """Print the version of this program, of Python and of the kernel."""
     facts = {"nodeagent": __version__, "python": platform.python_version(), "kernel": platform.release()}
-    if output == "json":
-        from nodeagent.cli.output import print_json
-
-        print_json({"version": "v1", **facts})
-    else:
+    if output == "table":  # rich takes longer to import than everything else here
         click.echo(f"nodeagent {facts['nodeagent']} (Python {facts['python']}, Linux {facts['kernel']})")
+        return
+    from nodeagent.cli.output import printed
+
+    printed({"version": "v1", **facts}, output)
