@@ -1,63 +1,13 @@
-"""Frames between the agent and one worker, on a stream socket pair.
-
-Agent to worker: 4-byte big-endian length + pickle of (kind, payload).  Worker to agent: the same
-length + JSON, because a worker parses hostile bytes and the agent is root: it never unpickles.
-"""
+"""The agent's end of its channel to one worker (the frames: nodeagent.proxy.frames)."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import pickle
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any, cast
 
-LENGTH = struct.Struct("!I")
-# A listing of all connections of one worker is the largest honest frame: 20,000 rows of ~200 bytes.
-MAX_FRAME = 16 * 1024 * 1024
-
-
-class FrameError(ValueError):
-    """The other side broke the framing; the channel cannot be trusted any more."""
-
-
-def encode_command(kind: str, payload: object) -> bytes:
-    body = pickle.dumps((kind, payload), protocol=5)
-    return LENGTH.pack(len(body)) + body
-
-
-def encode_report(report: dict[str, Any]) -> bytes:
-    body = json.dumps(report, separators=(",", ":")).encode()
-    return LENGTH.pack(len(body)) + body
-
-
-def split_frames(buffer: bytearray, limit: int = MAX_FRAME) -> list[bytes]:
-    """Take all complete frames off the front of `buffer`; raises FrameError on an oversized one."""
-    frames = []
-    start = 0
-    while len(buffer) - start >= LENGTH.size:
-        (length,) = LENGTH.unpack_from(buffer, start)
-        if length > limit:
-            raise FrameError(f"a frame of {length} bytes; the limit is {limit}")
-        end = start + LENGTH.size + length
-        if len(buffer) < end:
-            break
-        frames.append(bytes(buffer[start + LENGTH.size : end]))
-        start = end
-    del buffer[:start]
-    return frames
-
-
-def decode_report(frame: bytes) -> dict[str, Any]:
-    try:
-        report = json.loads(frame)
-    except ValueError as error:
-        raise FrameError(f"a report that is not JSON: {error}") from error
-    if not isinstance(report, dict) or not isinstance(report.get("op"), str):
-        raise FrameError("a report without an op")
-    return report
+from nodeagent.proxy.frames import FrameError, decode_report, split_frames
 
 
 class ControlChannel(asyncio.Protocol):

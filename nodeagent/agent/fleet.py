@@ -14,13 +14,13 @@ from typing import Any
 
 from nodeagent.agent import worker_index
 from nodeagent.agent.broker_client import BrokerClient
-from nodeagent.agent.control import encode_command
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.supervisor import Supervisor
 from nodeagent.agent.worker import State, Worker, WorkerFds
 from nodeagent.core.model import Snapshot
 from nodeagent.kernel import layout
 from nodeagent.kernel.maps import Maps
+from nodeagent.proxy.frames import encode_command
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Fleet:
 
     def publish(self, snapshot: Snapshot) -> None:
         self.generation = snapshot.generation
-        self._snapshot_frame = encode_command("snapshot", snapshot)
+        self._snapshot_frame = encode_command("snapshot", snapshot.for_workers())
         self._send_all(self._snapshot_frame)
 
     def observe(self, on: bool) -> None:
@@ -202,7 +202,7 @@ class Fleet:
         self._changed.set()
 
     def _enter(self, worker: Worker, cookie: int, family: int, port: int) -> None:
-        if worker.state in (State.STARTING, State.READY):
+        if port and worker.state in (State.STARTING, State.READY):  # 0: the pod has no such family
             self._maps.set_listener(cookie, worker.index, family, port)
 
     def _on_event(self, worker: Worker, report: dict[str, Any]) -> None:

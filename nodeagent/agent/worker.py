@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodeagent.agent.child import Child
-from nodeagent.agent.control import ControlChannel, encode_command
+from nodeagent.agent.control import ControlChannel
+from nodeagent.proxy.frames import encode_command
 
 DEFAULT_ARGV = (sys.executable, "-m", "nodeagent.proxy.worker")
 

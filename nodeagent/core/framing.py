@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from functools import lru_cache
 
-from nodeagent.core.fields import NEVER_HOP_BY_HOP, Fields, FieldNames, Special, host_of, tokens
+from nodeagent.core.fields import NEVER_HOP_BY_HOP, FieldNames, Fields, Special, host_of, tokens
 from nodeagent.core.refusals import refuse_request, refuse_response
 
 _NAMES = FieldNames()
@@ -76,8 +76,10 @@ def plan_request(method: str, target: bytes, minor: int, fields: Fields, default
             if line is None:
                 continue
             if special == Special.HOST:
-                value = seen.host = authority or value
-                line = b"%b: %b" % (name, value)
+                seen.host = authority or value
+                lines.append(b"%b: %b" % (name, seen.host))
+                lowered.append((lower, seen.host))
+                continue
             lines.append(line)
         else:
             lines.append(b"%b: %b" % (name, value))
@@ -358,9 +360,8 @@ def _describe_absent_body(seen: _ResponseSeen, lines: list[bytes]) -> None:
 
 
 def _keep_upstream(plan: ResponsePlan, seen: _ResponseSeen, minor: int) -> None:
-    if b"close" in seen.options or (minor == 0 and b"keep-alive" not in seen.options):
-        plan.upstream_reusable = False
-    elif plan.body == Body.UNTIL_CLOSE or plan.status == 101:
+    asked_to_close = b"close" in seen.options or (minor == 0 and b"keep-alive" not in seen.options)
+    if asked_to_close or plan.body == Body.UNTIL_CLOSE or plan.status == 101:
         plan.upstream_reusable = False
     else:
         plan.idle_seconds = seen.timeout

@@ -19,7 +19,7 @@ class Refusal:
     detail: str
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - an outcome that is raised, not a fault of ours
     """A message that must not be forwarded; carries its Refusal."""
 
     def __init__(self, refusal: Refusal) -> None:

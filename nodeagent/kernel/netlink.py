@@ -6,7 +6,6 @@ because pyroute2 is too much memory to keep in the agent.  Parent's side: nodeag
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import ipaddress
 import json
@@ -33,23 +32,20 @@ from pyroute2.netlink.diag import (
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nlsocket import NetlinkSocket
 
-_CLONE_NEWNET = 0x40000000
+from nodeagent.kernel import setns
+
 _NETLINK_SOCK_DIAG = 4
 _SO_NETNS_COOKIE = 71
 # SYN_SENT: judged by the rules of before, it would be established a moment later.
 _LIVE = sum(1 << state for state in (SS_ESTABLISHED, SS_SYN_SENT, SS_FIN_WAIT1, SS_FIN_WAIT2, SS_CLOSE_WAIT))
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 def enter(path: str) -> None:
     """Move this process into a network namespace.  OSError if it is gone or no namespace."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if _libc.setns(fd, _CLONE_NEWNET) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
+        setns.enter(fd, path)
     finally:
         os.close(fd)
 

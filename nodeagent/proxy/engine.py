@@ -53,6 +53,7 @@ class Engine:
         accounting: Accounting,
         regex: Regex,
         on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
+        on_tick: Callable[[float], None] = lambda _now: None,
     ) -> None:
         self.loop = loop
         self.bounds = bounds
@@ -60,6 +61,7 @@ class Engine:
         self.accounting = accounting
         self.regex = regex
         self.on_event = on_event
+        self._on_each_tick = on_tick
         self.now = time.monotonic
         self.tick = self.now()  # coarse clock: right to TICK_SECONDS, free to read
         self.snapshot = EMPTY
@@ -156,7 +158,7 @@ class Engine:
 
     # ---- counting ----
 
-    def record(
+    def record(  # noqa: PLR0913, PLR0917 - the hottest call: a value object to carry these costs as much as counting
         self,
         down: Downstream,
         plan: RequestPlan,
@@ -226,7 +228,10 @@ class Engine:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per open connection, for `get connections`."""
-        return [connection_row(connection, self.tick) for connection in self.connections]
+        return [
+            {"source": self.pods.get(connection.cookie, ""), **connection_row(connection, self.tick)}
+            for connection in self.connections
+        ]
 
     # ---- time ----
 
@@ -254,6 +259,7 @@ class Engine:
         if now >= self._next_sweep:
             self._next_sweep = now + 5.0
             self._close_idle(now - self.bounds.idle_seconds)
+        self._on_each_tick(now)
 
     def _close_idle(self, before: float) -> None:
         for down in list(self.connections):
@@ -305,12 +311,12 @@ def _event(
 def connection_row(connection: Downstream | RelayedConnection, now: float) -> dict[str, Any]:
     peer = ""
     with contextlib.suppress(OSError):
-        peer = "%s:%d" % connection.stream.sock.getpeername()[:2]
+        host, port = connection.stream.sock.getpeername()[:2]
+        peer = f"{host}:{port}"
     return {
         "cookie": connection.cookie,
         "peer": peer,
-        "address": connection.address,
-        "port": connection.port,
+        "original": f"{connection.address}:{connection.port}",
         "destination": connection.view.name,
         "protocol": "http/1.1" if isinstance(connection, Downstream) else "tcp",
         "state": connection.state.name.lower() if isinstance(connection, Downstream) else "relaying",

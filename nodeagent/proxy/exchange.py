@@ -47,10 +47,10 @@ class Exchange:
         "_request_decoder",
         "_request_left",
         "_request_size",
+        "_resend",
         "_response",
         "_response_done",
         "_response_size",
-        "_resend",
         "_reused",
         "_started",
         "_tried",
@@ -301,7 +301,7 @@ class Exchange:
         if not b"HTTP/1.".startswith(data[:7]):
             raise Refused(RESPONSES["upstream-status"])
         end = data.find(b"\n")
-        if 0 <= end and data[end - 1 : end] != b"\r":
+        if end >= 0 and data[end - 1 : end] != b"\r":
             raise Refused(RESPONSES["upstream-line-ending"])
         if b"\n\n" in data:
             raise Refused(RESPONSES["upstream-line-ending"])

@@ -39,12 +39,12 @@ def one_source_port(shop: Shop) -> tuple[list[str], int]:
         "import socket\n"
         "request = b'GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n'\n"
         "held = []\n"
-        "for address in {addresses!r}:\n"
+        f"for address in {[shop.bed.vip(1), shop.bed.vip(3)]!r}:\n"
         "    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
         "    s.settimeout(5); s.bind(('', 45678)); s.connect((address, 80)); held.append(s)\n"
         "for s in held:\n"
         "    s.sendall(request); print(s.recv(65536).split()[1].decode())\n"
-    ).format(addresses=[shop.bed.vip(1), shop.bed.vip(3)])
+    )
     done = shop.bed.run(shop.web, ["python3", "-c", program])
     after = shop.agent.metrics().total("nodeagent_bypass_connections_total", reason="source-port")
     return (done.stdout + done.stderr).split(), int(after - before)

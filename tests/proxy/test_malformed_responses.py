@@ -24,7 +24,8 @@ def test_a_bad_response_is_contained(mesh: Mesh, row: BadResponse) -> None:
     checks.bad_response_is_contained(mesh.address, mesh.upstream, row)
 
 
-@pytest.mark.parametrize("row", BAD_RESPONSES, ids=_id)
+# Not the late ones: once a further request is on its way, no bytes can be told from its answer.
+@pytest.mark.parametrize("row", [row for row in BAD_RESPONSES if not row.late], ids=_id)
 def test_a_bad_response_is_not_given_to_the_request_pipelined_behind(mesh: Mesh, row: BadResponse) -> None:
     checks.bad_response_is_contained(mesh.address, mesh.upstream, row, pipelined=True)
 

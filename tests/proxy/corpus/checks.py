@@ -104,7 +104,7 @@ def bad_response_is_contained(
             raise AssertionError(f"the second request was neither answered nor its connection closed: {said}")
     finally:
         client.close()
-    assert _soon(upstream.no_bad_is_open), "the upstream connection with a bad response is still open"
+    assert _soon(lambda: upstream.is_ended(row.name)), "the upstream connection with a bad response is still open"
     received = upstream.take()
     assert not any(record.requests_after_bad for record in received), f"it was used again: {received}"
     next_request_is_served(address, upstream, row.name.encode())

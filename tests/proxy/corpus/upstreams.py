@@ -86,10 +86,10 @@ class RecordingUpstream:
         with self._lock:
             return all(record.is_over or not record.is_partial for record in self._connections)
 
-    def no_bad_is_open(self) -> bool:
-        """Every connection on which a bad response was sent is closed."""
+    def is_ended(self, bad: str) -> bool:
+        """Every connection on which the bad response of this name was sent is closed."""
         with self._lock:
-            return all(record.is_over or not record.bad for record in self._connections)
+            return all(record.is_over or record.bad != bad for record in self._connections)
 
     def drop_connections(self) -> None:
         """Closes all connections, so that the next request needs a new one."""

@@ -1,0 +1,49 @@
+"""A worker's end of its channel to the agent: commands in, reports out (see `frames`)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+from nodeagent.proxy.frames import MAX_COMMAND, decode_command, encode_report, split_frames
+
+MAX_UNSENT = 1024 * 1024
+"""Bytes of reports held for an agent that does not read; events beyond are dropped and counted, the rest is small."""
+
+
+class AgentChannel(asyncio.Protocol):
+    """`on_command(kind, payload)` gets each command, `on_end` the agent's end."""
+
+    def __init__(self, on_command: Callable[[str, Any], None], on_end: Callable[[], None]) -> None:
+        self._on_command = on_command
+        self._on_end = on_end
+        self._buffer = bytearray()
+        self._transport: asyncio.WriteTransport | None = None
+
+    async def open(self, end: socket.socket) -> None:
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=end)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        for frame in split_frames(self._buffer, MAX_COMMAND):
+            self._on_command(*decode_command(frame))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._transport = None
+        self._on_end()
+
+    def report(self, op: str, **fields: Any) -> None:
+        if self._transport is not None:
+            self._transport.write(encode_report({"op": op, **fields}))
+
+    def event(self, event: dict[str, Any]) -> bool:
+        """One record for observers; False when it was dropped because the agent is behind."""
+        if self._transport is None or self._transport.get_write_buffer_size() > MAX_UNSENT:
+            return False
+        self._transport.write(encode_report(event))
+        return True
