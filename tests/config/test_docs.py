@@ -1,0 +1,158 @@
+"""What the documents say is held against the code: names, reasons, sizes, options, examples, links."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.core import Metric
+
+from nodeagent.agent.readings import Facts, readings
+from nodeagent.agent.worker import Worker
+from nodeagent.cli.main import COMMANDS
+from nodeagent.cli.run import run
+from nodeagent.config.manifest_files import read_manifest_file
+from nodeagent.core import decide
+from nodeagent.core.bounds import Bounds
+from nodeagent.core.refusals import REQUESTS, RESPONSES, Refusal
+from nodeagent.kernel import abi
+from nodeagent.metrics.collector import PREFIX, NodeCollector, Sources
+from nodeagent.proxy.accounting import Accounting
+from nodeagent.proxy.engine import Engine
+from nodeagent.proxy.sockets import LocalSockets
+from nodeagent.proxy.stats import Stats
+from nodeagent.regex import compile_regex
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "daemonset/*.md", "bench/*.md", "bpf/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+FENCE = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
+REFUSAL_ROW = re.compile(r"^\| (\d{3}) \| `([a-z0-9.-]+)` \| (\d{4} [0-9.]+) \|$", re.MULTILINE)
+MAP = re.compile(
+    r"BPF_F_TABLE\(\"\w+\", [^,]+, [^,]+, (?P<name>\w+), (?P<size>\w+), (?P<flags>[A-Z_0-9]+)\)", re.MULTILINE
+)
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+# ---- metrics ----
+
+
+def worker_values() -> dict[str, float]:
+    """Every value that a worker reports of itself."""
+    loop = asyncio.new_event_loop()
+    try:
+        engine = Engine(loop, Bounds(), LocalSockets(), Accounting.anonymous(), compile_regex)
+        return {**Stats().as_json(), **engine.gauges()}
+    finally:
+        loop.close()
+
+
+def families() -> list[Metric]:
+    worker = Worker(0, lambda _worker, _report: None, lambda _worker, _status: None)
+    worker.report.stats = worker_values()
+    facts = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {0: 1.0})
+    sources = Sources(requests=list, connections=list, fills=list, readings=lambda: readings(facts, [worker]))
+    return list(NodeCollector(sources).collect())
+
+
+def exposed_name(family: Metric) -> str:
+    return family.name.removeprefix(PREFIX) + ("_total" if family.type == "counter" else "")
+
+
+def documented_metrics() -> set[str]:
+    """Names in the first cell of the rows of docs/metrics.md."""
+    rows = (line for line in text("docs/metrics.md").splitlines() if line.startswith("| `"))
+    return {name for row in rows for name in NAME.findall(row.split("|")[1])}
+
+
+def test_metrics_page_names_exactly_the_metrics_that_are_exposed() -> None:
+    assert documented_metrics() == {exposed_name(family) for family in families()}
+
+
+def test_metrics_page_names_every_label() -> None:
+    page = text("docs/metrics.md")
+    labels = {label for family in families() for label in getattr(family, "_labelnames", ())}
+    assert [label for label in sorted(labels) if f"`{label}`" not in page] == []
+    assert "source_workload" in labels
+
+
+# ---- errors ----
+
+
+def test_errors_page_lists_exactly_the_refusals_that_there_are() -> None:
+    def rows(table: dict[str, Refusal]) -> set[tuple[str, str, str]]:
+        return {(str(refusal.status), refusal.reason, refusal.section) for refusal in table.values()}
+
+    listed = set(REFUSAL_ROW.findall(text("docs/errors.md")))
+    path = ("400", "path", "3986 6.2.2")  # made where it is found: its detail is the path's own fault
+    assert listed == {path, *rows(REQUESTS), *rows(RESPONSES)}
+
+
+def test_errors_page_names_every_reason_of_a_decision() -> None:
+    page = text("docs/errors.md")
+    reasons = (decide.DENIED, decide.NO_ROUTE, decide.BACKEND_NOT_FOUND, decide.NO_ENDPOINT)
+    assert [reason for reason in reasons if f"`{reason}`" not in page] == []
+
+
+# ---- limits ----
+
+
+def map_sizes() -> Iterator[tuple[str, int]]:
+    constants = {"NA_MAX_WORKERS": abi.MAX_WORKERS, "NA_SERIES_PER_WORKER": abi.SERIES_PER_WORKER}
+    for found in MAP.finditer(text("bpf/maps.h")):
+        name, size = found["name"], found["size"]
+        yield ("requests_<worker>" if name == "requests" else name), constants.get(size) or int(size)
+
+
+def test_limits_page_has_the_size_of_every_map_that_can_fill_up() -> None:
+    page = text("docs/limits.md")
+    sizes = dict(map_sizes())
+    assert len(sizes) >= 12
+    wrong = [
+        name for name, size in sizes.items() if name != "config" and not re.search(rf"\| `{name}` \| {size:,}\b", page)
+    ]
+    assert wrong == []
+
+
+# ---- command line ----
+
+
+def test_cli_page_names_every_command_and_every_option_of_run() -> None:
+    page = text("docs/cli.md")
+    assert [name for name in COMMANDS if not re.search(rf"`{name}\b", page)] == []
+    options = [option for parameter in run.params for option in (*parameter.opts, *parameter.secondary_opts)]
+    assert "--manifests" in options
+    assert [option for option in options if f"`{option}" not in page] == []
+
+
+# ---- examples and links ----
+
+
+def examples() -> list[tuple[str, str]]:
+    found = [(page.name, block) for page in PAGES for block in FENCE.findall(page.read_text(encoding="utf-8"))]
+    return [(name, block) for name, block in found if "apiVersion:" in block and "kind:" in block]
+
+
+@pytest.mark.parametrize(("page", "block"), examples())
+def test_an_example_manifest_is_valid(page: str, block: str) -> None:
+    read = read_manifest_file(page, block.encode())
+    assert [str(problem) for problem in read.problems] == []
+    assert [str(problem) for entry in read.entries for problem in entry.problems] == []
+    assert read.entries
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_leads_to_a_file(page: Path) -> None:
+    targets = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
