@@ -71,7 +71,9 @@ class AdminClient:
         except aiohttp.ClientConnectionError as error:
             raise self._unreachable(error) from error
         except aiohttp.ClientPayloadError as error:
-            raise UnreachableError(f"the agent on {self._path} ended in the middle of its answer") from error
+            raise UnreachableError(
+                f"the agent on {self._path} ended in the middle of its answer; `nodeagent status` says more"
+            ) from error
 
     def _unreachable(self, error: BaseException) -> UnreachableError:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):

@@ -161,13 +161,20 @@ class AdminServer:
     async def _observe(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         stream = self._api.observe(dict(request.query))
-        await response.prepare(request)
+        first = await anext(stream, None)  # before the head is sent: a filter that makes no sense is a 400
         try:
+            await response.prepare(request)
+            if first is not None:
+                await response.write(_line(first))
             async for record in stream:
-                await response.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+                await response.write(_line(record))
         except ConnectionResetError:
             pass  # the watcher left: how every `observe -f` ends
         return response
+
+
+def _line(record: Json) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
 def _private_socket(path: Path) -> socket.socket:
