@@ -149,7 +149,6 @@ def check_bpffs(bpffs: Path) -> Iterable[Finding]:
 
 # In a child: importing the real one costs 70 MB, and the impostor's code should not run in here.
 _BCC_PROBE = """
-import importlib.metadata, sys
 try:
     import bcc
 except ModuleNotFoundError as error:

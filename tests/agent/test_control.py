@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from nodeagent.agent.control import LENGTH, FrameError, decode_report, encode_command, encode_report, split_frames
+from nodeagent.proxy.frames import LENGTH, FrameError, decode_report, encode_command, encode_report, split_frames
 
 
 def test_frames_split_at_every_byte_come_out_whole() -> None:

@@ -1,0 +1,167 @@
+"""What the commands print when an agent answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Run
+from tests.cli.fake_agent import STATUS, FakeAgent
+
+KEYS = {
+    "services": {"namespace", "name", "address", "port", "protocol", "rung", "endpoints", "routes", "policies"},
+    "endpoints": {"namespace", "name", "address", "port", "rung", "services", "policies"},
+    "routes": {"namespace", "name", "state", "message", "parents", "rules"},
+    "policies": {"namespace", "name", "state", "message", "action", "level", "targets"},
+    "workloads": {"namespace", "name", "workload", "service_account", "state", "message", "addresses", "fail_mode"},
+    "connections": {"namespace", "name", "path", "local", "remote", "destination", "worker"},
+}
+
+
+def parse(output: str, text: str) -> Any:
+    return json.loads(text) if output == "json" else yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+@pytest.mark.parametrize("kind", KEYS)
+def test_lists_carry_a_version_their_kind_and_stable_keys(ask: Run, kind: str, output: str) -> None:
+    result = ask("get", kind, "-o", output)
+    assert (result.exit_code, result.stderr) == (0, "")
+    answer = parse(output, result.stdout)
+    assert (answer["version"], answer["kind"]) == ("v1", kind)
+    assert answer["items"]
+    for item in answer["items"]:
+        assert item.keys() >= KEYS[kind]
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_tables_show_one_row_an_object_and_wide_shows_more(ask: Run, kind: str) -> None:
+    table = ask("get", kind).stdout.splitlines()
+    bare = ask("get", kind, "--no-headers").stdout.splitlines()
+    count = len(json.loads(ask("get", kind, "-o", "json").stdout)["items"])
+    assert table[0].split()[:2] == ["NAMESPACE", "NAME"]
+    assert len(table) - 1 == len(bare) == count
+    assert len(ask("get", kind, "-o", "wide").stdout.splitlines()[0]) > len(table[0].rstrip())
+
+
+def test_without_a_terminal_there_is_no_colour_and_no_folding(ask: Run) -> None:
+    text = ask("get", "policies", "-o", "wide").stdout
+    assert "\x1b" not in text
+    assert "shop/cart:80,198.18.0.11:8080" in text
+
+
+def test_names_can_be_given_back_to_get(ask: Run) -> None:
+    names = ask("get", "workloads", "-o", "name").stdout.split()
+    assert names == ["batch/job-1", "guest/g-1", "shop/web-1"]
+    assert ask("get", "workloads", names[2], "-o", "name").stdout.split() == ["shop/web-1"]
+    assert ask("get", "workloads", "-n", "batch", "-o", "name").stdout.split() == ["batch/job-1"]
+    assert ask("get", "workloads", names[2], "-n", "batch").exit_code == 2
+
+
+def test_what_does_not_exist_is_4_and_an_empty_list_is_0(ask: Run) -> None:
+    missing = ask("get", "services", "nope")
+    assert (missing.exit_code, missing.stdout) == (4, "")
+    assert "no service 'nope'" in missing.stderr
+    empty = ask("get", "services", "-n", "nowhere")
+    assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", "no services\n")
+
+
+def test_status_is_0_when_ready_and_1_when_not(ask: Run, agent: FakeAgent) -> None:
+    ready = ask("status")
+    assert ready.exit_code == 0
+    assert "agent     ready (pid 7" in ready.stdout
+    assert "generation 3 in force" in ready.stdout
+    agent.api.problem = "no worker is alive"
+    waiting = ask("status")
+    assert waiting.exit_code == 1
+    assert "not ready: no worker is alive" in waiting.stdout
+
+
+def test_status_names_what_is_broken(ask: Run, agent: FakeAgent) -> None:
+    agent.api.answer = {
+        **STATUS,
+        "instance": {**STATUS["instance"], "bypass": True},
+        "config": {**STATUS["config"], "generation": 4, "errors": ["a.yaml: document 1: no kind"]},
+        "pods": {"enrolled": [], "failed": {"shop/db-1": "no such namespace"}},
+        "broker": {"pid": 0, "alive": False, "errors": 0, "last_error": ""},
+    }
+    text = ask("status").stdout
+    parts = ("BYPASS is on", "generation 4 on its way", "a.yaml: document 1", "shop/db-1: no such", "broker    dead")
+    assert [part for part in parts if part not in text] == []
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_status_for_programs_is_what_the_agent_said(ask: Run, output: str) -> None:
+    assert parse(output, ask("status", "-o", output).stdout) == {"version": "v1", **STATUS}
+
+
+def test_waiting_for_an_agent_that_never_gets_ready_ends(ask: Run, agent: FakeAgent) -> None:
+    agent.api.problem = "no configuration is in force yet"
+    assert ask("status", "--wait", "0.2").exit_code == 1
+
+
+def test_explain_reads_in_the_order_in_which_a_connection_lives(ask: Run) -> None:
+    result = ask("explain", "--from", "shop/web-1", "--to", "cart", "--path", "/items")
+    assert result.exit_code == 0
+    words = [line.split()[0] for line in result.stdout.splitlines()]
+    assert words == ["shop/web-1", "rung", "route", "backend", "backend", "verdict"]
+    assert "80% shop/cart-v1:80 -> 198.18.0.11:8080" in result.stdout
+
+
+def test_explain_names_the_rule_that_denies(ask: Run) -> None:
+    http = ask("explain", "--from", "shop/web-1", "--to", "cart", "-X", "DELETE").stdout
+    assert "policy    shop/no-delete" in http
+    assert "answer    403" in http
+    assert "connect   EPERM by shop/no-batch" in ask("explain", "--from", "batch/job-1", "--to", "db.shop").stdout
+
+
+def test_explain_answers_programs(ask: Run) -> None:
+    answer = json.loads(ask("explain", "--from", "shop/web-1", "--to", "cart", "-H", "X-A: b", "-o", "json").stdout)
+    assert answer.keys() >= {"version", "from", "to", "rung", "verdict", "request", "backends", "notes"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--from", "web-1", "--to", "cart"], 2, "NAMESPACE/POD"),
+        (["--from", "shop/web-1", "--to", "cart", "-H", "novalue"], 2, "'NAME: VALUE'"),
+        (["--from", "shop/nobody", "--to", "cart"], 4, "no pod nobody"),
+        (["--from", "shop/web-1", "--to", "nothing"], 4, "no Service shop/nothing"),
+    ],
+)
+def test_explain_tells_wrong_questions_from_missing_things(
+    ask: Run, arguments: list[str], code: int, text: str
+) -> None:
+    result = ask("explain", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert text in result.stderr
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_config_dump_prints_the_whole_snapshot(ask: Run, output: str) -> None:
+    answer = parse(output, ask("config", "dump", "-o", output).stdout)
+    assert (answer["version"], answer["generation"], len(answer["workloads"])) == ("v1", 1, 3)
+
+
+def test_version_is_readable_by_people_and_programs(run: Run) -> None:
+    assert run("version").stdout.startswith("nodeagent 0.")
+    for output in ("json", "yaml"):
+        answer = parse(output, run("version", "-o", output).stdout)
+        assert answer.keys() == {"version", "nodeagent", "python", "kernel"}
+
+
+def test_an_agent_that_fails_is_1_and_says_where_to_look(
+    ask: Run, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(agent.api, "snapshot", broken)
+    result = ask("config", "dump")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "answered 500" in result.stderr
+    assert "its log says more" in result.stderr
+    assert "boom" in caplog.text

@@ -1,0 +1,191 @@
+"""doctor: what is checked, how it reads, and what code it ends with; the machine is made up."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nodeagent.agent import preflight
+from nodeagent.agent.lease import Lease
+from nodeagent.agent.preflight import Finding, Level
+from nodeagent.agent.settings import Settings
+from nodeagent.cli import checks
+from nodeagent.cli.checks import Place
+from nodeagent.kernel import cgroups
+from nodeagent.kernel.hooks import HOOKS
+from tests.cli.conftest import Run
+from tests.cli.fake_agent import STATUS
+
+FINE = Finding("prerequisites", "kernel", Level.OK, "Linux 6.1")
+WARNING = Finding("prerequisites", "open files", Level.WARNING, "few files", "they run out", "ulimit -Hn 65536")
+MOUNT = "mount -t bpf bpf /sys/fs/bpf"
+ERROR = Finding("prerequisites", "bpffs", Level.ERROR, "no bpffs", "nothing can be pinned", MOUNT)
+HOOK = Finding("instance", "hooks", Level.ERROR, "not attached: connect4", "nothing is judged", "restart the agent")
+
+Machine = Callable[..., None]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Findings of the machine and of the instance."""
+
+    def make(*here: Finding, instance: tuple[Finding, ...] = ()) -> None:
+        monkeypatch.setattr(preflight, "run_all", lambda _bpffs: list(here))
+        monkeypatch.setattr(checks, "instance_checks", lambda *_where: list(instance))
+
+    return make
+
+
+def test_pre_prints_only_what_one_can_act_on(run: Run, machine: Machine) -> None:
+    machine(FINE, WARNING, ERROR)
+    result = run("doctor", "--pre")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "‼ few files",
+        "    why: they run out",
+        "    fix: ulimit -Hn 65536",
+        "× no bpffs",  # noqa: RUF001  # the mark
+        "    why: nothing can be pinned",
+        f"    fix: {MOUNT}",
+    ]
+
+
+def test_pre_on_a_good_machine_prints_no_data_and_says_so_on_stderr(run: Run, machine: Machine) -> None:
+    machine(FINE)
+    result = run("doctor", "--pre")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "This machine has what an agent needs.\n")
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--strict"], 1)])
+def test_warnings_fail_only_when_strict(run: Run, machine: Machine, options: list[str], code: int) -> None:
+    machine(FINE, WARNING)
+    assert run("doctor", "--pre", *options).exit_code == code
+    assert run("doctor", *options).exit_code == code
+
+
+def test_without_prerequisites_the_instance_is_not_looked_at_and_that_is_said(run: Run, machine: Machine) -> None:
+    machine(ERROR, instance=(HOOK,))
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "connect4" not in result.stdout
+    assert "The instance was not looked at" in result.stderr
+
+
+def test_the_whole_report_is_grouped_and_shows_what_is_well(run: Run, machine: Machine) -> None:
+    machine(FINE, instance=(HOOK,))
+    result = run("doctor")
+    assert result.exit_code == 1
+    shown = [line.strip() for line in result.stdout.splitlines() if not line.startswith("    ")]
+    assert shown == ["prerequisites", "√ Linux 6.1", "instance", "× not attached: connect4"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize(("output", "parse"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_programs_get_every_check_with_its_fix(
+    run: Run, machine: Machine, output: str, parse: Callable[[str], Any]
+) -> None:
+    machine(FINE, ERROR)
+    report = parse(run("doctor", "--pre", "-o", output).stdout)
+    assert (report["version"], report["success"]) == ("v1", False)
+    assert [check["level"] for check in report["checks"]] == ["success", "error"]
+    assert report["checks"][1] == {
+        "category": "prerequisites",
+        "check": "bpffs",
+        "level": "error",
+        "what": "no bpffs",
+        "why": "nothing can be pinned",
+        "fix": MOUNT,
+    }
+
+
+# ---- the instance's checks, on an instance that has nothing in the kernel ----
+
+
+def place(tmp_path: Path, **changes: Any) -> Place:
+    return Place(tmp_path / "run", tmp_path / "pins", Path("/sys/fs/cgroup"), {**STATUS, **changes})
+
+
+def dead(tmp_path: Path) -> Place:
+    return Place(tmp_path / "run", tmp_path / "pins", Path("/sys/fs/cgroup"), None)
+
+
+def levels(findings: object) -> list[Level]:
+    return [finding.level for finding in findings]  # type: ignore[attr-defined]  # an iterable of findings
+
+
+def test_a_living_agent_without_hooks_is_an_error(tmp_path: Path) -> None:
+    (finding,) = checks.check_hooks(place(tmp_path))
+    assert finding.level is Level.ERROR
+    assert all(hook.name in finding.what for hook in HOOKS)
+    assert levels(checks.check_hooks(dead(tmp_path))) == [Level.OK]
+
+
+def test_half_attached_hooks_are_an_error_also_without_an_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "pins", lambda _bpffs: None)
+    monkeypatch.setattr(checks, "attached_hooks", lambda _layout: {"connect4": {}})
+    (finding,) = checks.check_hooks(dead(tmp_path))
+    assert finding.level is Level.ERROR
+    assert "connect6" in finding.what
+
+
+def test_a_dead_agent_is_an_error_with_the_command_that_starts_one(tmp_path: Path) -> None:
+    (finding,) = checks.check_agent(dead(tmp_path))
+    assert (finding.level, finding.fix) == (Level.ERROR, "nodeagent run --manifests DIR")
+
+
+def test_an_agent_that_lives_but_does_not_answer_is_named_by_its_pid(tmp_path: Path) -> None:
+    lease = Lease(Settings(Path(), run_dir=tmp_path / "run").lease_file)
+    assert lease.try_acquire()
+    (finding,) = checks.check_agent(dead(tmp_path))
+    lease.release()
+    assert finding.what == f"the agent with pid {os.getpid()} does not answer"
+    assert f"kill {os.getpid()}" in finding.fix
+
+
+def test_an_agent_that_is_not_ready_says_why(tmp_path: Path) -> None:
+    agent = {**STATUS["agent"], "ready": False, "problem": "no worker is alive"}
+    (finding,) = checks.check_agent(place(tmp_path, agent=agent))
+    assert (finding.level, "no worker is alive" in finding.what) == (Level.ERROR, True)
+    assert levels(checks.check_agent(place(tmp_path))) == [Level.OK]
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, [Level.OK]),
+        ({"worker_deaths": 2}, [Level.OK, Level.WARNING]),
+        ({"workers": []}, [Level.ERROR]),
+        ({"workers": [{**STATUS["workers"][0], "state": "starting"}]}, [Level.ERROR]),
+        ({"workers": [{**STATUS["workers"][0], "listeners": 0}]}, [Level.ERROR]),
+        ({"workers": [{**STATUS["workers"][0], "listeners": 0}], "pods": {"enrolled": [], "failed": {}}}, [Level.OK]),
+    ],
+)
+def test_workers_that_serve_nobody_are_an_error(tmp_path: Path, changes: dict[str, Any], wanted: list[Level]) -> None:
+    assert levels(checks.check_workers(place(tmp_path, **changes))) == wanted
+
+
+def test_every_object_that_is_not_in_force_is_a_line(tmp_path: Path) -> None:
+    changes = {
+        "config": {**STATUS["config"], "errors": ["a.yaml: one", "b.yaml: two"]},
+        "pods": {"enrolled": [], "failed": {"shop/db-1": "gone"}},
+    }
+    found = [f.what for f in checks.check_configuration(place(tmp_path, **changes)) if f.level is Level.ERROR]
+    assert found == ["a.yaml: one", "b.yaml: two", "pod shop/db-1: gone"]
+
+
+def test_a_check_that_cannot_run_is_a_finding_and_the_others_still_run(tmp_path: Path) -> None:
+    def check_broken(_place: Place) -> list[Finding]:
+        raise cgroups.NoCgroup2Error("/tmp is not a cgroup")
+
+    (finding,) = checks.guarded(check_broken, dead(tmp_path))
+    assert (finding.level, finding.check) == (Level.ERROR, "broken")
+    assert "/tmp is not a cgroup" in finding.what
+    assert finding.why
+    assert finding.fix
