@@ -19,6 +19,7 @@ from nodeagent.cli import checks
 from nodeagent.cli.checks import Place
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.hooks import HOOKS
+from tests.acceptance.preflight_cases import fixes, unactionable
 from tests.cli.conftest import Run
 from tests.cli.fake_agent import STATUS
 
@@ -54,6 +55,16 @@ def test_pre_prints_only_what_one_can_act_on(run: Run, machine: Machine) -> None
         "    why: nothing can be pinned",
         f"    fix: {MOUNT}",
     ]
+
+
+def test_the_acceptance_suite_sees_a_line_that_nobody_can_act_on(run: Run, machine: Machine) -> None:
+    machine(FINE, WARNING, ERROR)
+    assert unactionable(run("doctor", "--pre").stdout) == []
+    assert fixes(run("doctor", "--pre").stdout) == [WARNING.fix, MOUNT]
+    machine(FINE, Finding("prerequisites", "x", Level.ERROR, "something is wrong", "it matters"))
+    assert unactionable(run("doctor", "--pre").stdout) == ["× something is wrong"]  # noqa: RUF001
+    machine(FINE)
+    assert unactionable(run("doctor").stdout)[:2] == ["prerequisites", "√ Linux 6.1"]
 
 
 def test_pre_on_a_good_machine_prints_no_data_and_says_so_on_stderr(run: Run, machine: Machine) -> None:
