@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
+import sys
 from typing import Any
 
 import click
@@ -62,3 +64,5 @@ CONTEXT: dict[str, list[str]] = {"help_option_names": ["-h", "--help"]}
 @click.version_option(__version__, prog_name="nodeagent")
 def cli() -> None:
     """A service mesh node: eBPF redirects, a proxy enforces, Prometheus counts."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without the doctor's marks must not end in a traceback

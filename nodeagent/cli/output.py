@@ -91,8 +91,8 @@ def printed(value: object, output: str) -> bool:
 
 
 def print_line(text: str, style: str = "") -> None:
-    """One line of data for people."""
-    console().print(Text(text, style=STYLES.get(style, style)))
+    """One line of data for people; a long one is the terminal's to wrap, so that a command in it can be copied."""
+    console().print(Text(text, style=STYLES.get(style, style)), soft_wrap=True)
 
 
 def message(text: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 
 import pytest
@@ -65,6 +67,20 @@ def test_on_a_terminal_states_have_colour_and_long_cells_fold(monkeypatch: pytes
     print_table(COLUMNS, ROWS, wide=False, headers=False)
     assert "\x1b[31mfailed" in terminal.getvalue()
     assert len(terminal.getvalue().splitlines()) > len(ROWS)
+
+
+def test_a_long_line_is_left_to_the_terminal_so_that_it_can_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    print_line("    fix: " + "mount " * 20)
+    assert terminal.getvalue().count("\n") == 1
+
+
+def test_a_locale_without_our_marks_replaces_them() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    argv = [sys.executable, "-m", "nodeagent", "doctor", "--bpffs", "/nowhere"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "? no bpffs is mounted above /nowhere" in done.stdout
 
 
 def test_no_color_is_respected_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
