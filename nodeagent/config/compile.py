@@ -2,25 +2,43 @@
 
 Frontends are (cluster IP, Service port); endpoints are (pod IP, target port); a namespace-wide policy
 adds (pod IP, 0) for every other port.  Authorization belongs to endpoints: a frontend has the
-policies of every Service that shares any of its endpoints, so that no second name evades a rule.
+policies of every Service that shares any of its endpoints, and of the namespaces of the pods behind
+it, so that no second name evades a rule: not even a Service made in another namespace for that end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from nodeagent.config.conditions import ACCEPTED, FALSE, Condition
 from nodeagent.config.objects import Broken, ObjectSet
-from nodeagent.config.policies import PolicyIndex, policy_conditions, refused_targets, unenforceable
+from nodeagent.config.policies import PolicyIndex, named_ports, policy_conditions, refused_targets, unenforceable
 from nodeagent.config.resources import ServiceObject, ServicePort
 from nodeagent.config.routes import PRODUCER, RouteIndex
 from nodeagent.config.services import Topology
 from nodeagent.config.workloads import workloads
 from nodeagent.core.addresses import family
-from nodeagent.core.model import Destination, Endpoint, Policy, Protocol, Snapshot, Workload
+from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot, Workload
 
-Owners = tuple[tuple[str, ...], tuple[int, ...]]  # (Services, port numbers) that lead to the same endpoints
-Table = dict[tuple[str, int], Destination]
+Target = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """By which names the same endpoints can be called, and in which namespaces their pods live; sorted."""
+
+    services: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    ports: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Table:
+    """Destinations, and the owners of those that are endpoints."""
+
+    destinations: dict[Target, Destination] = field(default_factory=dict)
+    owners: dict[Target, Owners] = field(default_factory=dict)
 
 
 def compile(  # noqa: A001  (the word for it)
@@ -31,42 +49,57 @@ def compile(  # noqa: A001  (the word for it)
     policies = PolicyIndex(objects, refuse_broken=refuse_broken)
     routes = RouteIndex(objects, topology, generation)
     pods = workloads(objects.pods, objects.namespaces)
-    table: Table = {}
-    _add_endpoints(table, topology, policies)
+    residents = _residents(pods.values())
+    table = Table()
+    _add_endpoints(table, topology, policies, residents)
     conditions = _add_frontends(table, topology, policies, routes)
-    _add_other_ports(table, pods.values(), policies)
+    _add_other_ports(table.destinations, residents, policies)
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
-    return Snapshot(generation, table, pods), conditions
+    return Snapshot(generation, table.destinations, pods), conditions
 
 
-def _add_endpoints(table: Table, topology: Topology, policies: PolicyIndex) -> None:
+def _residents(pods: Iterable[Workload]) -> dict[str, tuple[str, ...]]:
+    """Address -> namespaces of its pods; pods in the node's own network share theirs."""
+    found: dict[str, tuple[str, ...]] = {}
+    for pod in pods:
+        for address in pod.addresses:
+            found[address] = tuple(sorted({*found.get(address, ()), pod.namespace}))
+    return found
+
+
+def _add_endpoints(
+    table: Table, topology: Topology, policies: PolicyIndex, residents: dict[str, tuple[str, ...]]
+) -> None:
     for endpoint, owners in topology.owners.items():
-        services = tuple(sorted({service.key for service, _ in owners.service_ports}))
+        target = (endpoint.address, endpoint.port)
         ports = {endpoint.port, *(port.port for _, port in owners.service_ports)}
         protocols = {port.protocol for _, port in owners.service_ports}
         protocol = protocols.pop() if len(protocols) == 1 else Protocol.OPAQUE
-        name = f"{endpoint.address}:{endpoint.port}"
-        table[endpoint.address, endpoint.port] = _destination(
-            name, endpoint.address, endpoint.port, protocol, (services, tuple(sorted(ports))), policies
+        table.owners[target] = Owners(
+            tuple(sorted({service.key for service, _ in owners.service_ports})),
+            residents.get(endpoint.address, ()),
+            tuple(sorted(ports)),
         )
+        table.destinations[target] = _unrouted(target, protocol, table.owners[target], policies)
 
 
-def _destination(
-    name: str, address: str, port: int, protocol: Protocol, owners: Owners, policies: PolicyIndex
-) -> Destination:
-    services, ports = owners
-    applied = policies.of_services(services)
+def _unrouted(target: Target, protocol: Protocol, owners: Owners, policies: PolicyIndex) -> Destination:
+    """A pod's port (0 = every port without an entry of its own)."""
+    address, port = target
+    name = f"{address}:{port or '*'}"
+    applied = policies.applied(owners.services, owners.namespaces)
     return Destination(
         name=name,
         address=address,
         port=port,
         protocol=protocol,
         is_frontend=False,
-        services=services,
+        services=owners.services,
         policies=applied,
-        ports=ports,
-        refuse=policies.refusal_of_services(services) or unenforceable(applied, protocol, ports, name),
+        ports=owners.ports,
+        refuse=policies.refusal(owners.services, owners.namespaces)
+        or unenforceable(applied, protocol, owners.ports, name),
     )
 
 
@@ -77,12 +110,14 @@ def _add_frontends(table: Table, topology: Topology, policies: PolicyIndex, rout
         service = topology.services[key]
         for address in service.addresses:
             for port in service.ports:
-                taken = table.get((address, port.port))
+                taken = table.destinations.get((address, port.port))
                 if taken is not None:
                     message = f"{address}:{port.port} already belongs to {taken.name}"
                     conditions.append(Condition("Service", key, "", ACCEPTED, FALSE, "Conflicted", message))
                     continue
-                table[address, port.port] = _frontend(table, service, port, address, topology, policies, routes)
+                table.destinations[address, port.port] = _frontend(
+                    table, service, port, address, topology, policies, routes
+                )
     return conditions
 
 
@@ -98,8 +133,8 @@ def _frontend(
     wanted = family(address)
     endpoints = topology.endpoints(service.key, port.port, wanted)
     groups = routes.groups(service.key, port.port, wanted)
-    services, ports = _owners_of(table, endpoints, service, port)
-    applied = policies.of_services(services)
+    owners = _owners_of(table, endpoints, service, port)
+    applied = policies.applied(owners.services, owners.namespaces)
     name = f"{service.key}:{port.port}"
     return Destination(
         name=name,
@@ -107,52 +142,41 @@ def _frontend(
         port=port.port,
         protocol=port.protocol,
         is_frontend=True,
-        services=services,
+        services=owners.services,
         endpoints=endpoints,
         producer_rules=groups.get(PRODUCER, ()),
         consumer_rules={group: rules for group, rules in groups.items() if group != PRODUCER},
         has_producer_route=PRODUCER in groups,
         policies=applied,
-        ports=ports,
-        refuse=policies.refusal_of_services(services) or unenforceable(applied, port.protocol, ports, name),
+        ports=owners.ports,
+        refuse=policies.refusal(owners.services, owners.namespaces)
+        or unenforceable(applied, port.protocol, owners.ports, name),
     )
 
 
 def _owners_of(table: Table, endpoints: Iterable[Endpoint], service: ServiceObject, port: ServicePort) -> Owners:
-    """Every Service, and every port number, by which one of these endpoints can be called."""
-    services, ports = {service.key}, {port.port}
+    """Every Service, namespace and port number of all that share one of these endpoints."""
+    services, namespaces, ports = {service.key}, set[str](), {port.port}
     for endpoint in endpoints:
-        found = table[endpoint.address, endpoint.port]
+        found = table.owners[endpoint.address, endpoint.port]
         services.update(found.services)
+        namespaces.update(found.namespaces)
         ports.update(found.ports)
-    return tuple(sorted(services)), tuple(sorted(ports))
+    return Owners(tuple(sorted(services)), tuple(sorted(namespaces)), tuple(sorted(ports)))
 
 
-def _add_other_ports(table: Table, pods: Iterable[Workload], policies: PolicyIndex) -> None:
+def _add_other_ports(
+    destinations: dict[Target, Destination], residents: dict[str, tuple[str, ...]], policies: PolicyIndex
+) -> None:
     """Namespace-wide policies reach the pods' ports that no Service leads to."""
-    for pod in pods:
-        applied = policies.of_namespace(pod.namespace)
-        refusal = policies.refusal_of_namespace(pod.namespace)
-        if not applied and not refusal:
+    for address, namespaces in residents.items():
+        applied = policies.applied((), namespaces)
+        if not applied and not policies.refusal((), namespaces):
             continue
-        for address in pod.addresses:
-            for port in (0, *sorted(policies.named_ports(pod.namespace))):
-                if (address, port) not in table:
-                    table[address, port] = _other_port(address, port, applied, refusal)
-
-
-def _other_port(address: str, port: int, applied: tuple[Policy, ...], refusal: str) -> Destination:
-    name = f"{address}:{port or '*'}"
-    return Destination(
-        name=name,
-        address=address,
-        port=port,
-        protocol=Protocol.OPAQUE,
-        is_frontend=False,
-        policies=applied,
-        ports=(port,),
-        refuse=refusal or unenforceable(applied, Protocol.OPAQUE, (port,), name),
-    )
+        for port in (0, *named_ports(applied)):
+            if (address, port) not in destinations:
+                owners = Owners((), namespaces, (port,))
+                destinations[address, port] = _unrouted((address, port), Protocol.OPAQUE, owners, policies)
 
 
 def broken_conditions(objects: ObjectSet, generation: int, *, refuse_broken: bool) -> list[Condition]:

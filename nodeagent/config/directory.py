@@ -30,6 +30,7 @@ STEADY = 0.002  # seconds that a file must hold still after it was read
 SCAN = 5.0  # seconds between scans without any event
 RETRY = 0.5  # seconds between attempts to watch a directory that is not there
 
+_PARTIAL = "is still being written: what it does not define any more stays in force until its writer closes it"
 _MASK = (
     Mask.CLOSE_WRITE
     | Mask.MODIFY
@@ -102,25 +103,21 @@ class DirectorySource:
         loop = asyncio.get_running_loop()
         settling = Settling()
         settling.scan(loop.time())  # what changed before the watch
-        while True:
-            event = await _next_event(inotify, settling.next())
-            if event is not None and not self._note_all(event, inotify, settling):
-                return
-            if event is None and settling.next() is None:
-                settling.scan(loop.time())
+        while self._note_all(inotify, settling):
             due = settling.take_due(loop.time())
             if due and await self._take(due, inotify, settling):
                 yield await asyncio.to_thread(self._merge)
+            if not await _readable(inotify, _patience(settling.next(), loop.time())) and settling.is_idle():
+                settling.scan(loop.time())
 
-    def _note_all(self, event: Event | None, inotify: Inotify, settling: Settling) -> bool:
-        """Take in this event and all that wait behind it.  False = the directory is gone."""
+    def _note_all(self, inotify: Inotify, settling: Settling) -> bool:
+        """Take in all events that wait.  False = the directory is gone, now or earlier."""
         now = asyncio.get_running_loop().time()
-        while event is not None:
+        while (event := inotify.sync_get()) is not None:
             if event.mask & _LOST:
-                return False
+                settling.lost = True
             self._note(event, settling, now)
-            event = inotify.sync_get()
-        return True
+        return not settling.lost
 
     def _note(self, event: Event, settling: Settling, now: float) -> None:
         name = str(event.name or "")
@@ -141,46 +138,58 @@ class DirectorySource:
             return Change.GONE
         if mask & Mask.ATTRIB:
             return Change.TOUCHED
-        made_link = mask & Mask.CREATE and (self._path / name).is_symlink()
-        return Change.COMPLETE if made_link else Change.WRITING
+        return Change.COMPLETE if mask & Mask.CREATE and _is_link(self._path / name) else Change.WRITING
 
     async def _take(self, due: set[str], inotify: Inotify, settling: Settling) -> bool:
         """Read what is due; True when something is different now and held still."""
-        named = set(due) - {EVERYTHING}
+        loop = asyncio.get_running_loop()
+        named = due - {EVERYTHING}
         if EVERYTHING in due:
-            due = await asyncio.to_thread(self._known_and_present)
+            present, gone = await asyncio.to_thread(self._scan)
+            due = named | present
+            for name in settling.without_pending(gone - named):
+                settling.note(name, Change.GONE, loop.time())  # not at once: it may be on its way back
         before = dict(self._files)
-        changed = await asyncio.to_thread(self._read_changed, settling.without_pending(due | named), named)
+        still_open = {name for name in due if settling.is_open(name)}
+        changed = await asyncio.to_thread(self._read_changed, settling.without_pending(due), named, still_open)
         if not changed:
             return False
         await asyncio.sleep(STEADY)
-        self._note_all(inotify.sync_get(), inotify, settling)
+        self._note_all(inotify, settling)
         for name in changed:
-            pending = settling.is_pending(name)
-            if pending or not self._is_steady(name):
-                _put(self._files, name, before.get(name))
-            if not pending and not self._is_steady(name):
-                settling.note(name, Change.WRITING, asyncio.get_running_loop().time())
+            self._undo_unless_steady(name, before.get(name), settling, loop.time())
         return any(self._files.get(name) is not before.get(name) for name in changed)
 
-    def _known_and_present(self) -> set[str]:
-        """Names to look at in a scan, those that are gone included; none while the directory cannot be read."""
+    def _undo_unless_steady(self, name: str, before: _Read | None, settling: Settling, now: float) -> None:
+        """Forget what was read while the file, or the whole directory, was changing; it will be read again."""
+        if settling.is_pending(name):
+            _put(self._files, name, before)
+        elif settling.is_pending(EVERYTHING):  # one file of the old volume beside one of the new would be torn too
+            _put(self._files, name, before)
+            settling.note(name, Change.TOUCHED, now)
+        elif not self._is_steady(name):
+            _put(self._files, name, before)
+            settling.note(name, Change.UNSTEADY, now)
+
+    def _scan(self) -> tuple[set[str], set[str]]:
+        """(names that are there, names that were); nothing while the directory cannot be read."""
         try:
-            return {*self._names(), *self._files}
+            present = {name for name in self._names() if _signature(self._path / name) is not None}
         except OSError:
-            return set()
+            return set(), set()
+        return present, self._files.keys() - present
 
     def _names(self) -> list[str]:
         return sorted(entry.name for entry in os.scandir(self._path) if _is_manifest(entry.name))
 
-    def _read_changed(self, names: Iterable[str], named: set[str]) -> list[str]:
-        return [name for name in names if self._read(name, force=name in named)]
+    def _read_changed(self, names: Iterable[str], named: set[str], still_open: set[str]) -> list[str]:
+        return [name for name in names if self._read(name, force=name in named, partial=name in still_open)]
 
-    def _read(self, name: str, *, force: bool = False) -> bool:
+    def _read(self, name: str, *, force: bool = False, partial: bool = False) -> bool:
         """Bring one file up to date.  True when its content, or whether it exists, is different.
 
         `force` reads it although its signature is the known one: two saves may fall into one tick of
-        the file system's clock.
+        the file system's clock.  `partial`: its writer has not closed it.
         """
         path = self._path / name
         signature, known = _signature(path), self._files.get(name)
@@ -189,9 +198,9 @@ class DirectorySource:
         if known is not None and known.signature == signature and not force:
             return False
         data = _read_bytes(path)
-        digest = hashlib.blake2b(data if isinstance(data, bytes) else data.encode()).digest()
+        digest = _digest(data, partial=partial)
         same = known is not None and known.digest == digest
-        content = known.content if known is not None and same else _parse(name, data)
+        content = known.content if known is not None and same else _parse(name, data, partial=partial)
         self._files[name] = _Read(signature, digest, content)
         return not same
 
@@ -225,14 +234,23 @@ class DirectorySource:
         return True
 
 
-async def _next_event(inotify: Inotify, due: float | None) -> Event | None:
-    """The next event, or None when `due` (loop time) or the time for a scan comes first."""
-    now = asyncio.get_running_loop().time()
-    timeout = SCAN if due is None else min(SCAN, max(0.0, due - now))
+def _patience(due: float | None, now: float) -> float:
+    """Seconds until there is something to do without any event."""
+    return SCAN if due is None else min(SCAN, max(0.0, due - now))
+
+
+async def _readable(inotify: Inotify, seconds: float) -> bool:
+    """Wait for an event without taking it: a cancelled Inotify.get() may lose what it has read."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(inotify.fd, ready.set)
     try:
-        return await asyncio.wait_for(inotify.get(), timeout)
+        await asyncio.wait_for(ready.wait(), seconds)
     except TimeoutError:
-        return None
+        return False
+    finally:
+        loop.remove_reader(inotify.fd)
+    return True
 
 
 def _put(files: dict[str, _Read], name: str, read: _Read | None) -> None:
@@ -251,8 +269,26 @@ def _read_bytes(path: Path) -> bytes | str:
         return f"cannot be read: {error.strerror}; what it last defined stays in force"
 
 
-def _parse(name: str, data: bytes | str) -> ManifestFile:
-    return unreadable(name, data) if isinstance(data, str) else read_manifest_file(name, data)
+def _parse(name: str, data: bytes | str, *, partial: bool) -> ManifestFile:
+    file = unreadable(name, data) if isinstance(data, str) else read_manifest_file(name, data)
+    if partial:
+        file.incomplete = True
+        file.problems.append(Problem(name, 0, "", _PARTIAL))
+    return file
+
+
+def _digest(data: bytes | str, *, partial: bool) -> bytes:
+    content = hashlib.blake2b(data if isinstance(data, bytes) else data.encode(), person=b"partial" if partial else b"")
+    return content.digest()
+
+
+def _is_link(path: Path) -> bool:
+    """A symbolic or a hard link: made in one piece, and nobody will close it after writing."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISLNK(status.st_mode) or status.st_nlink > 1
 
 
 def _signature(path: Path) -> Signature | None:

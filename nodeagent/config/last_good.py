@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from nodeagent.config.manifest_files import read_value
 from nodeagent.config.objects import Good, Stored
@@ -16,6 +17,7 @@ from nodeagent.config.problems import Problem
 from nodeagent.config.resources import Identity
 
 FORMAT = 1
+MAX_QUOTED = 180  # characters; a file's name has at most 255, and quoting makes three of one
 _SUFFIX = ".json"
 
 
@@ -31,9 +33,9 @@ class LastGood:
         good: dict[str, Mapping[Identity, Stored]] = {}
         problems: list[Problem] = []
         for path in sorted(self._directory.glob("*" + _SUFFIX)) if self._directory.is_dir() else ():
-            name = unquote(path.name.removesuffix(_SUFFIX))
             try:
-                good[name] = _decode(name, json.loads(path.read_bytes()))
+                name, objects = _decode(json.loads(path.read_bytes()))
+                good[name] = objects
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 message = f"last good state is unusable ({error!r}): objects that are broken now have none"
                 problems.append(Problem(str(path), 0, "", message))
@@ -47,14 +49,19 @@ class LastGood:
         if changed:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, objects in changed.items():
-            _write_whole(self._path(name), _encode(objects))
+            _write_whole(self._path(name), _encode(name, objects))
             self._written[name] = dict(objects)
         for name in gone:
             self._path(name).unlink(missing_ok=True)
             del self._written[name]
 
     def _path(self, name: str) -> Path:
-        return self._directory / (quote(name, safe="") + _SUFFIX)
+        """Readable for whoever looks, and short enough for any file name; the name itself is kept inside."""
+        data = os.fsencode(name)
+        quoted = quote(data, safe="")
+        if len(quoted) > MAX_QUOTED:
+            quoted = f"{quoted[:MAX_QUOTED]}-{hashlib.blake2b(data, digest_size=16).hexdigest()}"
+        return self._directory / (quoted + _SUFFIX)
 
 
 def _same(written: Mapping[Identity, Stored] | None, objects: Mapping[Identity, Stored]) -> bool:
@@ -68,20 +75,21 @@ def _same(written: Mapping[Identity, Stored] | None, objects: Mapping[Identity, 
     )
 
 
-def _encode(objects: Mapping[Identity, Stored]) -> bytes:
+def _encode(name: str, objects: Mapping[Identity, Stored]) -> bytes:
     rows = [{"document": stored.document, "value": stored.value} for stored in objects.values()]
-    return json.dumps({"format": FORMAT, "objects": rows}).encode()
+    return json.dumps({"format": FORMAT, "file": name, "objects": rows}).encode()
 
 
-def _decode(name: str, data: dict[str, Any]) -> dict[Identity, Stored]:
+def _decode(data: dict[str, Any]) -> tuple[str, dict[Identity, Stored]]:
     if data["format"] != FORMAT:
         raise ValueError(f"format {data['format']}, expected {FORMAT}")
+    name = str(data["file"])
     found: dict[Identity, Stored] = {}
     for row in data["objects"]:
         read = read_value(row["value"])
         if read is not None:
             found[read[0]] = Stored(read[0], read[1], row["value"], name, row["document"])
-    return found
+    return name, found
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodeagent.config.acceptance import unsupported
@@ -87,33 +87,48 @@ class _Reader:
         if document.error is not None:
             self._spoil(document, str(document.error), document.error.line)
             return
-        for path, value in _objects(document.value):
-            self._object(document, path, value)
+        reported: list[FieldError] = []
+        for path, value in _objects(document.value, ()):
+            faults = [fault for fault in document.faults if fault.path[: len(path)] == path]
+            if self._object(document, path, value, [replace(f, path=f.path[len(path) :]) for f in faults]):
+                reported += faults
+        self._spoil_by(document, (), [fault for fault in document.faults if fault not in reported])
 
-    def _object(self, document: Document, path: FieldPath, value: Any) -> None:
+    def _object(self, document: Document, path: FieldPath, value: Any, faults: list[FieldError]) -> bool:
+        """True when `faults` need no line of their own: an object of ours has them."""
         if not isinstance(value, dict):
-            self._spoil(document, "expected a Kubernetes object (apiVersion, kind, metadata)", document.line)
-            return
+            self._spoil(
+                document,
+                "expected a Kubernetes object (apiVersion, kind, metadata)",
+                document.line,
+                field_text(path),
+            )
+            return False
         version, kind = value.get("apiVersion"), value.get("kind")
         for name, given in (("apiVersion", version), ("kind", kind)):
             if not isinstance(given, str) or not given:
                 self._spoil(document, "required value is missing", document.line, field_text((*path, name)))
-                return
+                return False
         assert isinstance(version, str)  # noqa: S101  (checked in the loop)
         assert isinstance(kind, str)  # noqa: S101
+        at = field_text((*path, "kind"))
         if (version, kind) in SCHEMAS:
-            self._known(document, path, value)
-        elif kind in _VERSIONS and _means_ours(version, _VERSIONS[kind]):
+            self._known(document, path, value, faults)
+            return True
+        if kind in _VERSIONS and _means_ours(version, _VERSIONS[kind]):
             message = f"no kind {kind} in {version}: expected {_VERSIONS[kind]}"
             self._wrong_version(document, path, value, message)
+        elif meant := _meant_kind(version, kind):
+            self._spoil(document, f'no kind {kind} in {version}; did you mean "{meant}"?', document.line, at)
         elif version.startswith(OUR_GROUPS):
             message = f"kind {kind} of {version} is not read by this release: it has no effect"
-            self._spoil(document, message, document.line, field_text((*path, "kind")))
+            self._spoil(document, message, document.line, at)
+        return False
 
-    def _known(self, document: Document, path: FieldPath, value: Value) -> None:
+    def _known(self, document: Document, path: FieldPath, value: Value, faults: list[FieldError]) -> None:
         identity = _identity(value)
         schema = SCHEMAS[value["apiVersion"], value["kind"]]
-        errors, reason = violations(schema, value), "Invalid"
+        errors, reason = faults or violations(schema, value), "Invalid"
         if identity is None:
             self._spoil_by(document, path, errors)
             return
@@ -137,7 +152,7 @@ class _Reader:
     def _spoil_by(self, document: Document, path: FieldPath, errors: list[FieldError]) -> None:
         for error in errors:
             self._file.problems.append(self._problem(document, path, error))
-        self._file.incomplete = True
+            self._file.incomplete = True
 
     def _spoil(self, document: Document, message: str, line: int, at: str = "") -> None:
         self._file.problems.append(Problem(self._file.name, document.index, at, message, line=line))
@@ -159,13 +174,22 @@ def _means_ours(version: str, expected: str) -> bool:
     return group in ("", ours) or difflib.SequenceMatcher(None, group, ours).ratio() > 0.8
 
 
-def _objects(value: Any) -> Iterator[tuple[FieldPath, Any]]:
+def _meant_kind(version: str, kind: str) -> str:
+    """The kind of ours in this version whose name differs in case or by a letter or two; or ""."""
+    known = [name for ours, name in SCHEMAS if ours == version]
+    same = [name for name in known if name.lower() == kind.lower()]
+    return next(iter(same or difflib.get_close_matches(kind, known, 1, 0.8)), "")
+
+
+def _objects(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
     """The document itself, or the items of a List (as `kubectl get -o yaml` writes them)."""
-    if isinstance(value, dict) and value.get("kind") == "List" and isinstance(value.get("items"), list):
+    if not isinstance(value, dict) or value.get("kind") != "List":
+        yield path, value
+    elif isinstance(value.get("items"), list):
         for index, item in enumerate(value["items"]):
-            yield ("items", index), item
+            yield from _objects(item, (*path, "items", index))
     else:
-        yield (), value
+        yield (*path, "items"), None  # a List without a list is no object either
 
 
 def _identity(value: Value) -> Identity | None:

@@ -18,7 +18,7 @@ class PolicyIndex:
     def __init__(self, objects: ObjectSet, *, refuse_broken: bool) -> None:
         self._by_target: dict[tuple[str, str], list[Policy]] = {}
         self._refusals: dict[tuple[str, str], str] = {}
-        self._merged: dict[tuple[str, ...], tuple[Policy, ...]] = {}
+        self._merged: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Policy, ...]] = {}
         for policy in objects.policies.values():
             for target in policy.targets:
                 self._by_target.setdefault(_target_key(policy.namespace, target), []).append(policy.policy)
@@ -26,33 +26,25 @@ class PolicyIndex:
             for target in refused_targets(broken):
                 self._refusals.setdefault(_target_key(broken.identity.namespace, target), refusal_by(broken))
 
-    def of_services(self, services: Iterable[str]) -> tuple[Policy, ...]:
-        """Policies of all these Services and of their namespaces, each once, sorted by name."""
-        key = tuple(sorted(set(services)))
+    def applied(self, services: tuple[str, ...], namespaces: tuple[str, ...] = ()) -> tuple[Policy, ...]:
+        """Policies of all these Services, of their namespaces and of `namespaces`, each once, sorted by name."""
+        key = (services, namespaces)
         if key not in self._merged:
-            found = [policy for service in key for target in _targets_of(service) for policy in self._at(target)]
+            found = [policy for target in _targets(*key) for policy in self._by_target.get(target, ())]
             self._merged[key] = _unique(found)
         return self._merged[key]
 
-    def of_namespace(self, namespace: str) -> tuple[Policy, ...]:
-        return _unique(self._at(("Namespace", namespace)))
-
-    def refusal_of_services(self, services: Iterable[str]) -> str:
-        """Why everything to these Services is refused, or ""."""
+    def refusal(self, services: tuple[str, ...], namespaces: tuple[str, ...] = ()) -> str:
+        """Why everything to these Services and namespaces is refused, or ""."""
         if not self._refusals:
             return ""
-        targets = [target for service in sorted(set(services)) for target in _targets_of(service)]
-        return next((self._refusals[target] for target in targets if target in self._refusals), "")
+        found = (self._refusals.get(target, "") for target in _targets(services, namespaces))
+        return next((reason for reason in found if reason), "")
 
-    def refusal_of_namespace(self, namespace: str) -> str:
-        return self._refusals.get(("Namespace", namespace), "")
 
-    def named_ports(self, namespace: str) -> set[int]:
-        """Port numbers that policies of the whole namespace speak of."""
-        return {port for policy in self.of_namespace(namespace) for rule in policy.rules for port in rule.ports}
-
-    def _at(self, target: tuple[str, str]) -> list[Policy]:
-        return self._by_target.get(target, [])
+def named_ports(policies: Iterable[Policy]) -> list[int]:
+    """Port numbers that the policies speak of, sorted."""
+    return sorted({port for policy in policies for rule in policy.rules for port in rule.ports})
 
 
 def unenforceable(policies: Iterable[Policy], protocol: Protocol, ports: tuple[int, ...], name: str) -> str:
@@ -75,6 +67,7 @@ def refused_targets(broken: Broken) -> list[TargetRef]:
     if broken.identity.kind != KIND or broken.last_good or not isinstance(spec, dict) or spec.get("action") == "AUDIT":
         return []
     refs = spec.get("targetRefs")
+    refs = [refs] if isinstance(refs, dict) else refs  # the dash that is easily forgotten
     found = [_readable_target(ref, broken.identity.namespace) for ref in refs] if isinstance(refs, list) else []
     return [target for target in found if target]
 
@@ -141,8 +134,12 @@ def _target_key(namespace: str, target: TargetRef) -> tuple[str, str]:
     return (target.kind, namespace if target.kind == "Namespace" else f"{namespace}/{target.name}")
 
 
-def _targets_of(service: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ("Service", service), ("Namespace", service.partition("/")[0])
+def _targets(services: Iterable[str], namespaces: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for service in services:
+        yield "Service", service
+        yield "Namespace", service.partition("/")[0]
+    for namespace in namespaces:
+        yield "Namespace", namespace
 
 
 def _readable_target(ref: object, namespace: str) -> TargetRef | None:

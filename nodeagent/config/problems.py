@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")  # a problem is one line, whatever it quotes
 
 FieldPath = tuple[str | int, ...]  # ("spec", "rules", 0, "matches") = spec.rules[0].matches
 
@@ -31,7 +34,8 @@ class Problem:
         where = self.file + (f":{self.line}" if self.line else "")
         if self.document:
             where += f" (document {self.document})"
-        return ": ".join(part for part in (where, self.object, self.field, self.message) if part)
+        text = ": ".join(part for part in (where, self.object, self.field, self.message) if part)
+        return _LINE_BREAKS.sub(" ", text).encode("utf-8", "backslashreplace").decode()  # file names may be any bytes
 
 
 def field_text(path: Iterable[str | int]) -> str:

@@ -23,6 +23,7 @@ from nodeagent.config.resources import (
     TargetRef,
 )
 from nodeagent.core.addresses import canonical
+from nodeagent.core.hosts import parse_host
 from nodeagent.core.model import (
     Action,
     EnforcementLevel,
@@ -278,9 +279,14 @@ def _operation(http: Value) -> HttpOperation:
     return HttpOperation(
         methods=tuple(http.get("methods") or ()),
         paths=tuple((kind, normal_path(kind, value)) for kind, value in paths),
-        hosts=tuple(host.removesuffix(".") for host in http.get("hosts") or ()),
+        hosts=tuple(_host(host) for host in http.get("hosts") or ()),
         headers=tuple(_value_match(match, lower=True) for match in http.get("headers") or []),
     )
+
+
+def _host(pattern: str) -> str:
+    """As requests spell it: `[::1]`, however many zeros the manifest writes."""
+    return parse_host(pattern) if pattern.startswith("[") else pattern
 
 
 _READERS: Mapping[str, Callable[[Identity, Value], Resource]] = {

@@ -48,8 +48,10 @@ class Topology:
             found: dict[int, set[tuple[str, int]]] = {4: set(), 6: set()}
             for one in slices:
                 target = one.ports.get(port.name)
-                if target and one.addresses:
-                    found[family(one.addresses[0])].update((address, target) for address in one.addresses)
+                if target is None:
+                    continue
+                for address in one.addresses:  # an IPv4-mapped one of an IPv6 slice is IPv4 here
+                    found[family(address)].add((address, target))
             for number, pairs in found.items():
                 if pairs:
                     self._add(service, port, number, [Endpoint(*pair) for pair in sorted(pairs)])

@@ -2,6 +2,8 @@
 
 A file is split at `---` lines first, so that a syntax error spoils its own document only.  Duplicate
 keys, unknown tags and cyclic or exploding aliases are refused.  Timestamps stay text, as in JSON.
+What is wrong at one place only (a key set twice) is a fault of the document, which is read all the same:
+whoever asks which object it is gets an answer.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from typing import Any
 
 import yaml
 
+from nodeagent.config.problems import FieldError, FieldPath
+
 MAX_FILE = 4 * 1024 * 1024  # bytes
-MAX_NODES = 1_000_000  # per document, aliases expanded
+MAX_NODES = 500_000  # per document, aliases expanded; a composed node takes about 350 bytes
 MAX_DEPTH = 64
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
@@ -36,12 +40,16 @@ class DocumentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document: its value, or why it has none.  `index` counts from 1, `line` is its first line in the file."""
+    """One document: its value, or why it has none.  `index` counts from 1, `line` is its first line in the file.
+
+    `faults` are what the value had to leave out: a key set a second time, a tag.
+    """
 
     index: int
     line: int
     value: Value = None
     error: DocumentError | None = None
+    faults: tuple[FieldError, ...] = ()
 
 
 def dump(value: Value) -> str:
@@ -53,13 +61,13 @@ def dump(value: Value) -> str:
 def read_documents(data: bytes) -> list[Document]:
     """All documents of a file that are not empty.  Raises DocumentError when the file as a whole is unusable."""
     if len(data) > MAX_FILE:
-        raise DocumentError(f"file is {len(data)} bytes long; at most {MAX_FILE} are read: split it")
+        raise DocumentError(f"file is longer than {MAX_FILE} bytes, which is the most that is read: split it")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DocumentError(f"file is not UTF-8 text: {error.reason} at byte {error.start}") from error
     read = (_document(index, line, part) for index, (line, part) in enumerate(_split(text), 1))
-    return [document for document in read if document.error or document.value is not None]
+    return [document for document in read if document.error or document.faults or document.value is not None]
 
 
 class Lines:
@@ -106,9 +114,11 @@ def _has_content(part: str) -> bool:
 
 
 def _document(index: int, line: int, text: str) -> Document:
+    converter = _Converter(line)
     try:
+        _refuse_floods(text, line)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
-        value = None if node is None else _Converter(line).value(node, 0)
+        value = None if node is None else converter.value(node, ())
     except yaml.MarkedYAMLError as error:
         return Document(index, line, error=_syntax_error(error, line))
     except yaml.YAMLError as error:  # a character that YAML does not allow
@@ -117,7 +127,13 @@ def _document(index: int, line: int, text: str) -> Document:
         return Document(index, line, error=DocumentError(f"nested deeper than {MAX_DEPTH} levels", line))
     except DocumentError as error:
         return Document(index, line, error=error)
-    return Document(index, line, value)
+    return Document(index, line, value, faults=tuple(converter.faults))
+
+
+def _refuse_floods(text: str, line: int) -> None:
+    """Composing takes memory before anything can be counted, but every other value needs a separator."""
+    if sum(text.count(mark) for mark in ",:\n") > 2 * MAX_NODES:
+        raise DocumentError(f"more than {MAX_NODES} values: split it", line)
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, line: int) -> DocumentError:
@@ -127,53 +143,60 @@ def _syntax_error(error: yaml.MarkedYAMLError, line: int) -> DocumentError:
 
 
 class _Converter:
-    """Turns a composed node into plain values, counting what it makes."""
+    """Turns a composed node into plain values, counting what it makes; `faults` are what it leaves out."""
 
     def __init__(self, line: int) -> None:
         self._line = line
         self._left = MAX_NODES
+        self.faults: list[FieldError] = []
 
-    def value(self, node: yaml.Node, depth: int) -> Value:
+    def value(self, node: yaml.Node, path: FieldPath) -> Value:
         self._left -= 1
         if self._left < 0:
             raise self._error(node, f"more than {MAX_NODES} values (aliases counted each time they are used)")
-        if depth > MAX_DEPTH:
+        if len(path) > MAX_DEPTH:
             raise self._error(node, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node)
+            return self._scalar(node, path)
         if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, depth + 1) for item in node.value]
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
         assert isinstance(node, yaml.MappingNode)  # noqa: S101  (YAML has three kinds of nodes)
-        return self._mapping(node, depth)
+        return self._mapping(node, path)
 
-    def _scalar(self, node: yaml.ScalarNode) -> Value:
+    def _scalar(self, node: yaml.ScalarNode, path: FieldPath) -> Value:
         if node.tag in _TEXT_TAGS:
             return node.value
         if node.tag not in _SCALAR_TAGS:
-            raise self._error(node, f"YAML tag {node.tag.removeprefix(_CORE)!r} is not allowed")
-        try:
-            return _CONSTRUCT.construct_object(node)
-        except (ValueError, yaml.YAMLError) as error:
-            raise self._error(node, f"cannot read {node.value!r}: {error}") from error
+            return self._fault(path, _tag_fault(node))
+        try:  # not construct_object: it remembers every node that it could not construct
+            return yaml.SafeLoader.yaml_constructors[node.tag](_CONSTRUCT, node)
+        except (ValueError, LookupError, yaml.YAMLError) as error:
+            return self._fault(path, f"cannot read {node.value[:60]!r}: {error}")
 
-    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Value]:
+    def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[str, Value]:
         if node.tag != _CORE + "map":
-            raise self._error(node, f"YAML tag {node.tag.removeprefix(_CORE)!r} is not allowed")
+            self._fault(path, _tag_fault(node))
         result: dict[str, Value] = {}
         for key_node, value_node in node.value:
-            key = self._key(key_node)
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _CORE + "merge":
+                self._fault(path, "mapping keys must be text (merge keys are not allowed)")
+                continue
+            key = str(key_node.value)
             if key in result:
-                raise self._error(key_node, f"key {key!r} is already set in this mapping")
-            result[key] = self.value(value_node, depth + 1)
+                self._fault((*path, key), f"key {key!r} is already set in this mapping")
+            else:
+                result[key] = self.value(value_node, (*path, key))
         return result
 
-    def _key(self, node: yaml.Node) -> str:
-        if not isinstance(node, yaml.ScalarNode) or node.tag == _CORE + "merge":
-            raise self._error(node, "mapping keys must be text (merge keys are not allowed)")
-        return str(node.value)
+    def _fault(self, path: FieldPath, message: str) -> None:
+        self.faults.append(FieldError(path, message))
 
     def _error(self, node: yaml.Node, message: str) -> DocumentError:
         return DocumentError(message, self._line + node.start_mark.line)
+
+
+def _tag_fault(node: yaml.Node) -> str:
+    return f"YAML tag {node.tag.removeprefix(_CORE)!r} is not allowed"
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:

@@ -10,6 +10,7 @@ from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Anything, Fields, Items, Text
 from nodeagent.config.schemas.common import GROUP, HEADER_NAME, LABEL, OBJECT_NAME, PORT, top_level
 from nodeagent.config.schemas.gateway import plain_path_is_absolute_and_normal
+from nodeagent.core.hosts import HostError, parse_host
 
 _SOURCES = ("serviceAccount", "namespace", "cidr")
 _TARGET_KINDS = ("Service", "Namespace")
@@ -58,12 +59,23 @@ def cidr_fault(text: str) -> str:
     """What is wrong with a CIDR block, or ""."""
     if "/" not in text:
         return f"{text!r} is not a CIDR block such as 10.0.0.0/8: the prefix length is missing"
+    if not text.partition("/")[2].isdecimal() or "%" in text:  # Python would take 10.0.0.0/255.0.0.0, and a zone
+        return f"{text!r} is not a CIDR block such as 10.0.0.0/8"
     try:
         network = ipaddress.ip_network(text, strict=True)
     except ValueError as error:
         return f"is not a CIDR block such as 10.0.0.0/8: {error}"
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
         return f"{text!r} is IPv4 written as IPv6: write it as an IPv4 block"
+    return ""
+
+
+def host_fault(text: str) -> str:
+    """What keeps a host of the right characters from being one, or ""."""
+    try:
+        parse_host(text.removeprefix("*."))
+    except HostError as error:
+        return f"{text!r} is not a host: {error.reason}"
     return ""
 
 
@@ -90,6 +102,7 @@ _HOST = Text(
     shape='a host in lower case without a port, or "*." and one',
     least=1,
     most=253,
+    check=host_fault,
 )
 _HEADER = Fields(
     {"type": Text(enum=("Exact", "RegularExpression")), "name": HEADER_NAME, "value": Text(least=1, most=4096)},

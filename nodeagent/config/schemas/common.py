@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 from nodeagent.config.schema import Anything, Fields, Items, Schema, Table, Text, Truth, Whole
 from nodeagent.core.addresses import canonical
@@ -36,9 +36,9 @@ def time_fault(text: str) -> str:
     """What is wrong with an RFC 3339 time, or ""."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", text):
-            datetime.fromisoformat(text)
+            datetime.fromisoformat(text).astimezone(UTC)
             return ""
-    except ValueError:  # the shape is right, the date is not
+    except (ValueError, OverflowError):  # the shape is right, the date is not, or not in UTC
         pass
     return f"{text!r} is not an RFC 3339 time such as 2026-01-31T12:00:00Z"
 

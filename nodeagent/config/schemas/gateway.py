@@ -7,7 +7,6 @@ Gateway API gives to its own.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,10 +72,12 @@ def total_matches_are_below_the_limit(rules: list[dict[str, Any]]) -> Iterator[F
 
 
 def rule_names_are_unique(rules: list[dict[str, Any]]) -> Iterator[FieldError]:
-    counts = Counter(rule["name"] for rule in rules if rule.get("name"))
+    seen: set[str] = set()
     for index, rule in enumerate(rules):
-        if counts[rule.get("name")] > 1:
-            yield FieldError((index, "name"), f"duplicate value: {rule['name']!r}")
+        name = rule.get("name") or ""
+        if name in seen:
+            yield FieldError((index, "name"), f"duplicate value: {name!r}")
+        seen |= {name} - {""}
 
 
 def parents_are_told_apart(parents: list[dict[str, Any]]) -> Iterator[FieldError]:
