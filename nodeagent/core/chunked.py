@@ -107,6 +107,8 @@ class ChunkedDecoder:
         if (end if end >= 0 else len(data)) - at > self._max_trailer:
             raise ChunkError("trailer")
         if end < 0:
+            if data.count(b"\n", at) != data.count(b"\r\n", at):
+                raise ChunkError("trailer")  # its end will never come, and must not be waited for
             return -1
         self.trailer = data[at : end + 2]
         self.done = True

@@ -26,7 +26,10 @@ def parse_host(value: str) -> str:
         return _ipv6_literal(host)
     if not _NAME.fullmatch(host):
         raise HostError("bad character in host")
-    return host.lower().removesuffix(".")
+    host = host.lower().removesuffix(".")
+    if host.startswith(".") or host.endswith(".") or ".." in host:
+        raise HostError("empty label in host")  # some servers drop the dots, and then see another name
+    return host
 
 
 def host_matches(pattern: str, host: str) -> bool:

@@ -52,7 +52,8 @@ def spellings(path: str) -> tuple[str, ...]:
     if "%" not in path and ";" not in path:
         return (path,)
     respelled = respell(path)
-    return tuple(dict.fromkeys((path, respelled, _PARAMETERS.sub("", respelled) or "/")))
+    plain = _SLASHES.sub("/", _PARAMETERS.sub("", respelled))  # a segment of parameters alone leaves nothing
+    return tuple(dict.fromkeys((path, respelled, plain or "/")))
 
 
 def respell(path: str) -> str:

@@ -71,6 +71,7 @@ class _Collector:
 
 
 _collector = _Collector()  # one loop per process, and no parse yields to it
+_MAX_METHOD = 64
 _METHODS: dict[bytes, str] = {}
 
 
@@ -118,12 +119,16 @@ def _request_reason(error: HttpParserError, head: bytes) -> str:
     if head.startswith(PREFACE[:18]):
         return "http2-preface"
     if isinstance(error, HttpParserInvalidMethodError):
-        method = head.partition(b" ")[0]
-        return "method-unknown" if 0 < len(method) < 64 and method.isalpha() else "request-line"
+        return _method_reason(head)
     if isinstance(error, HttpParserInvalidURLError):
         return "target"
     text = str(error)
     return next((word for part, word in _WORDS if part in text), "malformed")
+
+
+def _method_reason(head: bytes) -> str:
+    method = head.partition(b" ")[0]
+    return "method-unknown" if 0 < len(method) < _MAX_METHOD and method.isalpha() else "request-line"
 
 
 def parse_response(head: bytes, max_fields: int) -> tuple[int, bytes, int, Fields]:
@@ -176,14 +181,26 @@ def parse_trailer(section: bytes, max_fields: int) -> Fields:
 class HeadProbe:
     """Looks at a head that arrives in pieces, so that a broken one is refused at once and not when time is up."""
 
-    __slots__ = ("_parser",)
+    __slots__ = ("_is_lost", "_parser")
 
     def __init__(self) -> None:
         self._parser = HttpRequestParser(self)
+        self._is_lost = False
 
     def feed(self, data: bytes, head: bytes) -> None:
         """`data` is new, `head` all of it so far.  Raises Refused."""
+        if self._is_lost and not _is_part_of_method(head):
+            raise Refused(REQUESTS[_method_reason(head)])
         try:
             self._parser.feed_data(data)
+        except HttpParserInvalidMethodError as error:
+            self._is_lost = True
+            if not _is_part_of_method(head):
+                raise Refused(REQUESTS[_request_reason(error, head)]) from error
         except HttpParserError as error:
             raise Refused(REQUESTS[_request_reason(error, head)]) from error
+
+
+def _is_part_of_method(head: bytes) -> bool:
+    """The first word may go on: too early to say whether it is an unknown method or no method at all."""
+    return head.isalpha() and len(head) < _MAX_METHOD

@@ -15,9 +15,7 @@ from tests.testbed import manifests
 
 def many_connections(shop: Shop, count: int, seconds: float) -> list[dict[str, Any]]:
     """`count` client-closed connections to each of three proxied Services at once; outcomes by Service."""
-    routes = []
-    for name in ("catalog-v1", "catalog-v2"):
-        routes.append(shop_route(name))
+    routes = [shop_route(name) for name in ("catalog-v1", "catalog-v2")]
     shop.bed.manifests.write("31-more-routes.yaml", *routes)
     time.sleep(0.5)
     running = [
