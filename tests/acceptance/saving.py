@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 Style = Callable[[Path, str], Iterator[str]]
-PIECES = 5  # writes that `cat >` makes of one text
 DATA = "..data"
 _versions = itertools.count(1)
 
@@ -53,9 +52,11 @@ def vim_backupcopy(path: Path, text: str) -> Iterator[str]:
 
 
 def cat(path: Path, text: str) -> Iterator[str]:
-    """`cat > path`: truncated, then written in pieces that end anywhere."""
-    size = len(text) // PIECES + 1
-    yield from _write(path, [text[at : at + size] for at in range(0, len(text), size)], flags=os.O_CREAT | os.O_TRUNC)
+    """`cat > path` with a pipe or a terminal behind it: truncated, then written line by line.
+
+    Whatever ends with a line may be valid YAML that lacks the documents still to come.
+    """
+    yield from _write(path, text.splitlines(keepends=True), flags=os.O_CREAT | os.O_TRUNC)
 
 
 def rename(path: Path, text: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -113,6 +113,34 @@ def test_every_save_arrives_when_there_is_time_for_it(tmp_path: Path) -> None:
 
     watched = watching(tmp_path, scenario, {"shop.yaml": numbered(0)})
     assert [number_of(one) for one in watched.seen[-30:]] == [str(number) for number in range(1, 31)]
+
+
+def test_a_file_that_changes_between_its_event_and_its_reading_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next writer comes just before each read, and has written all but the last document by then."""
+    steps: list[Iterator[str]] = []
+    read = DirectorySource._read
+
+    def read_late(self: DirectorySource, name: str, *, force: bool = False, partial: bool = False) -> bool:
+        if force and len(steps) < 3:
+            text = numbered(len(steps) + 2)
+            steps.append(saving.cat(tmp_path / "manifests" / name, text))
+            for _ in ["opened", *text[: text.rindex("---\n")].splitlines()]:
+                next(steps[-1])
+        return read(self, name, force=force, partial=partial)
+
+    async def scenario(directory: Path, watched: Watched) -> None:
+        monkeypatch.setattr(DirectorySource, "_read", read_late)
+        saving.save("rename", directory / "shop.yaml", numbered(1))
+        for number in (2, 3, 4):
+            await asyncio.sleep(0.05)
+            assert len(steps) == number - 1
+            for _ in steps[-1]:
+                pass
+        await watched.until(lambda objects: number_of(objects) == "4")
+
+    assert lacking(watching(tmp_path, scenario, {"shop.yaml": numbered(0)}).seen) == []
 
 
 def test_a_writer_that_pauses_adds_and_removes_only_when_it_closes(tmp_path: Path) -> None:
