@@ -56,7 +56,7 @@ struct na_dest_key {
 	__u16 pad;
 };
 #define NA_DEST_PROXY    1      /* rung 3: to a worker's listener */
-#define NA_DEST_ENFORCE  2      /* an L7 authorization rule applies: a redirect that cannot be made is refused, not direct */
+#define NA_DEST_ENFORCE  2      /* an L7 authorization rule applies: a source port of its own is no way around it */
 #define NA_DEST_REFUSE   4      /* a rule that cannot be enforced (DENY on a port that is not HTTP/1, a broken policy): deny */
 #define NA_DEST_FRONTEND 8      /* a Service address: choose an endpoint from ep_set on rung 1 */
 struct na_dest {
@@ -198,7 +198,7 @@ struct na_series {
 	__u64 response_bytes;
 	__u64 duration_us;
 	__u64 buckets[NA_BUCKETS];
-	char labels[344];       /* JSON object, NUL-terminated */
+	char labels[856];       /* JSON list of values, in the order of SERIES_LABELS in abi.py; NUL-terminated */
 };
 
 #endif

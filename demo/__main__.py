@@ -58,7 +58,7 @@ def _tell(story: Story, bed: Testbed) -> None:
     story.step("Taking it all down")
     agent.stop()
     story.command("uninstall")
-    story.show(agent.cli("uninstall").stdout)
+    story.show(agent.cli("uninstall").stderr)
     story.claim(not bed.bpffs.exists() or not any(bed.bpffs.rglob("*")), "uninstall left no pin")
 
 

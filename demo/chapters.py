@@ -104,7 +104,7 @@ def followed(story: Story, shop: Shop, agent: Agent, clients: Clients) -> None:
     told = following.explain(story, agent, "shop/web-1", "catalog.shop:80", path)
     record = following.observe(story, shop, agent, clients, path)
     route = record.get("route", "")
-    story.claim(record.get("path") == path and record.get("code") == 200, "observe showed the request")
+    story.claim(record.get("path") == path and record.get("status") == 200, "observe showed the request")
     story.claim(bool(route) and route in told, f"both name the route {route}")
     backend = record.get("backend", "?")
     story.claim(backend in told, f"the backend that served it, {backend}, is one that explain names")

@@ -7,6 +7,7 @@ import logging
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
@@ -23,6 +24,7 @@ from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.kernel import cgroups
+from nodeagent.kernel.bpf import BpfError
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.instance import Instance
 from nodeagent.kernel.loader import KernelError
@@ -96,7 +98,7 @@ class Agent:
         lease = self._take_lease()
         cgroup = (settings.cgroup or cgroups.root()).resolve()
         instance = Instance(cgroup, settings.bpffs)
-        own = own_cgroup.settle(cgroup, settings.bpffs)
+        own = _settle(cgroup, settings)
         if lease.held:
             await self._attach(instance, own)
         return self._wire(lease, instance, own)
@@ -210,14 +212,29 @@ class Agent:
 
     async def _configure(self, parts: Parts) -> None:
         async for snapshot in parts.configuration.snapshots():
-            await parts.programmer.apply(snapshot)
+            try:
+                await parts.programmer.apply(snapshot)
+            except BpfError as error:
+                parts.programmer.failed(snapshot, error)
 
     async def _watch_namespaces(self, parts: Parts) -> None:
         while True:
             await asyncio.sleep(NETNS_POLL_SECONDS)
             snapshot = parts.configuration.snapshot
-            if snapshot is not None and not parts.enrolment.is_current(snapshot.workloads):
+            if snapshot is None:
+                continue
+            if parts.programmer.progress.errors or not parts.enrolment.is_current(snapshot.workloads):
                 parts.configuration.again()
+
+
+def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
+    try:
+        return own_cgroup.settle(cgroup, settings.bpffs)
+    except OSError as error:
+        raise AgentError(
+            f"cannot move to a cgroup of our own below {error.filename or cgroup}: {error.strerror}. The hooks tell "
+            "our own connections from the pods' by it; start the agent in a writable cgroup2 directory of its own"
+        ) from error
 
 
 async def collect(parts: Parts) -> None:

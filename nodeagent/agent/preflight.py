@@ -20,7 +20,8 @@ from pathlib import Path
 # bpf_set_retval (connect's errno) and map access by descriptor without privileges are newer than the rest we use.
 MIN_KERNEL = (5, 19)
 MIN_NOFILE = 4096
-CAPABILITIES = {12: "NET_ADMIN", 21: "SYS_ADMIN"}
+# A worker gives up its uid and every capability (SETUID, SETGID, SETPCAP); the agent ends one that hangs (KILL).
+CAPABILITIES = {5: "KILL", 6: "SETGID", 7: "SETUID", 8: "SETPCAP", 12: "NET_ADMIN", 21: "SYS_ADMIN"}
 BPF_CAPABILITY = 39
 USUAL_BPFFS = "/sys/fs/bpf"
 APT_BCC = "apt-get install python3-bpfcc"
@@ -93,7 +94,8 @@ def _check_capabilities(mask: int) -> Iterable[Finding]:
     if missing:
         names = ", ".join(missing)
         fix = f"add to the container's securityContext: capabilities: {{add: [{names}]}}"
-        yield _error("capabilities", f"missing capabilities: {names}", "root without them cannot attach or setns", fix)
+        why = "root without them cannot attach, enter namespaces or confine workers"
+        yield _error("capabilities", f"missing capabilities: {names}", why, fix)
     else:
         yield _ok("capabilities", "all needed capabilities are there")
 

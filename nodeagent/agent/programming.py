@@ -97,6 +97,17 @@ class Programmer:
         await self._settle_connections(snapshot, covered, changes, enrolled_before)
         release(changes.removed)
         progress.synced = snapshot.generation
+        progress.errors = []
+
+    def failed(self, snapshot: Snapshot, error: OSError) -> None:
+        """The kernel's maps did not take all of it: what they hold stays in force, and it is tried again."""
+        text = (
+            f"generation {snapshot.generation} is not wholly in force: {error}. What was in force before still is "
+            "wherever nothing new was written; it is tried again every second. `nodeagent bpf maps` shows the full one"
+        )
+        if text not in self.progress.errors:
+            log.error("%s", text)
+        self.progress.errors = [text]
 
     def _sync(self, snapshot: Snapshot) -> dict[str, frozenset[Target]]:
         """Write the maps; returns what is newly covered, per pod."""

@@ -19,7 +19,7 @@ def parse(query: Mapping[str, str]) -> Callable[[Record], bool]:
 
 def describe(query: Mapping[str, str]) -> str:
     """The filters in use, as the user wrote them."""
-    used = [f"--{name} {query[name]}" for name in FILTERS if query.get(name)]
+    used = [f"--{'from' if name == 'source' else name} {query[name]}" for name in FILTERS if query.get(name)]
     return " ".join(used) or "none"
 
 

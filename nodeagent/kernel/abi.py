@@ -32,6 +32,21 @@ AUDIT = 4
 SERIES_PER_WORKER = 2048
 BUCKETS = 16
 
+SERIES_LABELS = (
+    "source_workload",
+    "source_workload_namespace",
+    "destination_service",
+    "destination_service_namespace",
+    "route",
+    "rule",
+    "policy",
+    "request_method",
+    "response_code",
+    "response_flags",
+    "reason",
+)
+"""What a slot's `labels` are, in order: names are not repeated in every slot."""
+
 MAPPED_PREFIX = b"\0" * 10 + b"\xff\xff"
 
 
@@ -206,7 +221,7 @@ class Series(ctypes.Structure):
         ("response_bytes", c_uint64),
         ("duration_us", c_uint64),
         ("buckets", c_uint64 * BUCKETS),
-        ("labels", c_char * 344),
+        ("labels", c_char * 856),
     )
 
 

@@ -102,7 +102,7 @@ def _advice(number: int, log: str) -> str:
     release = os.uname().release
     if "unknown func" in log or "invalid func" in log or "cannot use helper" in log or "program of this type" in log:
         return (
-            f"This kernel ({release}) lacks a helper that the program calls: 6.1 or newer is needed. "
+            f"This kernel ({release}) lacks a helper that the program calls: 5.19 or newer is needed. "
             "Run `nodeagent doctor` to see what else the node lacks."
         )
     if number in {errno.EPERM, errno.EACCES} and not log.strip():

@@ -260,7 +260,7 @@ def _series_row(worker: int, raw: bytes) -> SeriesRow:
     s = abi.Series.from_buffer_copy(raw)
     return SeriesRow(
         worker=worker,
-        labels=json.loads(s.labels or b"{}"),
+        labels=dict(zip(abi.SERIES_LABELS, json.loads(s.labels or b"[]"), strict=False)),
         requests=s.requests,
         request_bytes=s.request_bytes,
         response_bytes=s.response_bytes,

@@ -85,15 +85,14 @@ class NodeCollector(Collector):
         yield from _request_families(requests)
         yield _duration_family(durations)
         yield from _tcp_families(tcp)
-        yield _denied_family(connections, rows)
-        yield _outcome_family(
-            "bypass_connections", "Connections that should be meshed and went direct.", connections, BYPASS
-        )
-        yield _outcome_family(
-            "refused_connections", "Connections refused by the mesh, other than by a policy.", connections, REFUSED
-        )
+        denied = _denied_totals(connections, rows, self._cap)
+        yield _denied_family(denied)
+        text = "Connections that should be meshed and went direct."
+        yield _outcome_family("bypass_connections", text, connections, BYPASS)
+        text = "Connections refused by the mesh, other than by a policy."
+        yield _outcome_family("refused_connections", text, connections, REFUSED)
         yield from _simple_outcomes(connections)
-        dropped = requests.dropped + durations.dropped + tcp.dropped
+        dropped = requests.dropped + durations.dropped + tcp.dropped + denied.dropped
         yield _gauge("series_over_cap", "Series that this scrape added to the overflow series.", dropped)
         yield from _fill_families(self._sources.fills())
         yield from _reading_families(self._sources.readings())
@@ -158,25 +157,24 @@ def _summed(keyed: Iterable[tuple[tuple[str, ...], int]]) -> dict[tuple[str, ...
     return sums
 
 
-def _denied_family(connections: Iterable[ConnectionRow], requests: Iterable[SeriesRow]) -> Metric:
-    labels = ["policy", "layer", *series.CALLER_AND_CALLEE]
-    family = CounterMetricFamily(PREFIX + "authz_denied", "Connections and requests denied by a policy.", labels=labels)
-    at_connect = (
-        ((row.rule, DENIED[row.outcome], *series.caller_and_callee(row)), row.opened)
-        for row in connections
-        if row.outcome in DENIED
-    )
-    at_request = (
-        (
-            (row.labels.get("rule", ""), "request", *series.request_key(row.labels, series.CALLER_AND_CALLEE)),
-            row.requests,
-        )
-        for row in requests
-        if row.labels.get("reason") == "denied"
-    )
-    for key, value in _summed([*at_connect, *at_request]).items():
-        family.add_metric(key, value)
+def _denied_family(totals: series.Totals) -> Metric:
+    text = "Connections and requests denied by a policy."
+    family = CounterMetricFamily(PREFIX + "authz_denied", text, labels=list(totals.labels))
+    for key, (count,) in totals.items():
+        family.add_metric(key, count)
     return family
+
+
+def _denied_totals(connections: Iterable[ConnectionRow], requests: Iterable[SeriesRow], cap: int) -> series.Totals:
+    totals = series.Totals(("policy", "layer", *series.CALLER_AND_CALLEE), 1, cap)
+    for row in connections:
+        if row.outcome in DENIED:
+            totals.add((row.rule, DENIED[row.outcome], *series.caller_and_callee(row)), (row.opened,))
+    for request in requests:
+        if request.labels.get("reason") == "denied":
+            who = series.request_key(request.labels, series.CALLER_AND_CALLEE)
+            totals.add((request.labels.get("policy", ""), "request", *who), (request.requests,))
+    return totals
 
 
 def _outcome_family(name: str, text: str, rows: Iterable[ConnectionRow], words: Mapping[Outcome, str]) -> Metric:

@@ -11,23 +11,10 @@ import json
 import mmap
 
 from nodeagent.core.buckets import BUCKETS, bucket_index
-from nodeagent.kernel.abi import SERIES_PER_WORKER, Series
-
-LABELS = (
-    "source_workload",
-    "source_workload_namespace",
-    "destination_service",
-    "destination_service_namespace",
-    "route",
-    "rule",
-    "request_method",
-    "response_code",
-    "response_flags",
-    "reason",
-)
-"""Names of the values of a Key, in its order."""
+from nodeagent.kernel.abi import SERIES_LABELS, SERIES_PER_WORKER, Series
 
 Key = tuple[str, ...]
+"""Values of SERIES_LABELS, in that order."""
 
 OVERFLOW = 0
 SERIES_BYTES: int = ctypes.sizeof(Series)
@@ -98,7 +85,7 @@ class Accounting:
 
     def _row(self, slot: int) -> dict[str, object]:
         words = self._words[slot * _WORDS : slot * _WORDS + _BUCKETS + BUCKETS].tolist()
-        labels = json.loads(self._label_bytes(slot) or b"{}")
+        labels = dict(zip(SERIES_LABELS, json.loads(self._label_bytes(slot) or b"[]"), strict=False))
         return {
             **labels,
             "requests": words[_REQUESTS],
@@ -111,10 +98,9 @@ class Accounting:
 
 def _encode(key: Key) -> bytes | None:
     """NUL-terminated JSON, or None when it does not fit a slot."""
-    text = json.dumps(dict(zip(LABELS, key, strict=True)), separators=(",", ":"), ensure_ascii=False).encode() + b"\0"
+    text = json.dumps(key, separators=(",", ":"), ensure_ascii=False).encode() + b"\0"
     return text if len(text) <= LABELS_BYTES else None
 
 
 def _decode(text: bytes) -> Key:
-    labels = json.loads(text)
-    return tuple(str(labels[name]) for name in LABELS)
+    return tuple(json.loads(text))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from nodeagent.core.addresses import family
 from nodeagent.core.bounds import Bounds
+from nodeagent.core.decide import DENIED
 from nodeagent.core.framing import RequestPlan
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import Decision, Snapshot, Workload
@@ -185,6 +186,7 @@ class Engine:
                 view.namespace,
                 decision.route,
                 decision.rule,
+                decision.policy,
                 plan.method,
                 _STATUS_TEXT[status],
                 flag or decision.flag,
@@ -196,6 +198,7 @@ class Engine:
         )
         if self.observing:
             event = _event(down, decision, status, request_bytes, response_bytes, duration_us)
+            event["verdict"] = _verdict(decision, status, flag)
             path, _, _ = plan.target.decode("ascii", "replace").partition("?")
             event |= {"method": plan.method, "host": plan.host, "path": path}
             event |= {"flags": flag or decision.flag, "reason": reason or decision.reason}
@@ -283,18 +286,31 @@ def _address_of(caller: Workload, peer: str, dialled: str) -> str:
     return next((address for address in caller.addresses if family(address) == wanted), peer)
 
 
+def _now_text() -> str:
+    """RFC 3339 with milliseconds, UTC."""
+    now = time.time()
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+
+
+def _verdict(decision: Decision, status: int, flag: str) -> str:
+    """ "denied" by a policy, "error" when no whole answer of an upstream came out of it, else "allowed"."""
+    if decision.reason == DENIED:
+        return "denied"
+    return "error" if flag or decision.status or not status else "allowed"
+
+
 def _event(
     down: Downstream, decision: Decision, status: int, request_bytes: int, response_bytes: int, duration_us: int
 ) -> dict[str, Any]:
     endpoint = decision.endpoint
     return {
         "op": "event",
-        "time": time.time(),
+        "time": _now_text(),
         "source": down.caller.key,
         "source_workload": down.caller.workload,
         "source_namespace": down.caller.namespace,
         "destination": down.view.name,
-        "code": status,
+        "status": status,
         "route": decision.route,
         "rule": decision.rule,
         "policy": decision.policy,

@@ -71,10 +71,11 @@ def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mask", "missing"),
     [
-        (0, "NET_ADMIN, SYS_ADMIN, BPF"),
-        (1 << 12, "SYS_ADMIN, BPF"),
-        (1 << 12 | 1 << 39, "SYS_ADMIN"),
-        (1 << 12 | 1 << 21, ""),
+        (0, "KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_ADMIN, BPF"),
+        (0x1E0 | 1 << 12, "SYS_ADMIN, BPF"),
+        (0x1E0 | 1 << 12 | 1 << 39, "SYS_ADMIN"),
+        (1 << 12 | 1 << 21, "KILL, SETGID, SETUID, SETPCAP, BPF"),
+        (0x1E0 | 1 << 12 | 1 << 21, ""),
     ],
 )
 def test_missing_capabilities_are_named_as_the_container_wants_them(
