@@ -17,6 +17,7 @@ from nodeagent.core.matching import Regex
 from nodeagent.core.model import Decision, Snapshot, Workload
 from nodeagent.core.refusals import Refusal
 from nodeagent.proxy.accounting import Accounting
+from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.stats import Stats
@@ -48,7 +49,7 @@ class Engine:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: DataLoop,
         bounds: Bounds,
         sockets: SocketSource,
         accounting: Accounting,

@@ -13,11 +13,13 @@ the exception to the rule above: pause_writing comes from inside `write`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import select
 import socket
 import struct
 from typing import Protocol
+
+from nodeagent.proxy.data_loop import READ, WRITE, DataLoop
 
 READ_BYTES = 64 * 1024
 """One recv: large enough for 1 GB/s, small enough that a read which cannot be passed on stays cheap to hold."""
@@ -59,11 +61,14 @@ class Stream:
     __slots__ = (
         "_budget",
         "_ending",
+        "_events",
         "_fd",
         "_high",
         "_loop",
         "_out",
         "_paused_writer",
+        "_poller",
+        "_quiet",
         "_reading",
         "_send",
         "_writable",
@@ -74,9 +79,12 @@ class Stream:
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: StreamProtocol, budget: Budget, high: int
+        self, loop: DataLoop, sock: socket.socket, protocol: StreamProtocol, budget: Budget, high: int
     ) -> None:
         self._loop = loop
+        self._poller = loop.poller
+        self._events = 0  # what the poller watches for us
+        self._quiet: select.poll | None = None
         self.sock = sock
         self._fd = sock.fileno()
         self._send = sock.send
@@ -99,12 +107,40 @@ class Stream:
     def pause_reading(self) -> None:
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._fd)
+            self._watch(self._events & ~READ)
 
     def resume_reading(self) -> None:
         if not self._reading and not self.closed:
             self._reading = True
-            self._loop.add_reader(self._fd, self._read_ready)
+            self._watch(self._events | READ)
+
+    def _watch(self, events: int) -> None:
+        before, self._events = self._events, events
+        if not before:
+            if events:
+                self._poller.watch(self._fd, events, self._ready)
+        elif events:
+            self._poller.change(self._fd, events)
+        else:
+            self._poller.unwatch(self._fd)
+
+    def _ready(self, events: int) -> None:
+        """From the poller; errors and hang-ups come unasked, and are found out by reading or writing."""
+        if events & ~READ and self._events & WRITE:
+            self._write_ready()
+        if events & ~WRITE and self._events & READ:
+            self._read_ready()
+
+    @property
+    def is_quiet(self) -> bool:
+        """True when an idle connection has neither bytes nor an end waiting to be read.
+
+        poll() and not a peek: what would block costs an exception there, a microsecond a request.
+        """
+        if self._quiet is None:
+            self._quiet = select.poll()
+            self._quiet.register(self._fd, select.POLLIN | select.POLLRDHUP)
+        return not self._quiet.poll(0)
 
     def _read_ready(self) -> None:
         try:
@@ -143,7 +179,7 @@ class Stream:
             return
         if sent != len(data):
             self._out = bytearray()
-            self._loop.add_writer(self._fd, self._write_ready)
+            self._watch(self._events | WRITE)
             self._hold(memoryview(data)[sent:])
 
     def _hold(self, data: bytes | memoryview) -> None:
@@ -177,7 +213,7 @@ class Stream:
 
     def _drained(self) -> None:
         self._out = None
-        self._loop.remove_writer(self._fd)
+        self._watch(self._events & ~WRITE)
         if self._ending == _EOF:
             self._shutdown()
         elif self._ending == _CLOSE:
@@ -207,7 +243,7 @@ class Stream:
         if self._out is not None:
             self._budget.held -= len(self._out)
             self._out = None
-            self._loop.remove_writer(self._fd)
+            self._watch(self._events & ~WRITE)
 
     # ---- ending ----
 
@@ -256,14 +292,3 @@ def reset_on_close(sock: socket.socket) -> None:
     """Make the coming close() send RST instead of FIN."""
     with contextlib.suppress(OSError):  # already reset by the peer
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-
-
-def is_quiet(sock: socket.socket) -> bool:
-    """True when an idle connection has neither bytes nor an end waiting to be read."""
-    try:
-        sock.recv(1, socket.MSG_PEEK)
-    except (BlockingIOError, InterruptedError):
-        return True
-    except OSError:
-        return False
-    return False

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from nodeagent.core.model import Endpoint
-from nodeagent.proxy.stream import READ_BYTES, Stream, is_quiet
+from nodeagent.proxy.stream import READ_BYTES, Stream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
@@ -163,7 +163,7 @@ class Pool:
         while idle:
             upstream = idle.pop()
             self.size -= 1
-            if upstream.expires > now and is_quiet(upstream.stream.sock):
+            if upstream.expires > now and upstream.stream.is_quiet:
                 return upstream
             self.engine.stats.upstream_discarded += 1
             upstream.stream.discard()

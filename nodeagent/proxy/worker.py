@@ -26,6 +26,7 @@ from nodeagent.proxy.acceptor import Acceptor
 from nodeagent.proxy.accounting import SERIES_BYTES, Accounting
 from nodeagent.proxy.agent_channel import AgentChannel
 from nodeagent.proxy.broker_sockets import BrokerSockets
+from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.engine import Engine
 from nodeagent.proxy.originals import KernelOriginals
 from nodeagent.regex import compile_regex
@@ -52,7 +53,8 @@ class Descriptors:
 class Worker:
     """Glue between the agent's commands, the broker's sockets and the Engine."""
 
-    def __init__(self, index: int, bounds: Bounds, fds: Descriptors) -> None:
+    def __init__(self, loop: DataLoop, index: int, bounds: Bounds, fds: Descriptors) -> None:
+        self._loop = loop
         self._fds = fds
         self._beats = memoryview(mmap.mmap(fds.heartbeats, MAX_WORKERS * 8)).cast("Q")
         self._index = index
@@ -65,7 +67,7 @@ class Worker:
         self._drain_until = 0.0
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._channel = AgentChannel(self._on_command, self._agent_gone)
         broker = socket.socket(fileno=self._fds.broker)
         self._sockets = BrokerSockets(loop, broker, self._on_listener, self._on_pod_gone, self._broker_gone)
@@ -186,8 +188,9 @@ def main() -> None:
         arguments.heartbeat_fd,
         arguments.requests_fd,
     )
-    worker = Worker(arguments.index, Bounds.from_json(json.loads(arguments.limits)), fds)
-    with contextlib.closing(asyncio.new_event_loop()) as loop:
+    bounds = Bounds.from_json(json.loads(arguments.limits))
+    with contextlib.closing(DataLoop()) as loop:
+        worker = Worker(loop, arguments.index, bounds, fds)
         sandbox.confine_worker()
         loop.run_until_complete(worker.run())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from nodeagent.core.refusals import REQUESTS, RESPONSES, Refusal
 from nodeagent.kernel import abi
 from nodeagent.metrics.collector import PREFIX, NodeCollector, Sources
 from nodeagent.proxy.accounting import Accounting
+from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.engine import Engine
 from nodeagent.proxy.sockets import LocalSockets
 from nodeagent.proxy.stats import Stats
@@ -50,7 +50,7 @@ def text(page: str) -> str:
 
 def worker_values() -> dict[str, float]:
     """Every value that a worker reports of itself."""
-    loop = asyncio.new_event_loop()
+    loop = DataLoop()
     try:
         engine = Engine(loop, Bounds(), LocalSockets(), Accounting.anonymous(), compile_regex)
         return {**Stats().as_json(), **engine.gauges()}

@@ -36,6 +36,7 @@ from nodeagent.core.bounds import Bounds
 from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot, Workload
 from nodeagent.proxy.acceptor import Acceptor
 from nodeagent.proxy.accounting import Accounting
+from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.engine import Engine
 from nodeagent.proxy.sockets import LocalSockets
 from nodeagent.proxy.stream import reset_on_close
@@ -49,7 +50,8 @@ Answer = bytes | Callable[[bytes], bytes]
 
 def run(conversation: Coroutine[Any, Any, None], seconds: float = 20.0) -> None:
     """Run one conversation; errors the loop would only log fail it."""
-    asyncio.run(_checked(conversation, seconds))
+    with asyncio.Runner(loop_factory=DataLoop) as runner:
+        runner.run(_checked(conversation, seconds))
 
 
 async def _checked(conversation: Coroutine[Any, Any, None], seconds: float) -> None:
@@ -270,6 +272,7 @@ class Proxy:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
+        assert isinstance(loop, DataLoop), "conversations run by harness.run"
         self.upstream = ScriptedUpstream(self._answer)
         self.destination = self._destination or Destination(
             "shop/payments:80",

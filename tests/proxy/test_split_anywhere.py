@@ -9,12 +9,19 @@ from tests.proxy.corpus import checks
 from tests.proxy.corpus.loopback import Mesh
 from tests.proxy.corpus.requests import ACCEPTED_REQUESTS, MALFORMED_REQUESTS, AcceptedRequest, MalformedRequest
 from tests.proxy.corpus.responses import BAD_RESPONSES, GOOD_RESPONSES, BadResponse, GoodResponse, Outcome
+from tests.proxy.corpus.wire import Ending, read_answers
 
+# HTTP/1 cannot tell bytes that come later from the answer to a request that was sent meanwhile: cuts just behind a
+# whole response, where another client may get the connection in between, say nothing.
 SMALL = 300  # bytes; larger rows differ from smaller ones in size alone
 
 
 def _id(row: AcceptedRequest | MalformedRequest | GoodResponse | BadResponse) -> str:
     return row.name
+
+
+def _is_whole(row: BadResponse, at: int) -> bool:
+    return bool(read_answers(row.wire[:at], [row.method], Ending.OPEN).complete)
 
 
 @pytest.mark.parametrize("row", [row for row in ACCEPTED_REQUESTS if len(row.wire) < SMALL], ids=_id)
@@ -51,7 +58,7 @@ def test_a_good_response_reaches_the_client_as_it_was(mesh: Mesh, row: GoodRespo
 
 @pytest.mark.parametrize("row", [row for row in BAD_RESPONSES if 0 < len(row.wire) < SMALL and not row.late], ids=_id)
 def test_a_bad_response_never_looks_whole(mesh: Mesh, row: BadResponse) -> None:
-    wires = [checks.request_for(row, "bad", str(at)) for at in range(1, len(row.wire))]
+    wires = [checks.request_for(row, "bad", str(at)) for at in range(1, len(row.wire)) if not _is_whole(row, at)]
     for said in checks.all_at_once(mesh.address, [*wires, checks.request_for(row, "bad", "all")], row.method):
         if row.outcome is Outcome.ITS_OWN_PART:
             assert [(a.status, a.body) for a in said.answers] == [(row.status, row.body)], said

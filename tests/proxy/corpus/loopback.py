@@ -6,7 +6,6 @@ What a node adds is left out here: the kernel's redirection, pods' namespaces an
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from nodeagent.core.model import (
     Workload,
 )
 from nodeagent.proxy.accounting import Accounting
+from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.engine import Engine
 from tests.proxy.corpus.upstreams import RecordingUpstream
 from tests.proxy.corpus.wire import Address
@@ -57,7 +57,7 @@ class Mesh:
         self.address: Address = self._listener.getsockname()
         self._generation = 0
         self.errors: list[str] = []
-        self._loop = asyncio.new_event_loop()
+        self._loop = DataLoop()
         self._loop.set_exception_handler(lambda _loop, context: self.errors.append(repr(context)))
         sockets, accounting = PlainSockets(), Accounting.anonymous()
         self.engine = Engine(self._loop, bounds or Bounds(), sockets, accounting, regex.compile_regex)
