@@ -12,8 +12,10 @@ from functools import lru_cache
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.refusals import refuse_request
 
-Fields = list[tuple[bytes, bytes]]
-"""Header fields in order, names as received, values without surrounding whitespace."""
+Field = tuple[bytes, bytes, str, int, bytes]
+"""Name as received, value without surrounding whitespace, name in lower case, Special, the line to forward."""
+Fields = list[Field]
+"""Header fields in order."""
 
 
 class Special(enum.IntEnum):
@@ -58,6 +60,9 @@ FORBIDDEN_TRAILERS = NEVER_HOP_BY_HOP | frozenset(
 )
 """Fields that mean something before the body only (RFC 9110 6.5.1); dropped from a trailer section."""
 
+SECRET = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))
+"""Fields whose values are not kept in memory after their message."""
+
 _MAX_NAMES = 2048
 
 
@@ -70,6 +75,14 @@ class FieldNames(dict[bytes, tuple[str, int]]):
         if len(self) < _MAX_NAMES and len(name) <= 64:
             self[name] = known
         return known
+
+
+_NAMES = FieldNames()
+
+
+def make_field(name: bytes, value: bytes) -> Field:
+    lower, special = _NAMES[name]
+    return name, value, lower, special, b"%b: %b" % (name, value)
 
 
 @lru_cache(maxsize=512)

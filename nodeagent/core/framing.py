@@ -9,10 +9,9 @@ from __future__ import annotations
 import enum
 from functools import lru_cache
 
-from nodeagent.core.fields import NEVER_HOP_BY_HOP, FieldNames, Fields, Special, host_of, tokens
+from nodeagent.core.fields import NEVER_HOP_BY_HOP, Field, Fields, Special, host_of, make_field, tokens
 from nodeagent.core.refusals import refuse_request, refuse_response
 
-_NAMES = FieldNames()
 _MAX_LENGTH_DIGITS = 18  # below 2**60
 _NOTHING: frozenset[bytes] = frozenset()
 
@@ -27,17 +26,17 @@ class Body(enum.IntEnum):
 
 
 class RequestPlan:
-    """What becomes of a request.  `lines` is the head to forward, without the request line and final CRLF."""
+    """What becomes of a request.  `fields` are those to forward, and those that rules judge."""
 
     __slots__ = (
         "body",
         "expects_continue",
+        "fields",
+        "hop",
         "host",
         "is_head",
         "keep_alive",
         "length",
-        "lines",
-        "lowered",
         "method",
         "minor",
         "target",
@@ -55,35 +54,31 @@ class RequestPlan:
         self.upgrade = b""  # the Upgrade header's value when the client may switch protocols
         self.expects_continue = False
         self.is_head = method == "HEAD"
-        self.lines: list[bytes] = []
-        self.lowered: list[tuple[str, bytes]] = []  # forwarded fields for rules: lower-case names
+        self.fields: Fields = []
+        self.hop: tuple[bytes, ...] = ()  # lines of this hop's own, which no rule sees
 
     def head(self) -> bytes:
         """The bytes for the upstream."""
-        return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (self.method.encode(), self.target, b"\r\n".join(self.lines))
+        lines = [field[4] for field in self.fields]
+        lines += self.hop
+        return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (self.method.encode(), self.target, b"\r\n".join(lines))
 
 
 def plan_request(method: str, target: bytes, minor: int, fields: Fields, default_host: bytes) -> RequestPlan:
     """Judge a parsed head.  `default_host` becomes Host for an HTTP/1.0 request without one.  Raises Refused."""
     target, authority = split_target(method, target)
     plan = RequestPlan(method, target, minor)
-    lines, lowered = plan.lines, plan.lowered
+    kept = plan.fields
     seen = _RequestSeen()
-    for name, value in fields:
-        lower, special = _NAMES[name]
-        if special:
-            line = _special_request_field(plan, seen, special, name, value)
-            if line is None:
-                continue
-            if special == Special.HOST:
-                seen.host = authority or value
-                lines.append(b"%b: %b" % (name, seen.host))
-                lowered.append((lower, seen.host))
-                continue
-            lines.append(line)
-        else:
-            lines.append(b"%b: %b" % (name, value))
-        lowered.append((lower, value))
+    for field in fields:
+        if not field[3]:
+            kept.append(field)
+            continue
+        forwarded = _special_request_field(plan, seen, field)
+        if forwarded is not None:
+            kept.append(forwarded)
+    if authority and seen.host:
+        _replace_host(plan, seen, authority)
     _require_host(plan, seen, authority or default_host)
     if seen.options or seen.upgrade:
         _apply_connection(plan, seen)
@@ -106,16 +101,21 @@ class _RequestSeen:
         self.te_trailers = False
 
 
-def _special_request_field(
-    plan: RequestPlan, seen: _RequestSeen, special: int, name: bytes, value: bytes
-) -> bytes | None:
-    """Note a special field; the line to forward in its place, None for none."""
+def _replace_host(plan: RequestPlan, seen: _RequestSeen, authority: bytes) -> None:
+    """RFC 9112 3.2.2: the authority of an absolute-form target is the host, whatever Host says."""
+    seen.host = authority
+    plan.fields[:] = [make_field(field[0], authority) if field[3] == Special.HOST else field for field in plan.fields]
+
+
+def _special_request_field(plan: RequestPlan, seen: _RequestSeen, field: Field) -> Field | None:
+    """Note a special field; the field to forward in its place, None for none."""
+    name, value, _, special, _ = field
     if special == Special.HOST:
         if seen.host:
             raise refuse_request("host-repeated")
         seen.host = value
         host_of(value)  # judged even where an absolute-form target is about to replace it
-        return value
+        return field
     if special == Special.CONNECTION:
         seen.options = seen.options | tokens(value) if seen.options else tokens(value)
     elif special == Special.CONTENT_LENGTH:
@@ -131,7 +131,7 @@ def _special_request_field(
     return None
 
 
-def _request_length(plan: RequestPlan, seen: _RequestSeen, name: bytes, value: bytes) -> bytes:
+def _request_length(plan: RequestPlan, seen: _RequestSeen, name: bytes, value: bytes) -> Field:
     if seen.framed:
         raise refuse_request("length-and-coding" if plan.body == Body.CHUNKED else "content-length-repeated")
     if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
@@ -139,10 +139,10 @@ def _request_length(plan: RequestPlan, seen: _RequestSeen, name: bytes, value: b
     seen.framed = True
     plan.length = int(value)
     plan.body = Body.LENGTH if plan.length else Body.NONE
-    return b"%b: %d" % (name, plan.length)
+    return make_field(name, b"%d" % plan.length)
 
 
-def _request_coding(plan: RequestPlan, seen: _RequestSeen, name: bytes, value: bytes) -> bytes:
+def _request_coding(plan: RequestPlan, seen: _RequestSeen, name: bytes, value: bytes) -> Field:
     if seen.framed:
         raise refuse_request("coding" if plan.body == Body.CHUNKED else "length-and-coding")
     if plan.minor == 0:
@@ -151,7 +151,7 @@ def _request_coding(plan: RequestPlan, seen: _RequestSeen, name: bytes, value: b
         raise refuse_request("coding" if b"chunked" in value.lower() else "coding-unknown")
     seen.framed = True
     plan.body = Body.CHUNKED
-    return b"%b: chunked" % name
+    return make_field(name, b"chunked")
 
 
 def _require_host(plan: RequestPlan, seen: _RequestSeen, default: bytes) -> None:
@@ -159,8 +159,7 @@ def _require_host(plan: RequestPlan, seen: _RequestSeen, default: bytes) -> None
         if plan.minor == 1:
             raise refuse_request("host-missing")
         seen.host = default
-        plan.lines.insert(0, b"Host: " + default)
-        plan.lowered.insert(0, ("host", default))
+        plan.fields.insert(0, make_field(b"Host", default))
     plan.host = host_of(seen.host)
 
 
@@ -176,9 +175,9 @@ def _apply_connection(plan: RequestPlan, seen: _RequestSeen) -> None:
     if seen.upgrade and plan.minor == 1 and b"upgrade" in options and b"h2c" not in tokens(seen.upgrade):
         # h2c is left out: behind it requests would no longer be judged one by one.
         plan.upgrade = seen.upgrade
-        plan.lines += (b"Connection: Upgrade", b"Upgrade: " + seen.upgrade)
+        plan.hop = (b"Connection: Upgrade", b"Upgrade: " + seen.upgrade)
     elif seen.te_trailers and plan.minor == 1:
-        plan.lines += (b"Connection: TE", b"TE: trailers")
+        plan.hop = (b"Connection: TE", b"TE: trailers")
 
 
 _KNOWN_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
@@ -188,11 +187,7 @@ def _drop_named(plan: RequestPlan, named: frozenset[bytes]) -> None:
     """Fields that Connection names go no further, and are not judged either."""
     if named & NEVER_HOP_BY_HOP:
         raise refuse_request("connection-option")
-    kept = [
-        (line, field) for line, field in zip(plan.lines, plan.lowered, strict=True) if field[0].encode() not in named
-    ]
-    plan.lines[:] = [line for line, _ in kept]
-    plan.lowered[:] = [field for _, field in kept]
+    plan.fields[:] = [field for field in plan.fields if field[2].encode() not in named]
 
 
 def _apply_expect(plan: RequestPlan, expect: bytes) -> None:
@@ -201,7 +196,7 @@ def _apply_expect(plan: RequestPlan, expect: bytes) -> None:
     if expect != b"100-continue":
         raise refuse_request("expectation")
     plan.expects_continue = True
-    plan.lines.append(b"Expect: 100-continue")
+    plan.hop = (*plan.hop, b"Expect: 100-continue")
 
 
 def split_target(method: str, target: bytes) -> tuple[bytes, bytes]:
@@ -267,12 +262,11 @@ def plan_response(
     plan = ResponsePlan(status)
     lines = [b"HTTP/1.1 %d %b" % (status, phrase)]
     seen = _ResponseSeen()
-    for name, value in fields:
-        _, special = _NAMES[name]
-        if special:
-            _special_response_field(seen, special, name, value, lines)
+    for field in fields:
+        if field[3]:
+            _special_response_field(seen, field, lines)
         else:
-            lines.append(b"%b: %b" % (name, value))
+            lines.append(field[4])
     if minor == 0 and seen.chunked:
         raise refuse_response("upstream-coding-1.0")
     if seen.options - _KNOWN_OPTIONS:
@@ -295,7 +289,8 @@ class _ResponseSeen:
         self.upgrade = b""
 
 
-def _special_response_field(seen: _ResponseSeen, special: int, name: bytes, value: bytes, lines: list[bytes]) -> None:
+def _special_response_field(seen: _ResponseSeen, field: Field, lines: list[bytes]) -> None:
+    name, value, _, special, line = field
     if special == Special.CONTENT_LENGTH:
         if seen.length is not None:
             raise refuse_response("upstream-content-length-repeated")
@@ -313,7 +308,7 @@ def _special_response_field(seen: _ResponseSeen, special: int, name: bytes, valu
     elif special == Special.UPGRADE:
         seen.upgrade = value
     elif special in (Special.HOST, Special.EXPECT):
-        lines.append(b"%b: %b" % (name, value))
+        lines.append(line)
 
 
 def _drop_named_lines(lines: list[bytes], options: frozenset[bytes]) -> None:
@@ -382,7 +377,7 @@ def _keep_client(plan: ResponsePlan, request: RequestPlan, keep_alive: bool, lin
 def interim_head(status: int, phrase: bytes, fields: Fields) -> bytes:
     """A 1xx response (not 101) for the client: without fields of one hop, or any framing."""
     lines = [b"HTTP/1.1 %d %b" % (status, phrase)]
-    lines += [b"%b: %b" % field for field in fields if not _NAMES[field[0]][1]]
+    lines += [field[4] for field in fields if not field[3]]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 

@@ -248,7 +248,7 @@ class Downstream:
         path, mark, query = target.partition("?")
         if view.judges_paths:
             path = _normal_path(plan, path, mark, query)
-        fields = tuple([(name, value.decode("latin-1")) for name, value in plan.lowered]) if view.needs_fields else ()
+        fields = tuple([(one[2], one[1].decode("latin-1")) for one in plan.fields]) if view.needs_fields else ()
         head = RequestHead(plan.method, path, query, target, plan.host, fields)
         return view.judge.decide(self.caller, self.caller_address, head, random())
 

@@ -15,6 +15,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from nodeagent.core.chunked import LAST_CHUNK, ChunkedDecoder, ChunkError, encode_chunk
+from nodeagent.core.fields import Fields
 from nodeagent.core.framing import Body, RequestPlan, ResponsePlan, interim_head, plan_response
 from nodeagent.core.model import Decision, Endpoint
 from nodeagent.core.refusals import REQUESTS, RESPONSES, Refusal, Refused
@@ -151,7 +152,7 @@ class Exchange:
         if not decoder.trailer:
             return LAST_CHUNK + b"\r\n"
         fields = parse_trailer(decoder.trailer, self._down.engine.bounds.header_count)
-        return LAST_CHUNK + b"".join([b"%b: %b\r\n" % field for field in fields]) + b"\r\n"
+        return LAST_CHUNK + b"".join([field[4] + b"\r\n" for field in fields]) + b"\r\n"
 
     def request_data(self, data: bytes) -> bytes:
         """More of the body; returns what belongs to the next request."""
@@ -307,7 +308,7 @@ class Exchange:
             raise Refused(RESPONSES["upstream-line-ending"])
         self._held = data
 
-    def _interim(self, status: int, phrase: bytes, fields: list[tuple[bytes, bytes]]) -> None:
+    def _interim(self, status: int, phrase: bytes, fields: Fields) -> None:
         self._interims += 1
         if self._interims > self._down.engine.bounds.interim_responses:
             raise Refused(RESPONSES["upstream-interim"])
@@ -318,7 +319,7 @@ class Exchange:
             self._response_size += len(head)
             self._down.stream.write(head)
 
-    def _judge(self, status: int, phrase: bytes, minor: int, fields: list[tuple[bytes, bytes]]) -> ResponsePlan:
+    def _judge(self, status: int, phrase: bytes, minor: int, fields: Fields) -> ResponsePlan:
         plan = self._plan
         if status == 101 and not (plan.upgrade and self.request_done):
             raise Refused(RESPONSES["upstream-switch"])

@@ -1,4 +1,4 @@
-"""HTTP/1 heads, parsed by httptools (llhttp) and then held to what it lets pass.
+"""HTTP/1 heads: the plain ones line by line (nodeagent.core.lines), the others by httptools (llhttp), held to more.
 
 A head is always parsed whole, by a parser that lives for that head alone: nothing of one message can leak into
 the reading of the next, and an idle connection owns no parser.  Bodies never come here.
@@ -19,7 +19,8 @@ from httptools import (
     HttpResponseParser,
 )
 
-from nodeagent.core.fields import FORBIDDEN_TRAILERS, Fields
+from nodeagent.core import lines
+from nodeagent.core.fields import FORBIDDEN_TRAILERS, Fields, make_field
 from nodeagent.core.refusals import REQUESTS, RESPONSES, Refused
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
@@ -67,7 +68,7 @@ class _Collector:
         self.phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name, value.rstrip(b" \t")))
+        self.fields.append(make_field(name, value.rstrip(b" \t")))
 
 
 _collector = _Collector()  # one loop per process, and no parse yields to it
@@ -77,6 +78,17 @@ _METHODS: dict[bytes, str] = {}
 
 def parse_request(head: bytes, max_fields: int) -> tuple[str, bytes, int, Fields]:
     """(method, target, minor version, fields) of a head that ends at its first empty line.  Raises Refused."""
+    plain = lines.request_head(head)
+    if plain is None:
+        return read_request(head, max_fields)
+    (method, target, minor), fields = plain
+    if len(fields) > max_fields:
+        raise Refused(REQUESTS["header-count"])
+    return method, target, minor, fields
+
+
+def read_request(head: bytes, max_fields: int) -> tuple[str, bytes, int, Fields]:
+    """`parse_request` by llhttp alone."""
     collector = _collector
     collector.clear()
     parser = HttpRequestParser(collector)
@@ -133,6 +145,17 @@ def _method_reason(head: bytes) -> str:
 
 def parse_response(head: bytes, max_fields: int) -> tuple[int, bytes, int, Fields]:
     """(status, reason phrase, minor version, fields).  Raises Refused."""
+    plain = lines.response_head(head)
+    if plain is None:
+        return read_response(head, max_fields)
+    (status, phrase, minor), fields = plain
+    if len(fields) > max_fields:
+        raise Refused(RESPONSES["upstream-header-count"])
+    return status, phrase, minor, fields
+
+
+def read_response(head: bytes, max_fields: int) -> tuple[int, bytes, int, Fields]:
+    """`parse_response` by llhttp alone."""
     collector = _collector
     collector.clear()
     parser = HttpResponseParser(collector)
@@ -175,7 +198,7 @@ def _response_reason(error: HttpParserError) -> str:
 def parse_trailer(section: bytes, max_fields: int) -> Fields:
     """Fields of a trailer section ("name: value CRLF" lines), without those that may not be there.  Raises Refused."""
     fields = parse_response(b"HTTP/1.1 200 OK\r\n%b\r\n" % section, max_fields)[3]
-    return [(name, value) for name, value in fields if name.lower() not in FORBIDDEN_TRAILERS]
+    return [field for field in fields if field[2].encode() not in FORBIDDEN_TRAILERS]
 
 
 class HeadProbe:
