@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
+from typing import Protocol as Interface
 
 from nodeagent.core import paths
 from nodeagent.core.addresses import family, in_cidr
@@ -36,6 +37,19 @@ from nodeagent.core.model import (
 RuleTest = Callable[[Policy, PolicyRule], bool]
 
 
+class Guarded(Interface):
+    """What policies protect: a Destination, or the Backend of a route."""
+
+    @property
+    def policies(self) -> tuple[Policy, ...]: ...
+    @property
+    def port_numbers(self) -> tuple[int, ...]:
+        """Every number a policy may call its port by."""
+
+    @property
+    def refuse(self) -> str: ...
+
+
 class Authorization(NamedTuple):
     """The outcome of one pool of policies.  `policy` denied: a DENY, or the first of the ALLOWs that did not match."""
 
@@ -49,14 +63,26 @@ def authorize(
     destination: Destination, caller: Workload, address: str, head: RequestHead, regex: Regex
 ) -> Authorization:
     """Judge one request by every policy of the destination."""
+    audited = (policy for policy in destination.policies if policy.needs_http)
+    return judge_request(destination, caller, (address,), head, regex, audited)
+
+
+def judge_request(
+    guarded: Guarded,
+    caller: Workload,
+    addresses: tuple[str, ...],
+    head: RequestHead,
+    regex: Regex,
+    audited: Iterable[Policy],
+) -> Authorization:
+    """Judge by every policy of `guarded`; of its AUDITs those in `audited` may name themselves."""
 
     def matches(policy: Policy, rule: PolicyRule) -> bool:
-        return rule_applies(rule, destination, caller, (address,), policy.action) and (
+        return rule_applies(rule, guarded, caller, addresses, policy.action) and (
             not rule.http or any(operation_matches(op, policy.action, head, regex) for op in rule.http)
         )
 
-    audited = (policy for policy in destination.policies if policy.level is EnforcementLevel.APPLICATION)
-    return _pool(destination, destination.policies, matches, audited)
+    return _pool(guarded, guarded.policies, matches, audited)
 
 
 def network_verdict(destination: Destination, workload: Workload) -> Authorization:
@@ -67,7 +93,7 @@ def network_verdict(destination: Destination, workload: Workload) -> Authorizati
     request there for DENY, and none for ALLOW.
     """
     opaque = destination.protocol is not Protocol.HTTP1
-    addresses = _addresses_towards(destination, workload)
+    addresses = addresses_of_family(workload, family(destination.address))
 
     def matches(policy: Policy, rule: PolicyRule) -> bool:
         if rule.http and (policy.action is not Action.DENY or not opaque):
@@ -88,16 +114,16 @@ def has_network_part(destination: Destination) -> bool:
 
 
 def rule_applies(
-    rule: PolicyRule, destination: Destination, caller: Workload, addresses: tuple[str, ...], action: Action
+    rule: PolicyRule, guarded: Guarded, caller: Workload, addresses: tuple[str, ...], action: Action
 ) -> bool:
     """Judge what does not depend on the request: who calls, and the port."""
-    if rule.ports and not port_matches(rule.ports, destination):
+    if rule.ports and not port_matches(rule.ports, guarded):
         return False
     return not rule.sources or any(source_matches(source, caller, addresses, action) for source in rule.sources)
 
 
-def port_matches(ports: Iterable[int], destination: Destination) -> bool:
-    return bool(set(ports) & set(destination.ports or (destination.port,)))
+def port_matches(ports: Iterable[int], guarded: Guarded) -> bool:
+    return not set(ports).isdisjoint(guarded.port_numbers)
 
 
 def source_matches(source: Source, caller: Workload, addresses: tuple[str, ...], action: Action) -> bool:
@@ -168,9 +194,8 @@ def _is_account(accounts: Iterable[str], caller: Workload) -> bool:
     return any(account in own for account in accounts)
 
 
-def _addresses_towards(destination: Destination, workload: Workload) -> tuple[str, ...]:
-    """The pod's addresses of the destination's family: those it can dial from."""
-    wanted = family(destination.address)
+def addresses_of_family(workload: Workload, wanted: int) -> tuple[str, ...]:
+    """Those a pod can dial a destination of this family from."""
     return tuple(address for address in workload.addresses if family(address) == wanted)
 
 
@@ -184,15 +209,13 @@ def _worker_may_allow(destination: Destination) -> bool:
     return any(policy.action is Action.ALLOW and policy.needs_http for policy in destination.policies)
 
 
-def _pool(
-    destination: Destination, policies: Iterable[Policy], matches: RuleTest, audited: Iterable[Policy]
-) -> Authorization:
+def _pool(guarded: Guarded, policies: Iterable[Policy], matches: RuleTest, audited: Iterable[Policy]) -> Authorization:
     def hit(policy: Policy) -> bool:
         return any(matches(policy, rule) for rule in policy.rules)
 
     audits = tuple(policy.name for policy in audited if policy.action is Action.AUDIT and hit(policy))
-    if destination.refuse:
-        return Authorization(True, "", destination.refuse, audits)
+    if guarded.refuse:
+        return Authorization(True, "", guarded.refuse, audits)
     policies = tuple(policies)
     for policy in policies:
         if policy.action is Action.DENY and hit(policy):

@@ -7,10 +7,11 @@ covered before with what is covered now.  Nothing is ended because of enrolment 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.core.authorization import has_network_part, network_verdict
+from nodeagent.core.backends import guarded_groups
 from nodeagent.core.model import Destination, Rung, Snapshot, Workload
 
 Target = tuple[str, int]  # (canonical address, port); port 0 = any port of the address without an entry of its own
@@ -18,7 +19,10 @@ Target = tuple[str, int]  # (canonical address, port); port 0 = any port of the 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """`everyone`: every pod's requests must be judged there.  `denied`: pod key -> where connect() is denied."""
+    """`everyone`: every pod's requests must be judged there.
+
+    `denied`: pod key -> where its connect() is denied, or a route that is for it leads to what a policy protects.
+    """
 
     everyone: frozenset[Target] = frozenset()
     denied: Mapping[str, frozenset[Target]] = field(default_factory=dict)
@@ -31,8 +35,14 @@ def coverage(snapshot: Snapshot, pods: Iterable[Workload]) -> Coverage:
     """`pods` are the enrolled workloads of this node."""
     everyone = {target for target, destination in snapshot.destinations.items() if judges_requests(destination)}
     judged = [(target, here) for target, here in snapshot.destinations.items() if has_network_part(here)]
-    denied = {pod.key: frozenset(t for t, here in judged if network_verdict(here, pod).denied) for pod in pods}
-    return Coverage(frozenset(everyone), denied)
+    routed = {target: here for target, here in snapshot.destinations.items() if here.rung is Rung.PROXY}
+    guarded = [(target, here, groups) for target, here in routed.items() if (groups := guarded_groups(here))]
+
+    def judges(pod: Workload) -> Iterator[Target]:
+        yield from (target for target, here in judged if network_verdict(here, pod).denied)
+        yield from (target for target, here, groups in guarded if here.rule_group(pod.namespace) in groups)
+
+    return Coverage(frozenset(everyone), {pod.key: frozenset(judges(pod)) for pod in pods})
 
 
 def judges_requests(destination: Destination) -> bool:

@@ -7,9 +7,10 @@ and is tested to agree with this one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from nodeagent.core.authorization import authorize
+from nodeagent.core.authorization import Authorization, authorize
+from nodeagent.core.backends import authorize_backend
 from nodeagent.core.balance import choose_backend, choose_endpoint
 from nodeagent.core.matching import Regex, first_match
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Workload
@@ -19,11 +20,16 @@ NO_ROUTE = "no-route"
 BACKEND_NOT_FOUND = "backend-not-found"
 NO_ENDPOINT = "no-endpoint"
 
+Gate = Callable[[Backend], Authorization]
+
 
 def decide(
     destination: Destination, caller: Workload, caller_address: str, head: RequestHead, rand: float, regex: Regex
 ) -> Decision:
-    """Authorize, then route.  `rand` in [0, 1) picks backend and endpoint; `caller_address` is canonical text."""
+    """Authorize, route, and authorize again by what the backend brings.
+
+    `rand` in [0, 1) picks backend and endpoint; `caller_address` is canonical text.
+    """
     access = authorize(destination, caller, caller_address, head, regex)
     if access.denied:
         return denial(access.policy, access.detail, access.audits)
@@ -33,7 +39,11 @@ def decide(
     rule = first_match(rules, head, regex)
     if rule is None:
         return no_route(destination, access.audits)
-    return forward_by_rule(rule, rand, access.audits)
+
+    def gate(backend: Backend) -> Authorization:
+        return authorize_backend(destination, backend, caller, caller_address, head, regex)
+
+    return forward_by_rule(rule, rand, gate, access.audits)
 
 
 def rules_for(destination: Destination, caller: Workload) -> Sequence[Rule] | None:
@@ -55,13 +65,18 @@ def forward_plainly(destination: Destination, rand: float, audits: tuple[str, ..
     return Decision(backend=destination.name, endpoint=endpoint, audits=audits)
 
 
-def forward_by_rule(rule: Rule, rand: float, audits: tuple[str, ...] = ()) -> Decision:
+def forward_by_rule(rule: Rule, rand: float, gate: Gate, audits: tuple[str, ...] = ()) -> Decision:
+    """`gate` judges the chosen backend; which of its endpoints are ready does not matter to who may call it."""
     choice = choose_backend(rule.backends, rand)
     if choice is None:
         return no_backend(rule, audits)
     backend, rest = rule.backends[choice[0]], choice[1]
     if backend.error:
         return broken_backend(rule, backend, audits)
+    access = gate(backend)
+    audits = merged(audits, access.audits)
+    if access.denied:
+        return backend_denial(rule, backend, access.policy, access.detail, audits)
     endpoint = choose_endpoint(backend.endpoints, rest)
     if endpoint is None:
         return no_endpoint(backend.name, rule, audits)
@@ -70,6 +85,25 @@ def forward_by_rule(rule: Rule, rand: float, audits: tuple[str, ...] = ()) -> De
 
 def denial(policy: str, detail: str, audits: tuple[str, ...] = ()) -> Decision:
     return Decision(status=403, reason=DENIED, detail=detail, policy=policy, audits=audits)
+
+
+def backend_denial(rule: Rule, backend: Backend, policy: str, detail: str, audits: tuple[str, ...] = ()) -> Decision:
+    """What the backend's own Service would answer; `detail` is for the client, who need not know of the route."""
+    return Decision(
+        status=403,
+        reason=DENIED,
+        detail=detail,
+        route=rule.route,
+        rule=rule.rule,
+        policy=policy,
+        backend=backend.name,
+        audits=audits,
+    )
+
+
+def merged(audits: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    """Each policy once."""
+    return tuple(dict.fromkeys((*audits, *more))) if more else audits
 
 
 def no_route(destination: Destination, audits: tuple[str, ...] = ()) -> Decision:

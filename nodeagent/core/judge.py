@@ -2,7 +2,8 @@
 
 A Judge belongs to one Destination of one Snapshot and is thrown away with it.  It agrees with
 `nodeagent.core.decide.decide` on every input (a property test compares them); it only
-- keeps, per caller, the policies and rules left after sources and ports are judged,
+- keeps, per caller, the policies and rules left after sources and ports are judged, of the frontend and of the
+  backends that its routes lead to,
 - turns rules into tests that touch the request head as little as possible,
 - hands out ready-made Decision objects, because making one costs more than the matching.
 """
@@ -10,29 +11,20 @@ A Judge belongs to one Destination of one Snapshot and is thrown away with it.  
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from nodeagent.core import decide as plain
-from nodeagent.core.authorization import allowed_by_none, denied_by, operation_matches, rule_applies
+from nodeagent.core.backends import addresses_seen, audited_behind, brings_more, crosses_families, guarded_groups
 from nodeagent.core.balance import choose_backend, endpoint_index
 from nodeagent.core.matching import Regex, mismatch
-from nodeagent.core.model import (
-    Action,
-    Backend,
-    Decision,
-    Destination,
-    Endpoint,
-    HttpOperation,
-    PathKind,
-    Policy,
-    RequestHead,
-    Rule,
-    Workload,
-)
+from nodeagent.core.model import Backend, Decision, Destination, Endpoint, PathKind, RequestHead, Rule, Workload
 from nodeagent.core.paths import respell
+from nodeagent.core.prepared_policies import PreparedPolicies
 
 MAX_CALLERS = 4096  # views kept per destination; a pod is one caller per source address
 
-Chooser = Callable[[float], Decision]
+Chooser = Callable[[float, RequestHead], Decision]
+Gate = Callable[[Rule, Backend], PreparedPolicies | None]
 Candidate = tuple[int, str, str, str, Rule | None, Chooser]
 _EXACT, _PREFIX, _ANY_PATH, _SLOW = range(4)
 
@@ -40,25 +32,30 @@ _EXACT, _PREFIX, _ANY_PATH, _SLOW = range(4)
 class Judge:
     """Decides requests to one destination.  Not shared between threads."""
 
-    __slots__ = ("_candidates", "_destination", "_plainly", "_regex", "_views")
+    __slots__ = ("_candidates", "_crosses", "_destination", "_guarded", "_plainly", "_prepared", "_regex", "_views")
 
     def __init__(self, destination: Destination, regex: Regex) -> None:
         self._destination = destination
         self._regex = regex
-        self._views: dict[tuple[str, str, str], _View] = {}
+        self._views: dict[tuple[str, ...], _View] = {}
+        self._prepared: dict[str, list[_PreparedRule]] = {}
         self._candidates: dict[str, tuple[Candidate, ...]] = {}
+        self._guarded = guarded_groups(destination)
+        self._crosses = bool(self._guarded) and crosses_families(destination)
         self._plainly = _plain_chooser(destination)
 
     def decide(self, caller: Workload, address: str, head: RequestHead, rand: float) -> Decision:
         """The same answer as `decide(destination, caller, address, head, rand, regex)`."""
-        key = (caller.namespace, caller.service_account, address)
-        view = self._views.get(key) or self._view(key, caller)
+        key: tuple[str, ...] = (caller.namespace, caller.service_account, address)
+        if self._crosses:
+            key += caller.addresses
+        view = self._views.get(key) or self._view(key, caller, address)
         if view.judged:
             decision = view.judge(head, self._regex)
             if decision is not None:
                 return decision
         candidates = view.candidates
-        decision = self._plainly(rand) if candidates is None else self._route(candidates, head, rand)
+        decision = self._plainly(rand, head) if candidates is None else self._route(candidates, head, rand)
         return view.with_audits(decision, head, self._regex) if view.audits else decision
 
     def _route(self, candidates: Sequence[Candidate], head: RequestHead, rand: float) -> Decision:
@@ -75,106 +72,81 @@ class Judge:
                 continue
             if rule is not None and mismatch(rule, head, self._regex):
                 continue
-            return choose(rand)
+            return choose(rand, head)
         return plain.no_route(self._destination)
 
-    def _view(self, key: tuple[str, str, str], caller: Workload) -> _View:
+    def _view(self, key: tuple[str, ...], caller: Workload, address: str) -> _View:
         if len(self._views) >= MAX_CALLERS:
             self._views.clear()
         rules = plain.rules_for(self._destination, caller)
-        candidates = None if rules is None else self._prepared(caller.namespace, rules)
-        view = self._views[key] = _View(self._destination, caller, key[2], candidates)
+        candidates = None if rules is None else self._candidates_for(caller, address, rules)
+        view = self._views[key] = _View(self._destination, caller, address, candidates)
         return view
 
-    def _prepared(self, namespace: str, rules: Sequence[Rule]) -> tuple[Candidate, ...]:
-        group = namespace if namespace in self._destination.consumer_rules else ""
-        if group not in self._candidates:
-            self._candidates[group] = tuple(_candidate(rule) for rule in rules)
-        return self._candidates[group]
+    def _candidates_for(self, caller: Workload, address: str, rules: Sequence[Rule]) -> tuple[Candidate, ...]:
+        group = self._destination.rule_group(caller.namespace)
+        if group not in self._prepared:
+            self._prepared[group] = [_PreparedRule(rule) for rule in rules]
+            self._candidates[group] = tuple(rule.candidate for rule in self._prepared[group])
+        if group not in self._guarded:
+            return self._candidates[group]
+        gate = partial(self._gate, caller, address)
+        return tuple(rule.guarded(gate, self._regex) for rule in self._prepared[group])
+
+    def _gate(self, caller: Workload, address: str, rule: Rule, backend: Backend) -> PreparedPolicies | None:
+        """What the backend's policies leave to judge of this caller's requests, or None = nothing."""
+        if backend.error or not brings_more(self._destination, backend):
+            return None
+        addresses = addresses_seen(self._destination, backend, caller, address)
+        audited = audited_behind(self._destination, backend)
+        gate = PreparedPolicies(backend, caller, addresses, audited, partial(plain.backend_denial, rule, backend))
+        return gate if gate.judged or gate.audits else None
 
 
-class _View:
-    """One caller's part of the policies: pairs (policy name, operation or None for "any request")."""
+class _View(PreparedPolicies):
+    """One caller's part of the destination."""
 
-    __slots__ = ("_allows", "_denies", "_not_allowed", "_refusal", "audits", "candidates", "judged")
+    __slots__ = ("candidates",)
 
     def __init__(
         self, destination: Destination, caller: Workload, address: str, candidates: tuple[Candidate, ...] | None
     ) -> None:
-        policies = destination.policies
-
-        def left(action: Action) -> list[tuple[str, HttpOperation | None]]:
-            return _operations([p for p in policies if p.action is action], destination, caller, address)
-
+        audited = (policy for policy in destination.policies if policy.needs_http)
+        super().__init__(destination, caller, (address,), audited, plain.denial)
         self.candidates = candidates
-        self.audits = [pair for pair in left(Action.AUDIT) if pair[0] in _audited_by_worker(policies)]
-        self._denies = [(plain.denial(name, denied_by(name)), operation) for name, operation in left(Action.DENY)]
-        self._allows = [operation for _, operation in left(Action.ALLOW)]
-        self._refusal = plain.denial("", destination.refuse) if destination.refuse else None
-        self._not_allowed = _not_allowed(policies) if None not in self._allows else None
-        self.judged = bool(self._refusal or self._denies or self._not_allowed)
-
-    def judge(self, head: RequestHead, regex: Regex) -> Decision | None:
-        """The denial of this request, or None."""
-        denial = self._refusal or self._denial(head, regex)
-        return self.with_audits(denial, head, regex) if denial is not None else None
-
-    def _denial(self, head: RequestHead, regex: Regex) -> Decision | None:
-        for denial, operation in self._denies:
-            if operation is None or operation_matches(operation, Action.DENY, head, regex):
-                return denial
-        if self._not_allowed is None:
-            return None
-        for operation in self._allows:
-            if operation is None or operation_matches(operation, Action.ALLOW, head, regex):
-                return None
-        return self._not_allowed
-
-    def with_audits(self, decision: Decision, head: RequestHead, regex: Regex) -> Decision:
-        hits = [
-            policy
-            for policy, operation in self.audits
-            if operation is None or operation_matches(operation, Action.AUDIT, head, regex)
-        ]
-        return _audited(decision, tuple(dict.fromkeys(hits))) if hits else decision
 
 
-def _not_allowed(policies: Sequence[Policy]) -> Decision | None:
-    allowing = [policy for policy in policies if policy.action is Action.ALLOW]
-    return plain.denial(allowing[0].name, allowed_by_none(allowing)) if allowing else None
+class _PreparedRule:
+    """What a rule's callers share: its candidate, and a chooser of the endpoint for each backend."""
+
+    __slots__ = ("_choosers", "_rule", "candidate")
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._choosers = [_backend_chooser(rule, backend) for backend in rule.backends]
+        self.candidate = _candidate(rule, _weighing(rule, self._choosers))
+
+    def guarded(self, gate: Gate, regex: Regex) -> Candidate:
+        """The same for one caller: `gate` says what its requests to each backend must pass."""
+        gates = [gate(self._rule, backend) for backend in self._rule.backends]
+        if not any(gates):
+            return self.candidate
+        pairs = zip(gates, self._choosers, strict=True)
+        choosers = [choose if gate is None else _gated(gate, choose, regex) for gate, choose in pairs]
+        return (*self.candidate[:5], _weighing(self._rule, choosers))
 
 
-def _operations(
-    policies: Sequence[Policy], destination: Destination, caller: Workload, address: str
-) -> list[tuple[str, HttpOperation | None]]:
-    pairs: list[tuple[str, HttpOperation | None]] = []
-    for policy in policies:
-        for rule in policy.rules:
-            if rule_applies(rule, destination, caller, (address,), policy.action):
-                pairs += [(policy.name, operation) for operation in (rule.http or (None,))]
-    return pairs
+def _gated(policies: PreparedPolicies, choose: Chooser, regex: Regex) -> Chooser:
+    def judge(rand: float, head: RequestHead) -> Decision:
+        denial = policies.judge(head, regex)
+        if denial is not None:
+            return denial
+        return policies.with_audits(choose(rand, head), head, regex)
+
+    return judge
 
 
-def _audited_by_worker(policies: Sequence[Policy]) -> set[str]:
-    return {policy.name for policy in policies if policy.needs_http}
-
-
-def _audited(decision: Decision, audits: tuple[str, ...]) -> Decision:
-    return Decision(
-        decision.status,
-        decision.reason,
-        decision.detail,
-        decision.flag,
-        decision.route,
-        decision.rule,
-        decision.policy,
-        decision.backend,
-        decision.endpoint,
-        audits,
-    )
-
-
-def _candidate(rule: Rule) -> Candidate:
+def _candidate(rule: Rule, choose: Chooser) -> Candidate:
     """Split a rule into what is compared in line and, only where needed, the rule itself for the full test."""
     simple = not rule.headers and not rule.query and rule.path_kind is not PathKind.REGEX
     value = respell(rule.path)
@@ -182,20 +154,19 @@ def _candidate(rule: Rule) -> Candidate:
     if rule.path_kind is PathKind.PREFIX:
         value = value.rstrip("/")
         kind = _PREFIX if value else _ANY_PATH
-    return kind, value, value + "/", rule.method, None if simple else rule, _rule_chooser(rule)
+    return kind, value, value + "/", rule.method, None if simple else rule, choose
 
 
-def _rule_chooser(rule: Rule) -> Chooser:
-    """A chooser of (backend, endpoint); the usual single backend skips the weighing."""
-    choosers = [_backend_chooser(rule, backend) for backend in rule.backends]
+def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:
+    """A chooser of the backend, by one chooser per backend; the usual single backend skips the weighing."""
     if len(choosers) == 1 and rule.backends[0].weight > 0:
         return choosers[0]
 
-    def choose(rand: float) -> Decision:
+    def choose(rand: float, head: RequestHead) -> Decision:
         choice = choose_backend(rule.backends, rand)
         if choice is None:
             return plain.no_backend(rule)
-        return choosers[choice[0]](choice[1])
+        return choosers[choice[0]](choice[1], head)
 
     return choose
 
@@ -223,14 +194,14 @@ def _plain_chooser(destination: Destination) -> Chooser:
 
 
 def _constant(decision: Decision) -> Chooser:
-    return lambda _rand: decision
+    return lambda _rand, _head: decision
 
 
 def _endpoint_chooser(endpoints: Sequence[Endpoint], make: Callable[[Endpoint], Decision]) -> Chooser:
     """Decisions are made when an endpoint is first chosen, then reused."""
     made: list[Decision | None] = [None] * len(endpoints)
 
-    def choose(rand: float) -> Decision:
+    def choose(rand: float, _head: RequestHead) -> Decision:
         index = endpoint_index(len(endpoints), rand)
         decision = made[index]
         if decision is None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from nodeagent.core.addresses import family
 from nodeagent.core.authorization import has_network_part, network_verdict
+from nodeagent.core.backends import guarded_groups
 from nodeagent.core.model import Destination, Endpoint, FailMode, Rung, Snapshot, Workload
 
 
@@ -159,7 +160,7 @@ def destination_flags(destination: Destination) -> DestFlag:
         flags |= DestFlag.REFUSE
     if destination.rung is Rung.PROXY:
         flags |= DestFlag.PROXY
-        if destination.has_http_policy:
+        if destination.has_http_policy or guarded_groups(destination):
             flags |= DestFlag.ENFORCE
     if destination.is_frontend:
         flags |= DestFlag.FRONTEND

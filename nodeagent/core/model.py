@@ -83,12 +83,23 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One backendRef.  `error` names why it cannot serve (BackendNotFound, InvalidKind): its share gets 500."""
+    """One backendRef.  `error` names why it cannot serve (BackendNotFound, InvalidKind): its share gets 500.
+
+    `policies`, `ports` and `refuse` are what a Destination's are, for the endpoints here: connect() judged the
+    frontend that was dialled, so whoever sends a request here judges it by these too.
+    """
 
     name: str  # "namespace/service:port"
     weight: int
     endpoints: tuple[Endpoint, ...] = ()
     error: str = ""
+    policies: tuple[Policy, ...] = ()
+    ports: tuple[int, ...] = ()
+    refuse: str = ""
+
+    @property
+    def port_numbers(self) -> tuple[int, ...]:
+        return self.ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +196,27 @@ class Destination:
         return self.has_producer_route or bool(self.consumer_rules)
 
     @property
+    def port_numbers(self) -> tuple[int, ...]:
+        return self.ports or (self.port,)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Of every caller, in no order that matters."""
+        return (*self.producer_rules, *(rule for group in self.consumer_rules.values() for rule in group))
+
+    @property
+    def all_policies(self) -> tuple[Policy, ...]:
+        """Its own and its backends', each at least once: what a request dialled here may be judged by."""
+        behind = (policy for rule in self.rules for backend in rule.backends for policy in backend.policies)
+        return (*self.policies, *behind)
+
+    def rule_group(self, namespace: str) -> str:
+        """Which rules are for callers of `namespace`: a key of `consumer_rules`, or "" = the producer's."""
+        return namespace if namespace in self.consumer_rules else ""
+
+    @property
     def has_http_policy(self) -> bool:
+        """A policy of its own needs HTTP; of those behind its routes `core.backends.guarded_groups` tells."""
         return any(policy.needs_http for policy in self.policies)
 
     @property
@@ -196,10 +227,9 @@ class Destination:
     @property
     def judges_paths(self) -> bool:
         """True when a route or policy here looks at the path: then only its normal form is judged and forwarded."""
-        rules = (*self.producer_rules, *(rule for group in self.consumer_rules.values() for rule in group))
-        if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in rules):
+        if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in self.rules):
             return True
-        return any(op.paths for policy in self.policies for rule in policy.rules for op in rule.http)
+        return any(op.paths for policy in self.all_policies for rule in policy.rules for op in rule.http)
 
 
 @dataclass(frozen=True, slots=True)

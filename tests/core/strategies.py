@@ -40,13 +40,6 @@ def small(items: st.SearchStrategy[T], most: int = 2) -> st.SearchStrategy[tuple
 
 
 endpoints = st.builds(Endpoint, st.sampled_from(ADDRESSES), st.sampled_from((8080, 8081)))
-backends = st.builds(
-    Backend,
-    st.sampled_from(("shop/a:80", "shop/b:80")),
-    st.sampled_from((0, 1, 3)),
-    st.lists(endpoints, max_size=3).map(tuple),
-    st.sampled_from(("", "", "BackendNotFound")),
-)
 header_matches = st.builds(
     ValueMatch, st.sampled_from(("x-env", "x-team")), st.sampled_from(("test", "prod", "t.*")), st.booleans()
 )
@@ -54,20 +47,6 @@ query_matches = st.builds(ValueMatch, st.sampled_from(("q", "r")), st.sampled_fr
 path_tests = st.one_of(
     st.tuples(st.sampled_from((PathKind.EXACT, PathKind.PREFIX)), st.sampled_from(RULE_PATHS)),
     st.tuples(st.just(PathKind.REGEX), st.sampled_from(PATTERNS)),
-)
-
-
-rules = st.builds(
-    lambda route, rule, path, method, headers, query, where: Rule(
-        route, rule, path[0], path[1], method, headers, query, where
-    ),
-    st.sampled_from(("shop/r1", "shop/r2", "batch/r1")),
-    st.sampled_from(("0", "1")),
-    path_tests,
-    st.sampled_from(("", "", "GET", "POST")),
-    small(header_matches),
-    small(query_matches),
-    small(backends, 3),
 )
 sources = st.builds(
     Source,
@@ -90,6 +69,31 @@ policies = st.builds(
     st.sampled_from(EnforcementLevel),
     small(policy_rules),
 )
+policy_sets = st.lists(policies, max_size=3, unique_by=lambda policy: policy.name).map(tuple)
+port_numbers = st.sampled_from(((), (80, 8080)))
+refusals = st.sampled_from(("", "", "", "policy shop/broken is broken"))
+backends = st.builds(
+    Backend,
+    st.sampled_from(("shop/a:80", "shop/b:80")),
+    st.sampled_from((0, 1, 3)),
+    st.lists(endpoints, max_size=3).map(tuple),
+    st.sampled_from(("", "", "BackendNotFound")),
+    policy_sets,
+    port_numbers,
+    refusals,
+)
+rules = st.builds(
+    lambda route, rule, path, method, headers, query, where: Rule(
+        route, rule, path[0], path[1], method, headers, query, where
+    ),
+    st.sampled_from(("shop/r1", "shop/r2", "batch/r1")),
+    st.sampled_from(("0", "1")),
+    path_tests,
+    st.sampled_from(("", "", "GET", "POST")),
+    small(header_matches),
+    small(query_matches),
+    small(backends, 3),
+)
 workloads = st.builds(
     Workload,
     st.sampled_from(NAMESPACES),
@@ -109,10 +113,40 @@ destinations = st.builds(
     producer_rules=small(rules, 4),
     consumer_rules=st.dictionaries(st.sampled_from(NAMESPACES), small(rules), max_size=1),
     has_producer_route=st.booleans(),
-    policies=st.lists(policies, max_size=3, unique_by=lambda policy: policy.name).map(tuple),
-    ports=st.sampled_from(((), (80, 8080))),
-    refuse=st.sampled_from(("", "", "", "policy shop/broken is broken")),
+    policies=policy_sets,
+    ports=port_numbers,
+    refuse=refusals,
 )
+
+
+@st.composite
+def routed_destinations(draw: st.DrawFn) -> Destination:
+    """Every request is routed; frontend and backends take their policies from one handful, as Services do."""
+    handful = draw(st.lists(policies, min_size=1, max_size=3, unique_by=lambda policy: policy.name))
+    some_of_them = st.lists(st.sampled_from(handful), unique_by=lambda policy: policy.name).map(tuple)
+    backend = st.builds(
+        Backend,
+        st.sampled_from(("shop/a:80", "shop/b:80")),
+        st.just(1),
+        st.lists(endpoints, max_size=1).map(tuple),
+        policies=some_of_them,
+        ports=port_numbers,
+    )
+    behind = draw(st.lists(backend, min_size=1, max_size=2).map(tuple))
+    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind)
+    return Destination(
+        "shop/a:80",
+        draw(st.sampled_from(ADDRESSES)),
+        80,
+        Protocol.HTTP1,
+        is_frontend=True,
+        producer_rules=(rule,),
+        has_producer_route=True,
+        policies=draw(some_of_them),
+        ports=draw(port_numbers),
+    )
+
+
 headers = small(
     st.tuples(st.sampled_from(("x-env", "x_env", "x-team", "host")), st.sampled_from(("test", "prod", "prod, test"))), 3
 )

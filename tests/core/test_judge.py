@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nodeagent.core.decide import decide
 from nodeagent.core.judge import MAX_CALLERS, Judge
@@ -16,16 +17,22 @@ WEB = Workload("shop", "web-1", "web", "web", ("10.0.0.1",))
 GET = RequestHead("GET", "/", "", "/", "a", ())
 
 
-@settings(max_examples=300, deadline=None)
-@given(some.destinations, some.workloads, some.heads, some.randoms)
+@settings(max_examples=800, deadline=None)
+@given(
+    some.destinations | some.routed_destinations(),
+    st.lists(some.workloads, min_size=1, max_size=2),
+    some.heads,
+    some.randoms,
+)
 def test_judge_agrees_with_the_plain_decision(
-    destination: Destination, caller: Workload, head: RequestHead, rand: float
+    destination: Destination, callers: list[Workload], head: RequestHead, rand: float
 ) -> None:
     judge = Judge(destination, compile_regex)
-    for address in ("", *caller.addresses):
-        wanted = decide(destination, caller, address, head, rand, compile_regex)
-        assert judge.decide(caller, address, head, rand) == wanted
-        assert judge.decide(caller, address, head, rand) == wanted, "a second call answers differently"
+    for caller in callers:
+        for address in ("", *caller.addresses):
+            wanted = decide(destination, caller, address, head, rand, compile_regex)
+            assert judge.decide(caller, address, head, rand) == wanted
+            assert judge.decide(caller, address, head, rand) == wanted, "a second call answers differently"
 
 
 def plain_frontend(endpoints: tuple[Endpoint, ...]) -> Destination:
