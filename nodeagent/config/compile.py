@@ -1,44 +1,39 @@
 """All objects -> one Snapshot, and what to say about each object.  Pure.
 
 Frontends are (cluster IP, Service port); endpoints are (pod IP, target port); a namespace-wide policy
-adds (pod IP, 0) for every other port.  Authorization belongs to endpoints: a frontend has the
-policies of every Service that shares any of its endpoints, and of the namespaces of the pods behind
-it, so that no second name evades a rule: not even a Service made in another namespace for that end.
+adds (pod IP, 0) for every other port.  What leads to endpoints, a frontend or a route's backend, has
+the policies of all who own them (nodeagent.config.ownership), so that no second name evades a rule:
+not even a Service made in another namespace for that end, nor a route.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from nodeagent.config.conditions import ACCEPTED, FALSE, Condition
 from nodeagent.config.objects import Broken, ObjectSet
+from nodeagent.config.ownership import Owners, Ownership
 from nodeagent.config.policies import PolicyIndex, named_ports, policy_conditions, refused_targets, unenforceable
 from nodeagent.config.resources import ServiceObject, ServicePort
 from nodeagent.config.routes import PRODUCER, RouteIndex
 from nodeagent.config.services import Topology
 from nodeagent.config.workloads import workloads
 from nodeagent.core.addresses import family
-from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot, Workload
+from nodeagent.core.model import Destination, Protocol, Snapshot
 
 Target = tuple[str, int]
+Table = dict[Target, Destination]
 
 
 @dataclass(frozen=True, slots=True)
-class Owners:
-    """By which names the same endpoints can be called, and in which namespaces their pods live; sorted."""
+class Indexes:
+    """The objects, by whatever a destination is made from."""
 
-    services: tuple[str, ...]
-    namespaces: tuple[str, ...]
-    ports: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class Table:
-    """Destinations, and the owners of those that are endpoints."""
-
-    destinations: dict[Target, Destination] = field(default_factory=dict)
-    owners: dict[Target, Owners] = field(default_factory=dict)
+    topology: Topology
+    ownership: Ownership
+    policies: PolicyIndex
+    routes: RouteIndex
 
 
 def compile(  # noqa: A001  (the word for it)
@@ -47,41 +42,24 @@ def compile(  # noqa: A001  (the word for it)
     """Compile everything.  `refuse_broken`: what a policy protects that never was good is refused."""
     topology = Topology(objects.services, objects.slices.values())
     policies = PolicyIndex(objects, refuse_broken=refuse_broken)
-    routes = RouteIndex(objects, topology, generation)
     pods = workloads(objects.pods, objects.namespaces)
-    residents = _residents(pods.values())
-    table = Table()
-    _add_endpoints(table, topology, policies, residents)
-    conditions = _add_frontends(table, topology, policies, routes)
-    _add_other_ports(table.destinations, residents, policies)
+    ownership = Ownership(topology, pods.values())
+    routes = RouteIndex(objects, topology, ownership, policies, generation)
+    table: Table = {}
+    _add_endpoints(table, topology, policies, ownership)
+    conditions = _add_frontends(table, Indexes(topology, ownership, policies, routes))
+    _add_other_ports(table, ownership.residents, policies)
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
-    return Snapshot(generation, table.destinations, pods), conditions
+    return Snapshot(generation, table, pods), conditions
 
 
-def _residents(pods: Iterable[Workload]) -> dict[str, tuple[str, ...]]:
-    """Address -> namespaces of its pods; pods in the node's own network share theirs."""
-    found: dict[str, tuple[str, ...]] = {}
-    for pod in pods:
-        for address in pod.addresses:
-            found[address] = tuple(sorted({*found.get(address, ()), pod.namespace}))
-    return found
-
-
-def _add_endpoints(
-    table: Table, topology: Topology, policies: PolicyIndex, residents: dict[str, tuple[str, ...]]
-) -> None:
+def _add_endpoints(table: Table, topology: Topology, policies: PolicyIndex, ownership: Ownership) -> None:
     for endpoint, owners in topology.owners.items():
         target = (endpoint.address, endpoint.port)
-        ports = {endpoint.port, *(port.port for _, port in owners.service_ports)}
         protocols = {port.protocol for _, port in owners.service_ports}
         protocol = protocols.pop() if len(protocols) == 1 else Protocol.OPAQUE
-        table.owners[target] = Owners(
-            tuple(sorted({service.key for service, _ in owners.service_ports})),
-            residents.get(endpoint.address, ()),
-            tuple(sorted(ports)),
-        )
-        table.destinations[target] = _unrouted(target, protocol, table.owners[target], policies)
+        table[target] = _unrouted(target, protocol, ownership.of_endpoint(endpoint), policies)
 
 
 def _unrouted(target: Target, protocol: Protocol, owners: Owners, policies: PolicyIndex) -> Destination:
@@ -103,37 +81,28 @@ def _unrouted(target: Target, protocol: Protocol, owners: Owners, policies: Poli
     )
 
 
-def _add_frontends(table: Table, topology: Topology, policies: PolicyIndex, routes: RouteIndex) -> list[Condition]:
+def _add_frontends(table: Table, indexes: Indexes) -> list[Condition]:
     """Add a destination for every cluster IP and port; the first Service of an address taken twice keeps it."""
     conditions: list[Condition] = []
-    for key in sorted(topology.services):
-        service = topology.services[key]
+    services = indexes.topology.services
+    for key in sorted(services):
+        service = services[key]
         for address in service.addresses:
             for port in service.ports:
-                taken = table.destinations.get((address, port.port))
+                taken = table.get((address, port.port))
                 if taken is not None:
                     message = f"{address}:{port.port} already belongs to {taken.name}"
                     conditions.append(Condition("Service", key, "", ACCEPTED, FALSE, "Conflicted", message))
                     continue
-                table.destinations[address, port.port] = _frontend(
-                    table, service, port, address, topology, policies, routes
-                )
+                table[address, port.port] = _frontend(service, port, address, indexes)
     return conditions
 
 
-def _frontend(
-    table: Table,
-    service: ServiceObject,
-    port: ServicePort,
-    address: str,
-    topology: Topology,
-    policies: PolicyIndex,
-    routes: RouteIndex,
-) -> Destination:
-    wanted = family(address)
-    endpoints = topology.endpoints(service.key, port.port, wanted)
-    groups = routes.groups(service.key, port.port, wanted)
-    owners = _owners_of(table, endpoints, service, port)
+def _frontend(service: ServiceObject, port: ServicePort, address: str, indexes: Indexes) -> Destination:
+    policies, wanted = indexes.policies, family(address)
+    endpoints = indexes.topology.endpoints(service.key, port.port, wanted)
+    groups = indexes.routes.groups(service.key, port.port, wanted)
+    owners = indexes.ownership.of_service_port(service.key, port.port, endpoints)
     applied = policies.applied(owners.services, owners.namespaces)
     name = f"{service.key}:{port.port}"
     return Destination(
@@ -154,29 +123,16 @@ def _frontend(
     )
 
 
-def _owners_of(table: Table, endpoints: Iterable[Endpoint], service: ServiceObject, port: ServicePort) -> Owners:
-    """Every Service, namespace and port number of all that share one of these endpoints."""
-    services, namespaces, ports = {service.key}, set[str](), {port.port}
-    for endpoint in endpoints:
-        found = table.owners[endpoint.address, endpoint.port]
-        services.update(found.services)
-        namespaces.update(found.namespaces)
-        ports.update(found.ports)
-    return Owners(tuple(sorted(services)), tuple(sorted(namespaces)), tuple(sorted(ports)))
-
-
-def _add_other_ports(
-    destinations: dict[Target, Destination], residents: dict[str, tuple[str, ...]], policies: PolicyIndex
-) -> None:
+def _add_other_ports(table: Table, residents: Mapping[str, tuple[str, ...]], policies: PolicyIndex) -> None:
     """Namespace-wide policies reach the pods' ports that no Service leads to."""
     for address, namespaces in residents.items():
         applied = policies.applied((), namespaces)
         if not applied and not policies.refusal((), namespaces):
             continue
         for port in (0, *named_ports(applied)):
-            if (address, port) not in destinations:
+            if (address, port) not in table:
                 owners = Owners((), namespaces, (port,))
-                destinations[address, port] = _unrouted((address, port), Protocol.OPAQUE, owners, policies)
+                table[address, port] = _unrouted((address, port), Protocol.OPAQUE, owners, policies)
 
 
 def broken_conditions(objects: ObjectSet, generation: int, *, refuse_broken: bool) -> list[Condition]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, RESOLVED_REFS, TRUE, UNKNOWN, Condition
 from nodeagent.config.objects import ObjectSet
+from nodeagent.config.ownership import Ownership
+from nodeagent.config.policies import PolicyIndex
 from nodeagent.config.reading import is_service
 from nodeagent.config.resources import BackendRef, ParentRef, RouteObject, RouteRule, ServiceObject, ServicePort
 from nodeagent.config.services import ServicePortKey, Topology
@@ -32,8 +34,12 @@ class Attached:
 class RouteIndex:
     """Routes by Service port.  Rules are built once per route and address family."""
 
-    def __init__(self, objects: ObjectSet, topology: Topology, generation: int) -> None:
+    def __init__(
+        self, objects: ObjectSet, topology: Topology, ownership: Ownership, policies: PolicyIndex, generation: int
+    ) -> None:
         self._topology = topology
+        self._ownership = ownership
+        self._policies = policies
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
         self._built: dict[tuple[str, int], list[tuple[Precedence, Rule]]] = {}
@@ -85,7 +91,16 @@ class RouteIndex:
         reason, message = self.backend_fault(ref)
         if reason:
             return Backend(name, ref.weight, (), f"{reason}: {message}")
-        return Backend(name, ref.weight, self._topology.reachable(service, ref.port, family))
+        endpoints = self._topology.reachable(service, ref.port, family)
+        owners = self._ownership.of_service_port(service, ref.port, endpoints)
+        return Backend(
+            name,
+            ref.weight,
+            endpoints,
+            policies=self._policies.applied(owners.services, owners.namespaces),
+            ports=owners.ports,
+            refuse=self._policies.refusal(owners.services, owners.namespaces),
+        )
 
     def backend_fault(self, ref: BackendRef) -> tuple[str, str]:
         """(reason, message) of a reference that cannot serve; its share is answered 500."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.conditions import ACCEPTED, PROGRAMMED, RESOLVED_REFS
 from nodeagent.core.model import Protocol
 from tests.config import builders as some
@@ -224,3 +225,53 @@ def test_a_port_that_says_nothing_is_opaque_but_may_be_a_backend() -> None:
     snap = some.snapshot(*documents, route("r", [to("plain")]))
     assert snap.destinations["198.19.0.50", 80].protocol is Protocol.OPAQUE
     assert some.ask(snap, "shop/web").backend == "shop/plain:80"
+
+
+DENY_BATCH: Document = {"sources": [{"namespace": "batch"}]}
+
+
+@pytest.mark.parametrize("route_namespace", ["shop", "batch"])
+def test_a_route_leads_past_no_policy_of_the_service_it_leads_to(route_namespace: str) -> None:
+    """What dialling v1 is denied, dialling cart is denied, though cart has no policy."""
+    deny = some.policy("p", "DENY", [DENY_BATCH], service="v1", level="Network")
+    snap = some.snapshot(*BASE, route("r", [to("v1")], namespace=route_namespace), deny)
+    assert some.ask(snap, "batch/job", ("198.19.0.21", 80)).policy == "shop/p"
+    denied = some.ask(snap, "batch/job")
+    assert (denied.status, denied.policy, denied.backend) == (403, "shop/p", "shop/v1:80")
+    assert some.ask(snap, "shop/web").status == 0
+
+
+def test_a_backend_has_the_policies_of_every_service_and_namespace_that_own_its_endpoints() -> None:
+    alias = some.service("alias", "198.19.0.60", V1, namespace="batch")
+    policies = [
+        some.policy("p", "DENY", [DENY_BATCH], service="v1", level="Network"),
+        some.namespace_policy("batch", "q", "DENY", [{"sources": [{"namespace": "nobody"}]}]),
+        some.namespace_policy("pods", "r", "DENY", [{"sources": [{"namespace": "nobody"}]}]),
+    ]
+    resident = [manifests.namespace("pods"), some.pod("pods", "v1", V1)]
+    one = route("r", [to("alias", namespace="batch")])
+    (rule,) = some.snapshot(*BASE, *alias, *policies, *resident, one).destinations[some.VIP, 80].producer_rules
+    (only,) = rule.backends
+    assert [policy.name for policy in only.policies] == ["batch/q", "pods/r", "shop/p"]
+    assert only.ports == (80, 8080)
+
+
+def test_a_broken_policy_of_a_backend_refuses_its_share() -> None:
+    broken = some.policy("p", "DENY", [{"sources": [{"cidr": "ten"}]}], service="v1")
+    rule = {"backendRefs": [backend("v1", 1), backend("v2", 1)]}
+    _, found = some.load({"all.yaml": some.text(*BASE, route("r", [rule]), broken)})
+    snap, _ = compile_objects(found, 1)
+    assert some.statuses(snap, "shop/web") == {0: 50, 403: 50}
+    assert "is broken" in some.ask(snap, "shop/web").detail
+
+
+def test_http_rules_of_an_undeclared_backend_are_judged_where_the_route_reads_http() -> None:
+    """Dialled itself, v1 is refused as a whole: nobody reads HTTP on its port.  Behind cart somebody does."""
+    v1 = manifests.service("shop", "v1", ["198.19.0.21"], port_name="web", app_protocol=None)
+    documents = [*some.callers(), *some.service("cart"), v1]
+    documents.append(manifests.endpoint_slice("shop", "v1", [V1], port_name="web"))
+    deny = some.policy("p", "DENY", [{"http": {"methods": ["DELETE"]}}], service="v1")
+    snap = some.snapshot(*documents, route("r", [to("v1")]), deny)
+    assert snap.destinations["198.19.0.21", 80].refuse
+    assert some.ask(snap, "shop/web").status == 0
+    assert some.ask(snap, "shop/web", request=some.head(method="DELETE")).policy == "shop/p"
