@@ -302,6 +302,30 @@ class Map:
             start = ctypes.addressof(cursor)
 
 
+class PreparedTake:
+    """LOOKUP_AND_DELETE of one map with every argument made beforehand: a worker does it for each connection.
+
+    Write the key into `key`, call, read the value from `value`.
+    """
+
+    def __init__(self, table: Map) -> None:
+        self.key = ctypes.create_string_buffer(table.spec.key_size)
+        self.value = ctypes.create_string_buffer(table.spec.value_size)
+        addresses = ctypes.addressof(self.key), ctypes.addressof(self.value)
+        self._attr = _attr("<IIQQQ", table.fd, 0, *addresses, 0)
+        arguments = (_NUMBER, MAP_LOOKUP_AND_DELETE, ctypes.addressof(self._attr), len(self._attr))
+        self._arguments = tuple(map(ctypes.c_long, arguments))
+        self._name = table.name
+
+    def __call__(self) -> bool:
+        """False when the key is not there."""
+        if _libc.syscall(*self._arguments) == 0:
+            return True
+        if ctypes.get_errno() == errno.ENOENT:
+            return False
+        raise _error(MAP_LOOKUP_AND_DELETE, self._name)
+
+
 def map_info(fd: int) -> MapSpec:
     raw = _info(fd, 88)
     map_type, _id, key_size, value_size, max_entries, flags, name = struct.unpack_from("<IIIIII16s", raw)

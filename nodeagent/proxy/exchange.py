@@ -19,6 +19,7 @@ from nodeagent.core.fields import Fields
 from nodeagent.core.framing import Body, RequestPlan, ResponsePlan, interim_head, plan_response
 from nodeagent.core.model import Decision, Endpoint
 from nodeagent.core.refusals import REQUESTS, RESPONSES, Refusal, Refused
+from nodeagent.proxy import usual_heads
 from nodeagent.proxy.http1 import parse_response, parse_trailer
 from nodeagent.proxy.stream import BULK_READ_BYTES
 from nodeagent.proxy.upstream import Upstream
@@ -52,6 +53,7 @@ class Exchange:
         "_response",
         "_response_done",
         "_response_size",
+        "_reusable",
         "_reused",
         "_started",
         "_tried",
@@ -80,6 +82,7 @@ class Exchange:
         self._request_decoder: ChunkedDecoder | None = None
         self.request_done = plan.body == Body.NONE
         self._response: ResponsePlan | None = None
+        self._reusable = False  # the upstream connection, after this response
         self._held = b""  # a response head that has not arrived whole
         self._left = 0
         self._body_decoder: ChunkedDecoder | None = None
@@ -272,6 +275,13 @@ class Exchange:
         self._resend = None
         if self._held:
             data, self._held = self._held + data, b""
+        is_usual = self._is_usual()
+        if is_usual:
+            end = data.find(b"\r\n\r\n") + 4
+            response = usual_heads.get(data[:end])
+            if response is not None:
+                self._take_response(response, data[end:])
+                return
         try:
             while True:
                 end = data.find(b"\r\n\r\n") + 4
@@ -290,11 +300,23 @@ class Exchange:
         except Refused as error:
             self._response_broken(error.refusal)
             return
+        if is_usual:
+            usual_heads.remember(head, response)
+        self._take_response(response, data)
+
+    def _is_usual(self) -> bool:
+        """Where a response's plan depends on its head alone."""
+        plan = self._plan
+        usual = plan.minor == 1 and plan.keep_alive and not plan.is_head and not plan.upgrade
+        return usual and self.request_done and not self._down.engine.draining
+
+    def _take_response(self, response: ResponsePlan, rest: bytes) -> None:
         self._response = response
-        if status == 101:
-            self._switch(response, data)
+        self._reusable = response.upstream_reusable
+        if response.status == 101:
+            self._switch(response, rest)
         else:
-            self._begin_body(response, data)
+            self._begin_body(response, rest)
 
     def _hold_head(self, data: bytes) -> None:
         if len(data) > self._down.engine.bounds.head_bytes:
@@ -398,12 +420,10 @@ class Exchange:
         self._response_size += len(data)
         self._down.stream.write(data)
         self._response_done = True
-        response = self._response
-        assert response is not None
         if excess:
             self._down.engine.stats.upstream_unsolicited += 1
-            response.upstream_reusable = False
-        if self.request_done or not response.upstream_reusable:
+            self._reusable = False
+        if self.request_done or not self._reusable:
             self._finish()
 
     def _finish(self) -> None:
@@ -416,7 +436,7 @@ class Exchange:
         assert response is not None
         assert upstream is not None
         self._up = None
-        if response.upstream_reusable and self.request_done:
+        if self._reusable and self.request_done:
             upstream.stream.resume_reading()
             upstream.release(response.idle_seconds)
         else:
@@ -443,9 +463,8 @@ class Exchange:
 
     def _unsolicited(self) -> None:
         """Bytes after a complete response, while the request is still being sent."""
-        assert self._response is not None
         self._down.engine.stats.upstream_unsolicited += 1
-        self._response.upstream_reusable = False
+        self._reusable = False
         self._finish()
 
     def upstream_ended(self, error: Exception | None) -> None:
@@ -454,7 +473,7 @@ class Exchange:
         if response is None:
             self._ended_before_response()
         elif self._response_done:
-            response.upstream_reusable = False
+            self._reusable = False
             self._finish()
         elif response.body == Body.UNTIL_CLOSE and error is None:
             self._complete(b"0\r\n\r\n" if response.chunk_it else b"", excess=False)
