@@ -189,6 +189,7 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     rule = _rule_of(destination, caller, decision)
     if rule is not None:
         answer["backends"] = list(_outcomes(judge, rule, caller, address, head))
+        answer["notes"] = _notes_on(answer["backends"])
     elif decision.backend:
         endpoints = [f"{endpoint.address}:{endpoint.port}" for endpoint in destination.endpoints]
         answer["backends"] = [
@@ -237,6 +238,14 @@ def _rule_of(destination: Destination, caller: Workload, decision: Decision) -> 
     return next(named, None)
 
 
+def _notes_on(backends: list[Answer]) -> list[str]:
+    """Where one request may fare otherwise than the next, say so: `verdict` is that of the first share."""
+    denied = sum(backend["share"] for backend in backends if backend["status"] == 403)
+    if not denied or all(backend["status"] == 403 for backend in backends):
+        return []
+    return [f"{denied:.0%} of such requests are denied, by what protects the backend that they are routed to"]
+
+
 def _outcomes(judge: Judge, rule: Rule, caller: Workload, address: str, head: RequestHead) -> Iterator[Answer]:
     """Ask the matcher once per backend, with a random number from the middle of that backend's share."""
     start = 0.0
@@ -249,6 +258,8 @@ def _outcomes(judge: Judge, rule: Rule, caller: Workload, address: str, head: Re
                 "status": decision.status,
                 "reason": decision.reason,
                 "detail": decision.detail,
+                "policy": decision.policy,
+                "audits": list(decision.audits),
                 "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in backend.endpoints],
             }
         start += share

@@ -6,21 +6,24 @@ whether it matched, and of the chosen rule what every backend's share would get.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nodeagent.core.authorization import (
     Authorization,
+    Guarded,
     network_verdict,
     operation_matches,
     port_matches,
     source_matches,
 )
+from nodeagent.core.backends import addresses_seen
 from nodeagent.core.balance import shares
-from nodeagent.core.decide import broken_backend, decide, no_backend, no_endpoint, rules_for
-from nodeagent.core.matching import Regex, mismatch
+from nodeagent.core.decide import decide, rules_for
+from nodeagent.core.matching import Regex, first_match, mismatch
 from nodeagent.core.model import (
     Action,
+    Backend,
     Decision,
     Destination,
     Policy,
@@ -33,8 +36,12 @@ from nodeagent.core.model import (
 
 @dataclass(frozen=True, slots=True)
 class PolicyStep:
-    """One AuthorizationPolicy.  `rule` is the index of its first rule that matched, -1 = none."""
+    """One AuthorizationPolicy.  `rule` is the index of its first rule that matched, -1 = none.
 
+    `protects` is the destination, or the backend of the chosen rule, whose pool it was judged in.
+    """
+
+    protects: str
     policy: str
     action: str
     level: str
@@ -86,41 +93,56 @@ def explain(destination: Destination, caller: Workload, address: str, head: Requ
     decision = decide(destination, caller, address, head, 0.0, regex)
     rules = rules_for(destination, caller)
     steps = rule_steps(rules or (), head, regex)
+    chosen = _chosen(rules or (), steps)
     return Explanation(
         destination=destination.name,
         rung=destination.rung.value,
         protocol=destination.protocol.value,
         network=network_verdict(destination, caller),
-        policies=tuple(
-            policy_step(policy, destination, caller, address, head, regex) for policy in destination.policies
-        ),
+        policies=tuple(_policy_steps(destination, chosen, caller, address, head, regex)),
         routed=rules is not None,
         rules=steps,
         decision=decision,
-        outcomes=outcomes(destination, caller, decision, _chosen(rules or (), steps)),
+        outcomes=outcomes(destination, caller, address, head, regex),
     )
 
 
+def _policy_steps(
+    destination: Destination, chosen: Rule | None, caller: Workload, address: str, head: RequestHead, regex: Regex
+) -> Iterator[PolicyStep]:
+    for policy in destination.policies:
+        yield policy_step(policy, destination, caller, (address,), head, regex)
+    for backend in chosen.backends if chosen else ():
+        addresses = addresses_seen(destination, backend, caller, address)
+        for policy in backend.policies:
+            yield policy_step(policy, backend, caller, addresses, head, regex)
+
+
 def policy_step(  # an unmatched rule names the first part that failed
-    policy: Policy, destination: Destination, caller: Workload, address: str, head: RequestHead, regex: Regex
+    policy: Policy,
+    guarded: Destination | Backend,
+    caller: Workload,
+    addresses: tuple[str, ...],
+    head: RequestHead,
+    regex: Regex,
 ) -> PolicyStep:
-    why = tuple(_rule_fault(rule, policy.action, destination, caller, address, head, regex) for rule in policy.rules)
+    why = tuple(_rule_fault(rule, policy.action, guarded, caller, addresses, head, regex) for rule in policy.rules)
     rule = why.index("") if "" in why else -1
-    return PolicyStep(policy.name, policy.action.value, policy.level.value, rule >= 0, rule, why)
+    return PolicyStep(guarded.name, policy.name, policy.action.value, policy.level.value, rule >= 0, rule, why)
 
 
 def _rule_fault(
     rule: PolicyRule,
     action: Action,
-    destination: Destination,
+    guarded: Guarded,
     caller: Workload,
-    address: str,
+    addresses: tuple[str, ...],
     head: RequestHead,
     regex: Regex,
 ) -> str:
-    if rule.ports and not port_matches(rule.ports, destination):
+    if rule.ports and not port_matches(rule.ports, guarded):
         return "port"
-    if rule.sources and not any(source_matches(source, caller, (address,), action) for source in rule.sources):
+    if rule.sources and not any(source_matches(source, caller, addresses, action) for source in rule.sources):
         return "sources"
     if rule.http and not any(operation_matches(operation, action, head, regex) for operation in rule.http):
         return "http"
@@ -148,32 +170,32 @@ def match_text(rule: Rule) -> str:
 
 
 def outcomes(
-    destination: Destination, caller: Workload, decision: Decision, chosen: Rule | None
+    destination: Destination, caller: Workload, address: str, head: RequestHead, regex: Regex
 ) -> tuple[Outcome, ...]:
     """What this request gets, share by share; the shares add up to 1."""
-    if decision.status in (403, 404):
-        return (_outcome(1.0, decision, ()),)
-    if rules_for(destination, caller) is None:
-        return (_outcome(1.0, decision, _plain_endpoints(destination)),)
-    if chosen is None:
-        return (_outcome(1.0, decision, ()),)
-    return _by_backend(chosen)
+    first = decide(destination, caller, address, head, 0.0, regex)
+    rules = rules_for(destination, caller)
+    if rules is None:
+        return (_outcome(1.0, first, () if first.status else _plain_endpoints(destination)),)
+    rule = first_match(rules, head, regex)
+    if rule is None or not first.backend:  # one answer for all: denied by the frontend, no route, no weight
+        return (_outcome(1.0, first, ()),)
+
+    def ask(rand: float) -> Decision:
+        return decide(destination, caller, address, head, rand, regex)
+
+    return tuple(_by_backend(rule, ask))
 
 
-def _by_backend(rule: Rule) -> tuple[Outcome, ...]:
-    parts = [(backend, share) for backend, share in zip(rule.backends, shares(rule.backends), strict=True) if share]
-    if not parts:
-        return (_outcome(1.0, no_backend(rule), ()),)
-    found = []
-    for backend, share in parts:
-        endpoints = tuple(f"{endpoint.address}:{endpoint.port}" for endpoint in backend.endpoints)
-        if backend.error:
-            found.append(_outcome(share, broken_backend(rule, backend), ()))
-        elif not endpoints:
-            found.append(_outcome(share, no_endpoint(backend.name, rule), ()))
-        else:
-            found.append(Outcome(share, backend.name, 0, "", "", endpoints))
-    return tuple(found)
+def _by_backend(rule: Rule, ask: Callable[[float], Decision]) -> Iterator[Outcome]:
+    """Ask once per backend, with a random number from the middle of its share."""
+    start = 0.0
+    for backend, share in zip(rule.backends, shares(rule.backends), strict=True):
+        if share:
+            decision = ask(start + share / 2)
+            endpoints = () if decision.status else backend.endpoints
+            yield _outcome(share, decision, tuple(f"{one.address}:{one.port}" for one in endpoints))
+        start += share
 
 
 def _outcome(share: float, decision: Decision, endpoints: tuple[str, ...]) -> Outcome:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.agent.explain import explain, parse_question
 from nodeagent.regex import compile_regex
-from tests.agent.samples import CART_VIP, ENROLLED, snapshot
+from tests.agent.samples import CART_VIP, ENROLLED, NO_BATCH, snapshot
 
 
 def ask(caller: str, to: str, **query: Any) -> dict[str, Any]:
@@ -31,6 +32,23 @@ def test_a_denied_request_names_the_policy_and_no_backend() -> None:
         "shop/no-delete",
     )
     assert "backends" not in answer
+
+
+def test_a_policy_behind_the_route_denies_its_backends_share() -> None:
+    """cart's second version has a policy of its own, which the samples' route leads to."""
+    base = snapshot()
+    cart = base.destinations[CART_VIP]
+    beta, canary = cart.producer_rules
+    first, second = canary.backends
+    closed = dataclasses.replace(canary, backends=(first, dataclasses.replace(second, policies=(NO_BATCH,))))
+    table = {**base.destinations, CART_VIP: dataclasses.replace(cart, producer_rules=(beta, closed))}
+    question = parse_question({"from": "batch/job-1", "to": "cart.shop"})
+    answer = explain(dataclasses.replace(base, destinations=table), ENROLLED, question, compile_regex)
+    assert [(b["name"], b["status"], b["policy"]) for b in answer["backends"]] == [
+        ("shop/cart-v1:80", 0, ""),
+        ("shop/cart-v2:80", 403, "shop/no-batch"),
+    ]
+    assert answer["notes"] == ["20% of such requests are denied, by what protects the backend that they are routed to"]
 
 
 def test_a_share_without_a_backend_says_500() -> None:
