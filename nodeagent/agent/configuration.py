@@ -12,6 +12,7 @@ from nodeagent.config import compile as compiler
 from nodeagent.config.conditions import ACCEPTED, FALSE, RESOLVED_REFS, Condition
 from nodeagent.config.directory import DirectorySource
 from nodeagent.config.objects import ObjectSet
+from nodeagent.config.problems import Problem
 from nodeagent.core.model import Snapshot
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,13 @@ class Configuration:
         self._told = set(errors)
 
     def errors(self) -> list[str]:
-        """One line per file, document or object that is not in force as written."""
-        problems = [str(problem) for problem in self._objects.problems] if self._objects else []
-        return problems + [_line(condition) for condition in self._bad_conditions()]
+        """One line per fault of a file, document or object; what that means for a broken object ends the line."""
+        problems = self._objects.problems if self._objects else ()
+        bad = list(self._bad_conditions())
+        broken = {f"{one.kind} {one.object}": one for one in bad if not one.parent}
+        said = [str(problem) + _effect(problem, broken.get(problem.object)) for problem in problems]
+        told = {problem.object for problem in problems}
+        return said + [_line(one) for one in bad if one.parent or f"{one.kind} {one.object}" not in told]
 
     def rejected(self) -> list[dict[str, Any]]:
         """Objects with a False condition, as rows for `get`."""
@@ -109,6 +114,11 @@ class Configuration:
         for condition in self._conditions:
             if condition.type in (ACCEPTED, RESOLVED_REFS) and condition.status == FALSE:
                 yield condition
+
+
+def _effect(problem: Problem, condition: Condition | None) -> str:
+    """What a broken object's condition adds to its problem: the condition's message starts with the problem's."""
+    return condition.message.removeprefix(problem.message) if condition and condition.field == problem.field else ""
 
 
 def _line(condition: Condition) -> str:
