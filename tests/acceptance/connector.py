@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--lines", action="store_true")
     options = parser.parse_args()
     results: collections.Counter[str] = collections.Counter()
+    lines = []  # printed at the end: a pipe that nobody reads meanwhile would stop the load
     start = time.monotonic()
     for number in range(options.count):
         if options.rate:
@@ -78,8 +79,10 @@ def main() -> None:
         outcome = once(options)
         results[outcome] += 1
         if options.lines:
-            print(f"{before:.6f} {outcome}", flush=False)
-    if not options.lines:
+            lines.append(f"{before:.6f} {outcome}")
+    if options.lines:
+        print("\n".join(lines))
+    else:
         print(json.dumps({"seconds": round(time.monotonic() - start, 3), **results}))
 
 
