@@ -91,7 +91,7 @@ class Configuration:
         bad = list(self._bad_conditions())
         broken = {f"{one.kind} {one.object}": one for one in bad if not one.parent}
         said = [str(problem) + _effect(problem, broken.get(problem.object)) for problem in problems]
-        told = {problem.object for problem in problems}
+        told = {str(one.identity) for one in self._objects.broken} if self._objects else set()
         return said + [_line(one) for one in bad if one.parent or f"{one.kind} {one.object}" not in told]
 
     def rejected(self) -> list[dict[str, Any]]:

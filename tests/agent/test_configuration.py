@@ -1,0 +1,49 @@
+"""What the agent says of the configuration: a line for each fault, none twice, none left out."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from nodeagent.agent.configuration import Configuration
+from tests.config import builders as some
+from tests.testbed.manifests import Document
+
+BASE = [*some.callers(), *some.service("cart")]
+
+
+def errors(directory: Path, *documents: Document) -> list[str]:
+    manifests = directory / "manifests"
+    manifests.mkdir()
+    (manifests / "all.yaml").write_text(some.text(*documents), encoding="utf-8")
+    configuration = Configuration(manifests, directory / "state")
+
+    async def first() -> None:
+        snapshots = configuration.snapshots()
+        await anext(snapshots)
+        await snapshots.aclose()  # type: ignore[attr-defined]  # an async generator, by its annotation an iterator
+
+    asyncio.run(first())
+    return configuration.errors()
+
+
+def test_a_broken_object_is_one_line_with_file_field_and_what_is_in_force_instead(tmp_path: Path) -> None:
+    (line,) = errors(tmp_path, *BASE, some.policy("p", "DENY", [{"sources": [{"cidr": "ten"}]}]))
+    assert line.startswith("all.yaml:")
+    for part in (
+        "(document 7)",
+        "AuthorizationPolicy shop/p",
+        "spec.rules[0].sources[0].cidr",
+        "is not a CIDR block such as",
+        "it was never good, so Service cart is refused",
+    ):
+        assert part in line
+
+
+def test_an_object_defined_twice_is_still_told_what_else_is_wrong_with_it(tmp_path: Path) -> None:
+    """The first definition is in force, and cannot have the cluster IP that it asks for."""
+    dart, slice_ = some.service("dart", some.VIP, some.OTHER_POD)
+    lines = errors(tmp_path, *BASE, dart, slice_, dart)
+    assert len(lines) == 2
+    assert "duplicate object" in lines[0]
+    assert "already belongs to shop/cart:80" in lines[1]
