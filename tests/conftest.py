@@ -19,6 +19,7 @@ RINGS = {
     "config": "pure",
     "proxy": "loopback",
     "agent": "loopback",
+    "agent_kernel": "kernel",
     "cli": "loopback",
     "testbed": "kernel",
     "kernel": "kernel",

@@ -20,6 +20,7 @@ from nodeagent.agent.lease import Lease, LeaseError, holder
 from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
 from nodeagent.agent.observers import Observers
+from nodeagent.agent.on_loop import on_loop
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
@@ -149,7 +150,7 @@ class Agent:
 
     async def _serve(self, parts: Parts) -> None:
         view = AdminView(parts, self)
-        server = AdminServer(view, MetricsRenderer(sources(parts, view)))
+        server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
         work = [parts.fleet.supervisor.run(), self._configure(parts), self._watch_namespaces(parts), collect(parts)]
         running = [asyncio.ensure_future(coroutine) for coroutine in work]
@@ -249,11 +250,12 @@ async def collect(parts: Parts) -> None:
             parts.maps.sweep_originals(time.monotonic_ns())
 
 
-def sources(parts: Parts, view: AdminView) -> Sources:
+def sources(parts: Parts, view: AdminView, loop: asyncio.AbstractEventLoop) -> Sources:
+    """What a scrape reads, in its thread: maps by their pins, and on the loop what the agent itself knows."""
     pins = parts.instance.layout
     return Sources(
         requests=lambda: reader.read_requests(pins),
         connections=lambda: reader.read_connections(pins),
         fills=lambda: reader.read_fills(pins),
-        readings=lambda: readings(view.facts(), parts.fleet.supervisor.workers),
+        readings=on_loop(loop, lambda: list(readings(view.facts(), parts.fleet.supervisor.workers))),
     )

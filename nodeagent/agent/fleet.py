@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,8 @@ class Fleet:
             worker.send("observe", True)
 
     def heartbeat(self, index: int) -> float:
-        return self._maps.heartbeats()[index] / 1e9
+        beat = self._maps.map(layout.HEARTBEATS).lookup(index.to_bytes(4, sys.byteorder))
+        return int.from_bytes(beat or b"", sys.byteorder) / 1e9
 
     def worker_reported(self, worker: Worker, report: dict[str, Any]) -> None:
         handler = self._handlers().get(report["op"])

@@ -18,7 +18,7 @@ HELP = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Plain values, gathered on the loop and read in the rendering thread."""
+    """Plain values, gathered on the loop: the maps that some come from are used there only."""
 
     version: str
     generation: int

@@ -60,7 +60,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where a scrape reads; all are called in the rendering thread."""
+    """Where a scrape reads; all are called in the rendering thread, and must not touch what another thread uses."""
 
     requests: Callable[[], Iterable[SeriesRow]]
     connections: Callable[[], list[ConnectionRow]]

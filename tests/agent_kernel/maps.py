@@ -1,0 +1,21 @@
+"""An instance's maps without an instance: made in memory, pinned nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nodeagent.kernel import abi, bpf, layout
+from nodeagent.kernel.maps import Maps
+
+SPECS = (
+    bpf.MapSpec(layout.HEARTBEATS, bpf.MAP_TYPE_ARRAY, 4, 8, abi.MAX_WORKERS, bpf.F_MMAPABLE),
+    bpf.MapSpec(layout.ORIGINALS, bpf.MAP_TYPE_HASH, 32, 40, 1024, bpf.F_NO_PREALLOC),
+)
+
+
+class LooseMaps(Maps):
+    """Maps whose members are opened already."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(layout.Layout(directory))
+        self._open = {spec.name: bpf.Map.from_fd(bpf.map_create(spec)) for spec in SPECS}
