@@ -16,7 +16,10 @@ RESERVED_FDS = 128
 LISTENERS_PER_POD = 2
 MAX_PODS = 250
 """The kubelet's own bound is 110 by default and 250 where it is raised."""
-IDLE_CONNECTION_BYTES = 20 * KIB
+IDLE_CONNECTION_BYTES = 10 * KIB
+"""Measured: 1 KB in the worker, and two sockets of 2.5 KB in the kernel; the rest is for heads and first buffers."""
+POD_SHARE = 0.6
+"""Of a worker's connections that one pod may hold: however many it opens, others find room."""
 PROXY_SHARE = 0.6
 """Of the memory limit; the rest is the agent, the broker, and the interpreters themselves."""
 DEFAULT_MEMORY = 512 * MIB
@@ -61,7 +64,7 @@ def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
     connections = max(16, min(descriptors // 2, share // 2 // IDLE_CONNECTION_BYTES))
     return Bounds(
         connections=connections,
-        connections_per_pod=max(8, connections // 2),
+        connections_per_pod=max(8, int(connections * POD_SHARE)),
         buffered=max(MIB, share // 2),
         upstream_idle_total=max(8, connections // 2),
     )
