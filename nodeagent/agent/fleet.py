@@ -63,6 +63,11 @@ class Fleet:
             self._maps.clear_heartbeat(index)
         self.broker.start()
 
+    @property
+    def pods(self) -> dict[int, str]:
+        """Cookie of each namespace in the mesh -> its pod's key."""
+        return dict(self._pods)
+
     # ---- what workers are given ----
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -75,18 +80,24 @@ class Fleet:
         self._send_all(encode_command("observe", on))
 
     def add_pods(self, pods: list[EnrolledPod]) -> None:
-        """Workers hear who a cookie is before the broker makes listeners there."""
+        """Workers hear who a cookie is before the broker makes listeners there.
+
+        A namespace that we hold already, under another key or path, keeps its listeners.
+        """
+        new = [pod for pod in pods if pod.cookie not in self._pods]
         for pod in pods:
             self._pods[pod.cookie] = pod.key
             self._pod_fds[pod.cookie] = pod.fd
         self._send_all(self._pods_frame())
-        for pod in pods:
+        for pod in new:
             self.broker.add_pod(pod.cookie, pod.fd)
 
     def remove_pods(self, pods: list[EnrolledPod]) -> None:
+        """Call after `add_pods`: a namespace that an added pod took over (it holds another descriptor) stays."""
         for pod in pods:
-            self._pods.pop(pod.cookie, None)
-            self._pod_fds.pop(pod.cookie, None)
+            if self._pod_fds.get(pod.cookie) != pod.fd:
+                continue
+            del self._pods[pod.cookie], self._pod_fds[pod.cookie]
             self.broker.remove_pod(pod.cookie)
             self._forget_listeners(pod.cookie)
         self._send_all(self._pods_frame())
@@ -98,7 +109,7 @@ class Fleet:
                     self._maps.delete_listener(cookie, worker.index, family)
 
     def _pods_frame(self) -> bytes:
-        return encode_command("pods", dict(self._pods))
+        return encode_command("pods", self.pods)
 
     def _send_all(self, frame: bytes) -> None:
         for worker in self.supervisor.active:
