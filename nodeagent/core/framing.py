@@ -29,6 +29,7 @@ class RequestPlan:
     """What becomes of a request.  `fields` are those to forward, and those that rules judge."""
 
     __slots__ = (
+        "_head",
         "body",
         "expects_continue",
         "fields",
@@ -55,10 +56,16 @@ class RequestPlan:
         self.expects_continue = False
         self.is_head = method == "HEAD"
         self.fields: Fields = []
+        self._head = b""
         self.hop: tuple[bytes, ...] = ()  # lines of this hop's own, which no rule sees
 
     def head(self) -> bytes:
-        """The bytes for the upstream."""
+        """The bytes for the upstream, made once: a plan does not change when it was judged."""
+        if not self._head:
+            self._head = self._make_head()
+        return self._head
+
+    def _make_head(self) -> bytes:
         lines = [field[4] for field in self.fields]
         lines += self.hop
         return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (self.method.encode(), self.target, b"\r\n".join(lines))

@@ -16,6 +16,7 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,10 +24,11 @@ from typing import Any
 from nodeagent.kernel import setns
 from nodeagent.proxy import broker_wire, sandbox
 from nodeagent.proxy.broker_wire import FAMILIES, MAX_SOCKETS
-from nodeagent.proxy.sockets import make_listener, make_upstream
+from nodeagent.proxy.pod_listener import make_pod_listener
+from nodeagent.proxy.sockets import make_upstream
 
-_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""A pod without IPv6 has no ::1 to listen on."""
+RETRY_SECONDS = 1.0
+"""A listener that could not be made (descriptors or memory ran out) is tried again: without it no rule is applied."""
 
 
 class Peer:
@@ -86,15 +88,28 @@ class Broker:
         self._selector = selectors.DefaultSelector()
         self._pods: dict[int, int] = {}
         self._workers: dict[int, Peer] = {}
+        self._missing: set[tuple[int, int, int]] = set()  # (worker, cookie, family) that do not listen and should
+        self._next_try = 0.0
         self._agent = Peer(self._selector, control, self._from_agent)
         self._running = True
 
     def run(self) -> None:
         """Until the agent closes its end."""
+        try:
+            self._serve()
+        finally:
+            for peer in (self._agent, *self._workers.values()):
+                peer.close()
+            _close(list(self._pods.values()))
+            self._selector.close()
+
+    def _serve(self) -> None:
         while self._running:
-            for key, events in self._selector.select():
+            for key, events in self._selector.select(RETRY_SECONDS if self._missing else None):
                 if key.fileobj.fileno() >= 0:  # type: ignore[union-attr]  # we register sockets only
                     key.data(events)
+            if self._missing and time.monotonic() >= self._next_try:
+                self._retry()
 
     # ---- the agent ----
 
@@ -117,42 +132,63 @@ class Broker:
         if cookie in self._pods:
             os.close(self._pods[cookie])
         self._pods[cookie] = namespace
-        for worker in list(self._workers.values()):
-            self._listen(worker, cookie)
+        for index in list(self._workers):
+            self._listen(index, cookie)
 
     def _remove_pod(self, cookie: int) -> None:
         namespace = self._pods.pop(cookie, None)
         if namespace is not None:
             os.close(namespace)
+        self._missing = {key for key in self._missing if key[1] != cookie}
         for worker in self._workers.values():
             worker.send({"op": "pod_del", "cookie": cookie})
 
     def _add_worker(self, index: int, fd: int) -> None:
         self._remove_worker(index)
-        worker = self._workers[index] = Peer(self._selector, socket.socket(fileno=fd), self._from_worker)
+        self._workers[index] = Peer(self._selector, socket.socket(fileno=fd), self._from_worker)
         for cookie in self._pods:
-            self._listen(worker, cookie)
+            self._listen(index, cookie)
 
     def _remove_worker(self, index: int) -> None:
+        self._missing = {key for key in self._missing if key[0] != index}
         worker = self._workers.pop(index, None)
         if worker is not None:
             worker.close()
 
     # ---- listeners ----
 
-    def _listen(self, worker: Peer, cookie: int) -> None:
+    def _listen(self, index: int, cookie: int) -> None:
         for family in FAMILIES:
-            message = {"op": "listener", "cookie": cookie, "family": family, "port": 0}
             try:
-                with setns.inside(self._pods[cookie], self._home):
-                    listener = make_listener(FAMILIES[family])
+                listener = self._make_listener(cookie, family)
             except OSError as error:
-                if error.errno not in _NO_FAMILY:
-                    self._complain(cookie, f"cannot listen in the pod's namespace: {error}")
-                worker.send(message)
+                self._send_listener(index, cookie, family, None)
+                if error.errno != errno.EAFNOSUPPORT:
+                    self._complain(cookie, f"cannot listen in the pod's namespace, trying again each second: {error}")
+                    self._missing.add((index, cookie, family))
+                    self._next_try = time.monotonic() + RETRY_SECONDS
+            else:
+                self._send_listener(index, cookie, family, listener)
+
+    def _make_listener(self, cookie: int, family: int) -> socket.socket:
+        with setns.inside(self._pods[cookie], self._home):
+            return make_pod_listener(FAMILIES[family])
+
+    def _send_listener(self, index: int, cookie: int, family: int, listener: socket.socket | None) -> None:
+        port = listener.getsockname()[1] if listener is not None else 0
+        message = {"op": "listener", "cookie": cookie, "family": family, "port": port}
+        self._workers[index].send(message, [] if listener is None else [listener.detach()])
+
+    def _retry(self) -> None:
+        """The first failure was complained of; what works now is told the worker, and by it the agent."""
+        self._next_try = time.monotonic() + RETRY_SECONDS
+        for index, cookie, family in sorted(self._missing):
+            try:
+                listener = self._make_listener(cookie, family)
+            except OSError:
                 continue
-            message["port"] = listener.getsockname()[1]
-            worker.send(message, [listener.detach()])
+            self._missing.discard((index, cookie, family))
+            self._send_listener(index, cookie, family, listener)
 
     def _complain(self, cookie: int, message: str) -> None:
         self._agent.send({"op": "error", "cookie": cookie, "message": message})

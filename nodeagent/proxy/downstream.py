@@ -15,12 +15,11 @@ import socket
 from random import random
 from typing import TYPE_CHECKING
 
-from nodeagent.core.framing import Body, RequestPlan, plan_request
-from nodeagent.core.model import Decision, RequestHead, Workload
-from nodeagent.core.paths import PathError, normalize
+from nodeagent.core.framing import Body, RequestPlan
+from nodeagent.core.model import Decision, Workload
 from nodeagent.core.refusals import REQUESTS, Refusal, Refused
 from nodeagent.proxy.exchange import Exchange
-from nodeagent.proxy.http1 import HeadProbe, parse_request
+from nodeagent.proxy.http1 import HeadProbe
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import reply
 from nodeagent.proxy.stream import Stream
@@ -230,27 +229,17 @@ class Downstream:
         if view.snapshot is not engine.snapshot:
             view = engine.renew(self)
         try:
-            method, target, minor, fields = parse_request(head, engine.bounds.header_count)
-            plan = plan_request(method, target, minor, fields, view.default_host)
-            decision = self._decide(view, plan)
+            plan, judged = engine.requests.read(view, head)
         except Refused as error:
             self._refuse(error.refusal, len(head))
             return
+        decision = view.judge.decide(self.caller, self.caller_address, judged, random())
         if decision.status:
             self._answer(plan, decision, len(head), rest)
             return
         self.state = _BUSY
         self.exchange = exchange = Exchange(self, view, plan, decision, started, len(head))
         exchange.start(rest)
-
-    def _decide(self, view: View, plan: RequestPlan) -> Decision:
-        target = plan.target.decode("ascii")
-        path, mark, query = target.partition("?")
-        if view.judges_paths:
-            path = _normal_path(plan, path, mark, query)
-        fields = tuple([(one[2], one[1].decode("latin-1")) for one in plan.fields]) if view.needs_fields else ()
-        head = RequestHead(plan.method, path, query, target, plan.host, fields)
-        return view.judge.decide(self.caller, self.caller_address, head, random())
 
     # ---- answers of our own ----
 
@@ -365,14 +354,3 @@ class Downstream:
             self.state = _CLOSED
             self._buffer = b""
             self.engine.closed(self)
-
-
-def _normal_path(plan: RequestPlan, path: str, mark: str, query: str) -> str:
-    """The normal form of the path; the request is forwarded with it.  Raises Refused."""
-    try:
-        normal = normalize(path)
-    except PathError as error:
-        raise Refused(Refusal(400, "path", "3986 6.2.2", error.reason)) from error
-    if normal != path:
-        plan.target = (normal + mark + query).encode("ascii")
-    return normal

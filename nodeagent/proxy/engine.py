@@ -20,6 +20,7 @@ from nodeagent.proxy.accounting import Accounting
 from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.relayed import RelayedConnection
+from nodeagent.proxy.request_heads import RequestHeads
 from nodeagent.proxy.stats import Stats
 from nodeagent.proxy.stream import Budget, reset_on_close
 from nodeagent.proxy.timeouts import Timeouts
@@ -71,6 +72,7 @@ class Engine:
         self.stats = Stats()
         self.budget = Budget(bounds.buffered)
         self.pool = Pool(self)
+        self.requests = RequestHeads(bounds.header_count)
         self.observing = False
         self.draining = False
         self.heads: Timeouts[Downstream] = Timeouts(bounds.head_seconds)
@@ -88,6 +90,7 @@ class Engine:
         """The next request of every connection is judged by this."""
         self.snapshot = snapshot
         self._views = {}
+        self.requests.forget()
 
     def set_pods(self, pods: dict[int, str]) -> None:
         for cookie in self.pods.keys() - pods.keys():

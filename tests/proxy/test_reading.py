@@ -92,12 +92,12 @@ def test_a_response_read_by_lines_is_read_so_by_llhttp(start: bytes, fields: lis
     response_holds(b"\r\n".join([start, *fields, b"", b""]))
 
 
-@pytest.mark.parametrize("wire", [row.wire for row in (*ACCEPTED_REQUESTS, *MALFORMED_REQUESTS)])
+@pytest.mark.parametrize("wire", [row.wire for row in ACCEPTED_REQUESTS] + [row.wire for row in MALFORMED_REQUESTS])
 def test_requests_of_the_tables_are_read_alike(wire: bytes) -> None:
     request_holds(head_of(wire))
 
 
-@pytest.mark.parametrize("wire", [row.wire for row in (*GOOD_RESPONSES, *BAD_RESPONSES)])
+@pytest.mark.parametrize("wire", [row.wire for row in GOOD_RESPONSES] + [row.wire for row in BAD_RESPONSES])
 def test_responses_of_the_tables_are_read_alike(wire: bytes) -> None:
     response_holds(head_of(wire))
 

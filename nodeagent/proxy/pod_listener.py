@@ -1,0 +1,35 @@
+"""The listener that a worker serves a pod by: on a loopback address of the pod's namespace, a port of the kernel's.
+
+Bound with IP_FREEBIND: a namespace is often enrolled before its `lo` is up and has its addresses.  Without that,
+binding to ::1 fails, and IPv6 would pass the rules by until somebody tried again.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from nodeagent.proxy.sockets import BACKLOG, NOTSENT_LOWAT
+
+_TCP_NOTSENT_LOWAT = 25
+_IP_FREEBIND = 15
+_IPV6_FREEBIND = 78
+_LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+
+def make_pod_listener(family: int) -> socket.socket:
+    """OSError (EAFNOSUPPORT) where the kernel has no such family.  Accepted sockets inherit the options."""
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+        else:
+            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+        listener.bind((_LOOPBACK[socket.AddressFamily(family)], 0))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

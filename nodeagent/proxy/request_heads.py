@@ -1,0 +1,66 @@
+"""From the bytes of a request head to its plan and to what rules judge, under one view of the configuration.
+
+Heads that come again byte for byte (polls, probes, hot paths) are read once: the result depends on the head and
+the view alone, and is not changed afterwards.  Bounded: MAX_HEADS heads of MAX_HEAD bytes, about 4 MB.
+"""
+
+from __future__ import annotations
+
+from nodeagent.core.fields import SECRET
+from nodeagent.core.framing import RequestPlan, plan_request
+from nodeagent.core.model import RequestHead
+from nodeagent.core.paths import PathError, normalize
+from nodeagent.core.refusals import Refusal, Refused
+from nodeagent.proxy.http1 import parse_request
+from nodeagent.proxy.view import View
+
+MAX_HEADS = 1024
+MAX_HEAD = 1024
+
+Read = tuple[RequestPlan, RequestHead]
+
+
+class RequestHeads:
+    """One per worker."""
+
+    def __init__(self, max_fields: int) -> None:
+        self._max_fields = max_fields
+        self._known: dict[tuple[View, bytes], Read] = {}
+
+    def read(self, view: View, head: bytes) -> Read:
+        """Raises Refused."""
+        return self._known.get((view, head)) or self._read(view, head)
+
+    def forget(self) -> None:
+        """The views are not in force any more."""
+        self._known.clear()
+
+    def _read(self, view: View, head: bytes) -> Read:
+        method, target, minor, fields = parse_request(head, self._max_fields)
+        plan = plan_request(method, target, minor, fields, view.default_host)
+        read = plan, _judged(view, plan)
+        if len(head) <= MAX_HEAD and not any(field[2] in SECRET for field in fields):
+            if len(self._known) >= MAX_HEADS:
+                self._known.clear()
+            self._known[view, head] = read
+        return read
+
+
+def _judged(view: View, plan: RequestPlan) -> RequestHead:
+    target = plan.target.decode("ascii")
+    path, mark, query = target.partition("?")
+    if view.judges_paths:
+        path = _normal_path(plan, path, mark, query)
+    fields = tuple([(one[2], one[1].decode("latin-1")) for one in plan.fields]) if view.needs_fields else ()
+    return RequestHead(plan.method, path, query, target, plan.host, fields)
+
+
+def _normal_path(plan: RequestPlan, path: str, mark: str, query: str) -> str:
+    """The normal form of the path; the request is forwarded with it.  Raises Refused."""
+    try:
+        normal = normalize(path)
+    except PathError as error:
+        raise Refused(Refusal(400, "path", "3986 6.2.2", error.reason)) from error
+    if normal != path:
+        plan.target = (normal + mark + query).encode("ascii")
+    return normal
