@@ -109,6 +109,8 @@ def network_verdict(destination: Destination, workload: Workload) -> Authorizati
 
 def has_network_part(destination: Destination) -> bool:
     """False when `network_verdict` allows every workload without audits: no verdict table is needed."""
+    if not destination.policies:
+        return bool(destination.refuse)
     opaque = destination.protocol is not Protocol.HTTP1
     return bool(destination.refuse) or any(opaque or _kernel_judges(policy) for policy in destination.policies)
 

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from nodeagent.core.addresses import family
-from nodeagent.core.authorization import has_network_part, network_verdict
+from nodeagent.core.authorization import Authorization, has_network_part
 from nodeagent.core.backends import guarded_groups
 from nodeagent.core.model import Destination, Endpoint, FailMode, Rung, Snapshot, Workload
+from nodeagent.core.verdicts import Verdict, Verdicts
 
 
 class NameKind(enum.IntEnum):
@@ -112,11 +113,13 @@ def needed_names(snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> set[Name]:
 def build(snapshot: Snapshot, pods: Mapping[str, LocalPod], ids: Ids) -> Desired:
     """KeyError if `ids` lacks one of `needed_names`."""
     local = list(local_pods(snapshot, pods))
+    verdicts = _VerdictTables([(workload, ids[NameKind.POD, pod_text(workload, pod)]) for workload, pod in local], ids)
     return Desired(
         pods={pod.cookie: _pod_entry(workload, pod, ids) for workload, pod in local},
         own_addresses=frozenset(_own_addresses(local)),
         destinations={
-            target: _destination_entry(destination, local, ids) for target, destination in snapshot.destinations.items()
+            target: _destination_entry(destination, verdicts, ids)
+            for target, destination in snapshot.destinations.items()
         },
     )
 
@@ -143,14 +146,12 @@ def _own_addresses(local: Iterable[tuple[Workload, LocalPod]]) -> Iterator[tuple
             yield pod.cookie, address
 
 
-def _destination_entry(
-    destination: Destination, local: Iterable[tuple[Workload, LocalPod]], ids: Ids
-) -> DestinationEntry:
+def _destination_entry(destination: Destination, verdicts: _VerdictTables, ids: Ids) -> DestinationEntry:
     return DestinationEntry(
         dest=ids[NameKind.DEST, destination.name],
         flags=destination_flags(destination),
         endpoints=_reachable(destination) if destination.is_frontend else None,
-        verdicts=_verdicts(destination, local, ids),
+        verdicts=verdicts.of(destination),
     )
 
 
@@ -173,16 +174,25 @@ def _reachable(destination: Destination) -> tuple[Endpoint, ...]:
     return tuple(endpoint for endpoint in destination.endpoints if family(endpoint.address) == wanted)
 
 
-def _verdicts(
-    destination: Destination, local: Iterable[tuple[Workload, LocalPod]], ids: Ids
-) -> Mapping[int, VerdictEntry] | None:
-    if destination.refuse or not has_network_part(destination):
-        return None
-    return {ids[NameKind.POD, pod_text(w, pod)]: _verdict(destination, w, ids) for w, pod in local}
+class _VerdictTables:
+    """Verdict tables of the pods of this node, which come with their ids; destinations that are alike share one."""
+
+    def __init__(self, pods: Iterable[tuple[Workload, int]], ids: Ids) -> None:
+        self._pods = list(pods)
+        self._ids = ids
+        self._verdicts = Verdicts()
+        self._made: dict[Verdict, Mapping[int, VerdictEntry]] = {}
+
+    def of(self, destination: Destination) -> Mapping[int, VerdictEntry] | None:
+        if destination.refuse or not has_network_part(destination):
+            return None
+        verdict = self._verdicts.at(destination)
+        if verdict not in self._made:
+            self._made[verdict] = {pod: _entry(verdict.of(workload), self._ids) for workload, pod in self._pods}
+        return self._made[verdict]
 
 
-def _verdict(destination: Destination, workload: Workload, ids: Ids) -> VerdictEntry:
-    outcome = network_verdict(destination, workload)
+def _entry(outcome: Authorization, ids: Ids) -> VerdictEntry:
     return VerdictEntry(
         denied=outcome.denied,
         rule=ids[NameKind.POLICY, outcome.policy] if outcome.policy else 0,

@@ -217,7 +217,7 @@ class Destination:
     @property
     def has_http_policy(self) -> bool:
         """A policy of its own needs HTTP; of those behind its routes `core.backends.guarded_groups` tells."""
-        return any(policy.needs_http for policy in self.policies)
+        return bool(self.policies) and any(policy.needs_http for policy in self.policies)
 
     @property
     def rung(self) -> Rung:

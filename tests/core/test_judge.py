@@ -17,7 +17,7 @@ WEB = Workload("shop", "web-1", "web", "web", ("10.0.0.1",))
 GET = RequestHead("GET", "/", "", "/", "a", ())
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     some.destinations | some.routed_destinations(),
     st.lists(some.workloads, min_size=1, max_size=2),
