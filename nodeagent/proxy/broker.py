@@ -114,7 +114,10 @@ class Broker:
     # ---- the agent ----
 
     def _from_agent(self, peer: Peer) -> None:
-        message, fds = broker_wire.receive(peer.end)
+        try:
+            message, fds = broker_wire.receive(peer.end)
+        except ConnectionResetError:  # it ended without having read our last complaint
+            message, fds = None, []
         if message is None:
             self._running = False
             return

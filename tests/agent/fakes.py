@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,7 +62,7 @@ class FakeWorker(Worker):
     def send_encoded(self, frame: bytes) -> None:
         self.sent.append(frame)
 
-    def send(self, kind: str, payload: object) -> None:  # noqa: ARG002 - the real one's signature
+    def send(self, kind: str, payload: object) -> None:
         self.sent.append(kind.encode())
 
 
@@ -88,7 +87,3 @@ def listens(fleet: Fleet, worker: Worker, cookie: int, port: int = 40000) -> Non
 
 def applied(fleet: Fleet, worker: Worker, generation: int) -> None:
     fleet.worker_reported(worker, {"op": "applied", "generation": generation})
-
-
-def soon(seconds: float = 5.0) -> float:
-    return time.monotonic() + seconds
