@@ -11,6 +11,7 @@ from typing import Any
 from nodeagent.config import compile as compiler
 from nodeagent.config.conditions import ACCEPTED, FALSE, RESOLVED_REFS, Condition
 from nodeagent.config.directory import DirectorySource
+from nodeagent.config.groundwork import Groundwork, lay
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.problems import Problem
 from nodeagent.core.model import Snapshot
@@ -25,6 +26,7 @@ class Configuration:
         self._refuse_broken = refuse_broken
         self._source = DirectorySource(manifests, state_dir)
         self._objects: ObjectSet | None = None
+        self._groundwork: Groundwork | None = None
         self._conditions: list[Condition] = []
         self._generation = 0
         self._ready = asyncio.Event()
@@ -70,8 +72,13 @@ class Configuration:
         if objects is None:
             raise RuntimeError("nothing was loaded: `snapshots` takes the first ObjectSet before it compiles")
         self._generation += 1
+        self._groundwork = await asyncio.to_thread(lay, objects, self._groundwork)
         snapshot, self._conditions = await asyncio.to_thread(
-            compiler.compile, objects, self._generation, refuse_broken=self._refuse_broken
+            compiler.compile,
+            objects,
+            self._generation,
+            refuse_broken=self._refuse_broken,
+            groundwork=self._groundwork,
         )
         self.snapshot = snapshot
         self._tell()

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodeagent.config.conditions import ACCEPTED, FALSE, Condition
+from nodeagent.config.groundwork import Groundwork, lay
 from nodeagent.config.objects import Broken, ObjectSet
 from nodeagent.config.ownership import Owners, Ownership
 from nodeagent.config.policies import PolicyIndex, named_ports, policy_conditions, refused_targets, unenforceable
 from nodeagent.config.resources import ServiceObject, ServicePort
 from nodeagent.config.routes import PRODUCER, RouteIndex
 from nodeagent.config.services import Topology
-from nodeagent.config.workloads import workloads
 from nodeagent.core.addresses import family
 from nodeagent.core.model import Destination, Protocol, Snapshot
 
@@ -37,13 +37,16 @@ class Indexes:
 
 
 def compile(  # noqa: A001  (the word for it)
-    objects: ObjectSet, generation: int, *, refuse_broken: bool = True
+    objects: ObjectSet, generation: int, *, refuse_broken: bool = True, groundwork: Groundwork | None = None
 ) -> tuple[Snapshot, list[Condition]]:
-    """Compile everything.  `refuse_broken`: what a policy protects that never was good is refused."""
-    topology = Topology(objects.services, objects.slices.values())
+    """Compile everything.
+
+    `refuse_broken`: what a policy protects that never was good is refused.  `groundwork` is that of these objects,
+    for who has it already.
+    """
+    ground = groundwork or lay(objects)
+    topology, ownership = ground.topology, ground.ownership
     policies = PolicyIndex(objects, refuse_broken=refuse_broken)
-    pods = workloads(objects.pods, objects.namespaces)
-    ownership = Ownership(topology, pods.values())
     routes = RouteIndex(objects, topology, ownership, policies, generation)
     table: Table = {}
     _add_endpoints(table, topology, policies, ownership)
@@ -51,15 +54,13 @@ def compile(  # noqa: A001  (the word for it)
     _add_other_ports(table, ownership.residents, policies)
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
-    return Snapshot(generation, table, pods), conditions
+    return Snapshot(generation, table, ground.pods), conditions
 
 
 def _add_endpoints(table: Table, topology: Topology, policies: PolicyIndex, ownership: Ownership) -> None:
     for endpoint, owners in topology.owners.items():
         target = (endpoint.address, endpoint.port)
-        protocols = {port.protocol for _, port in owners.service_ports}
-        protocol = protocols.pop() if len(protocols) == 1 else Protocol.OPAQUE
-        table[target] = _unrouted(target, protocol, ownership.of_endpoint(endpoint), policies)
+        table[target] = _unrouted(target, owners.protocol, ownership.of_endpoint(endpoint), policies)
 
 
 def _unrouted(target: Target, protocol: Protocol, owners: Owners, policies: PolicyIndex) -> Destination:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from nodeagent.config.resources import ServiceObject, ServicePort, SliceObject
 from nodeagent.core.addresses import family
-from nodeagent.core.model import Endpoint
+from nodeagent.core.model import Endpoint, Protocol
 
 FAMILIES = (4, 6)
 ServicePortKey = tuple[str, int]  # ("namespace/name", port number)
@@ -18,6 +18,12 @@ class EndpointOwners:
     """The Service ports that lead to one endpoint."""
 
     service_ports: list[tuple[ServiceObject, ServicePort]] = field(default_factory=list)
+
+    @property
+    def protocol(self) -> Protocol:
+        """What the ports agree on; opaque when they do not."""
+        first = self.service_ports[0][1].protocol
+        return first if all(port.protocol is first for _, port in self.service_ports[1:]) else Protocol.OPAQUE
 
 
 class Topology:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from nodeagent.core.authorization import has_network_part
 from nodeagent.core.backends import guarded_groups
 from nodeagent.core.model import Destination, Rung, Snapshot, Workload
-from nodeagent.core.verdicts import Verdicts
+from nodeagent.core.verdicts import Verdict, Verdicts
 
 Target = tuple[str, int]  # (canonical address, port); port 0 = any port of the address without an entry of its own
 
@@ -36,12 +36,17 @@ def coverage(snapshot: Snapshot, pods: Iterable[Workload]) -> Coverage:
     """`pods` are the enrolled workloads of this node."""
     everyone = {target for target, destination in snapshot.destinations.items() if judges_requests(destination)}
     verdicts = Verdicts()
-    judged = [(target, verdicts.at(here)) for target, here in snapshot.destinations.items() if has_network_part(here)]
+    judged: dict[Verdict, list[Target]] = {}
+    for target, here in snapshot.destinations.items():
+        if has_network_part(here):
+            judged.setdefault(verdicts.at(here), []).append(target)
     routed = {target: here for target, here in snapshot.destinations.items() if here.rung is Rung.PROXY}
     guarded = [(target, here, groups) for target, here in routed.items() if (groups := guarded_groups(here))]
 
     def judges(pod: Workload) -> Iterator[Target]:
-        yield from (target for target, verdict in judged if verdict.of(pod).denied)
+        for verdict, targets in judged.items():
+            if verdict.of(pod).denied:
+                yield from targets
         yield from (target for target, here, groups in guarded if here.rule_group(pod.namespace) in groups)
 
     return Coverage(frozenset(everyone), {pod.key: frozenset(judges(pod)) for pod in pods})

@@ -1,0 +1,39 @@
+"""What is used again is what would have been made again."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodeagent.config.compile import compile as compile_objects
+from nodeagent.config.groundwork import lay
+from tests.config import builders as some
+from tests.testbed import manifests
+from tests.testbed.manifests import Document
+
+BASE = [*some.callers(), *some.service("cart"), some.pod("shop", "cart", some.POD)]
+DENY = some.namespace_policy("shop", "p", "DENY", [{"sources": [{"namespace": "batch"}]}])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [DENY],
+        [manifests.http_route("shop", "r", "cart", [{"backendRefs": [manifests.backend("cart", 1)]}])],
+        some.service("db", some.OTHER_VIP, some.OTHER_POD),
+        [manifests.endpoint_slice("shop", "cart", [some.OTHER_POD], suffix="2")],
+        [some.pod("batch", "other", some.OTHER_POD), DENY],
+        [manifests.namespace("late", enrolled=False)],
+    ],
+    ids=["policy", "route", "service", "slice", "pod", "namespace"],
+)
+def test_a_change_compiles_to_the_same_with_and_without_what_was_there_before(more: list[Document]) -> None:
+    small, big = some.objects(*BASE), some.objects(*BASE, *more)
+    for before, now in ((small, big), (big, small)):
+        again = compile_objects(now, 2, groundwork=lay(now, lay(before)))
+        assert again == compile_objects(now, 2)
+
+
+def test_a_change_of_policies_and_routes_leaves_the_groundwork_as_it_is() -> None:
+    before = lay(some.objects(*BASE))
+    assert lay(some.objects(*BASE, DENY), before) is before
+    assert lay(some.objects(*BASE, some.pod("shop", "new", some.OTHER_POD)), before).topology is before.topology
