@@ -7,19 +7,31 @@ what was inspected is what the broker enters, even if the path is re-used meanwh
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.core.model import Workload
-from nodeagent.kernel.netns import NamespaceInfo
+from nodeagent.kernel.netns import NamespaceInfo, NetlinkError
+
+log = logging.getLogger(__name__)
+
+Inode = tuple[int, int]  # (st_dev, st_ino)
+
+# A pod that was refused is looked at again when its path names another namespace, or after so long: each look
+# compiles and applies the whole configuration once more.
+REFUSED_SECONDS = 30.0
+# The same when the fault is ours: the child that looks into namespaces failed.
+FAILED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class EnrolledPod:
     key: str  # "namespace/name"
     path: str
-    inode: tuple[int, int]  # (st_dev, st_ino): a path that changed its inode is another namespace
+    inode: Inode  # a path that changed its inode is another namespace
     fd: int
     cookie: int
     addresses: tuple[str, ...]
@@ -33,6 +45,22 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.added or self.removed)
 
+    def then(self, later: Changes) -> Changes:
+        """Both as one, as seen at the end: what came and left again was never there."""
+        left = {pod.fd for pod in later.removed}
+        added = [pod for pod in self.added if pod.fd not in left]
+        return Changes(added + later.added, self.removed + later.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A pod that was not taken in, and until when the same namespace is not tried again."""
+
+    path: str
+    inode: Inode | None
+    until: float
+    why: str
+
 
 Inspect = Callable[[list[str]], Awaitable[dict[str, NamespaceInfo]]]
 
@@ -42,7 +70,12 @@ def wanted(workloads: Mapping[str, Workload]) -> dict[str, str]:
     return {key: pod.netns for key, pod in workloads.items() if pod.enrolled and pod.netns}
 
 
-def inode_of(path: str) -> tuple[int, int] | None:
+def inode_behind(fd: int) -> Inode:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def inode_of(path: str) -> Inode | None:
     try:
         status = os.stat(path)
     except OSError:
@@ -58,10 +91,16 @@ def fd_path(fd: int) -> str:
 class Enrolment:
     """The pods held now.  `problems` says for each pod that should be enrolled why it is not."""
 
-    def __init__(self, inspect: Inspect) -> None:
+    def __init__(self, inspect: Inspect, clock: Callable[[], float] = time.monotonic) -> None:
         self._inspect = inspect
+        self._clock = clock
+        self._refused: dict[str, Refusal] = {}
+        self._unopened: dict[str, str] = {}
         self.pods: dict[str, EnrolledPod] = {}
-        self.problems: dict[str, str] = {}
+
+    @property
+    def problems(self) -> dict[str, str]:
+        return {**self._unopened, **{key: refusal.why for key, refusal in self._refused.items()}}
 
     def by_cookie(self) -> dict[int, str]:
         return {pod.cookie: pod.key for pod in self.pods.values()}
@@ -71,7 +110,15 @@ class Enrolment:
         targets = wanted(workloads)
         if any(not self._still_valid(pod, targets) for pod in self.pods.values()):
             return False
-        return all(key in self.pods or inode_of(path) is None for key, path in targets.items())
+        return all(key in self.pods or not self._worth_a_look(key, path) for key, path in targets.items())
+
+    def _worth_a_look(self, key: str, path: str) -> bool:
+        inode = inode_of(path)
+        return inode is not None and not self._waits(key, path, inode)
+
+    def _waits(self, key: str, path: str, inode: Inode | None) -> bool:
+        refusal = self._refused.get(key)
+        return refusal is not None and (refusal.path, refusal.inode) == (path, inode) and self._clock() < refusal.until
 
     def _still_valid(self, pod: EnrolledPod, targets: Mapping[str, str]) -> bool:
         return targets.get(pod.key) == pod.path and inode_of(pod.path) == pod.inode
@@ -83,16 +130,24 @@ class Enrolment:
         for pod in list(self.pods.values()):
             if not self._still_valid(pod, targets):
                 changes.removed.append(self.pods.pop(pod.key))
+        if changes.removed:
+            self._refused.clear()  # one may have been refused because of a pod that is gone now
         missing = {key: path for key, path in targets.items() if key not in self.pods}
-        self.problems = {}
-        changes.added = await self._take_in(missing)
+        self._refused = {key: refusal for key, refusal in self._refused.items() if self._still_refused(key, missing)}
+        changes.added = await self._take_in({key: path for key, path in missing.items() if key not in self._refused})
         return changes
+
+    def _still_refused(self, key: str, missing: Mapping[str, str]) -> bool:
+        return key in missing and self._waits(key, missing[key], inode_of(missing[key]))
 
     async def _take_in(self, missing: Mapping[str, str]) -> list[EnrolledPod]:
         opened = self._open(missing)
         if not opened:
             return []
-        seen = await self._inspect([fd_path(fd) for fd in opened.values()])
+        try:
+            seen = await self._inspect([fd_path(fd) for fd in opened.values()])
+        except (NetlinkError, OSError) as error:
+            return self._give_up(missing, opened, error)
         added = []
         for key, fd in opened.items():
             pod = self._accept(key, missing[key], fd, seen[fd_path(fd)])
@@ -103,25 +158,42 @@ class Enrolment:
                 added.append(pod)
         return added
 
+    def _give_up(self, missing: Mapping[str, str], opened: Mapping[str, int], error: Exception) -> list[EnrolledPod]:
+        """We could not look: that is no pod's fault, and no reason to leave the rest of the configuration unapplied."""
+        log.error("%d pods cannot be enrolled, their rules are not in force yet: %s", len(opened), error)
+        for key, fd in opened.items():
+            self._refuse(key, missing[key], inode_behind(fd), str(error), FAILED_SECONDS)
+            os.close(fd)
+        return []
+
+    def _refuse(self, key: str, path: str, inode: Inode | None, why: str, seconds: float = REFUSED_SECONDS) -> None:
+        text = f"network namespace {path}: {why}; tried again when it changes, or after {seconds:.0f} s"
+        self._refused[key] = Refusal(path, inode, self._clock() + seconds, text)
+
     def _open(self, missing: Mapping[str, str]) -> dict[str, int]:
         opened = {}
+        self._unopened = {}
         for key, path in sorted(missing.items()):
             try:
                 opened[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                self.problems[key] = f"network namespace {path}: {error.strerror}; it is looked for again every second"
+                inode = inode_of(path)
+                if inode is not None:
+                    self._refuse(key, path, inode, str(error.strerror))
+                else:
+                    text = f"network namespace {path}: {error.strerror}; it is looked for again every second"
+                    self._unopened[key] = text
         return opened
 
     def _accept(self, key: str, path: str, fd: int, seen: NamespaceInfo) -> EnrolledPod | None:
         if seen.error:
-            self.problems[key] = f"network namespace {path}: {seen.error}"
+            self._refuse(key, path, inode_behind(fd), seen.error)
             return None
         owner = self.by_cookie().get(seen.cookie)
         if owner is not None:
-            self.problems[key] = f"network namespace {path} already belongs to pod {owner}; give each pod its own"
+            self._refuse(key, path, inode_behind(fd), f"already belongs to pod {owner}, give each pod its own")
             return None
-        status = os.fstat(fd)
-        return EnrolledPod(key, path, (status.st_dev, status.st_ino), fd, seen.cookie, seen.addresses)
+        return EnrolledPod(key, path, inode_behind(fd), fd, seen.cookie, seen.addresses)
 
 
 def release(pods: Iterable[EnrolledPod]) -> None:

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from nodeagent.agent.enrolment import Changes, Enrolment, release
+from nodeagent.core.model import Workload
+from nodeagent.kernel.netns import NamespaceInfo, NetlinkError
+from tests.agent.fakes import pod
+
+
+class Namespaces:
+    """Files that stand for namespaces: a file's content is its cookie; `asked` counts the looks into them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.asked: list[int] = []
+        self.failing = ""
+        self.now = 0.0
+
+    def make(self, name: str, content: str) -> str:
+        path = self.directory / name
+        new = self.directory / f".{name}.new"
+        new.write_text(content)
+        new.rename(path)  # another inode, as with a pod that was made again
+        return str(path)
+
+    async def inspect(self, paths: list[str]) -> dict[str, NamespaceInfo]:
+        self.asked.append(len(paths))
+        if self.failing:
+            raise NetlinkError(self.failing)
+        return {path: self._info(path) for path in paths}
+
+    def _info(self, path: str) -> NamespaceInfo:
+        content = Path(path).read_text()
+        return NamespaceInfo(int(content), ("198.18.0.2",)) if content.isdigit() else NamespaceInfo(error=content)
+
+    def enrolment(self) -> Enrolment:
+        return Enrolment(self.inspect, lambda: self.now)
+
+
+def workloads(**paths: str) -> dict[str, Workload]:
+    made = [Workload("shop", name, "sa", name, (), path, enrolled=True) for name, path in paths.items()]
+    return {workload.key: workload for workload in made}
+
+
+def run(directory: Path, scenario: Callable[[Namespaces, Enrolment], None]) -> None:
+    namespaces = Namespaces(directory)
+    enrolment = namespaces.enrolment()
+    scenario(namespaces, enrolment)
+    release(enrolment.pods.values())
+
+
+def update(enrolment: Enrolment, wanted: dict[str, Workload]) -> Changes:
+    return asyncio.run(enrolment.update(wanted))
+
+
+def test_a_refused_pod_changes_nothing_until_its_namespace_does(tmp_path: Path) -> None:
+    def scenario(namespaces: Namespaces, enrolment: Enrolment) -> None:
+        wanted = workloads(good=namespaces.make("good", "1"), bad=namespaces.make("bad", "it cannot be entered"))
+        update(enrolment, wanted)
+        assert enrolment.is_current(wanted)
+        assert "it cannot be entered" in enrolment.problems["shop/bad"]
+        update(enrolment, wanted)
+        assert namespaces.asked == [2]
+        assert list(enrolment.problems) == ["shop/bad"]
+        namespaces.make("bad", "2")
+        assert not enrolment.is_current(wanted)
+        assert [added.key for added in update(enrolment, wanted).added] == ["shop/bad"]
+        assert enrolment.problems == {}
+
+    run(tmp_path, scenario)
+
+
+def test_a_refused_pod_is_looked_at_again_after_half_a_minute(tmp_path: Path) -> None:
+    def scenario(namespaces: Namespaces, enrolment: Enrolment) -> None:
+        wanted = workloads(bad=namespaces.make("bad", "it cannot be entered"))
+        update(enrolment, wanted)
+        namespaces.now = 29.0
+        assert enrolment.is_current(wanted)
+        namespaces.now = 31.0
+        assert not enrolment.is_current(wanted)
+        update(enrolment, wanted)
+        assert namespaces.asked == [1, 1]
+
+    run(tmp_path, scenario)
+
+
+def test_a_twin_is_taken_in_as_soon_as_the_pod_whose_namespace_it_names_is_gone(tmp_path: Path) -> None:
+    def scenario(namespaces: Namespaces, enrolment: Enrolment) -> None:
+        path = namespaces.make("one", "1")
+        update(enrolment, workloads(first=path, twin=path))
+        assert "already belongs to pod shop/first" in enrolment.problems["shop/twin"]
+        changes = update(enrolment, workloads(twin=path))
+        assert [added.key for added in changes.added] == ["shop/twin"]
+        release(changes.removed)
+
+    run(tmp_path, scenario)
+
+
+def test_pods_that_left_are_told_although_the_look_into_new_ones_failed(tmp_path: Path) -> None:
+    def scenario(namespaces: Namespaces, enrolment: Enrolment) -> None:
+        old, new = namespaces.make("old", "1"), namespaces.make("new", "2")
+        update(enrolment, workloads(old=old))
+        namespaces.failing = "the netlink child ended"
+        open_before = len(os.listdir("/proc/self/fd"))
+        changes = update(enrolment, workloads(new=new))
+        assert [gone.key for gone in changes.removed] == ["shop/old"]
+        assert "the netlink child ended" in enrolment.problems["shop/new"]
+        assert len(os.listdir("/proc/self/fd")) == open_before
+        release(changes.removed)
+        namespaces.failing, namespaces.now = "", 6.0
+        assert [added.key for added in update(enrolment, workloads(new=new)).added] == ["shop/new"]
+
+    run(tmp_path, scenario)
+
+
+def test_changes_after_changes_leave_out_what_came_and_left_again() -> None:
+    stayed, passing, left = pod("a/stayed", 1, 11), pod("a/passing", 2, 12), pod("a/left", 3, 13)
+    both = Changes([stayed, passing], [left]).then(Changes([], [passing]))
+    assert both == Changes([stayed], [left, passing])
