@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Backend, Destination, Endpoint, Protocol, Rule, Snapshot
+from nodeagent.core.model import Backend, Destination, Endpoint, Protocol, Snapshot
 
 
 class View:
@@ -58,17 +58,13 @@ def _namespace(destination: Destination) -> str:
     return qualified.partition("/")[0] if "/" in qualified else ""
 
 
-def _rules(destination: Destination) -> list[Rule]:
-    return [*destination.producer_rules, *(rule for group in destination.consumer_rules.values() for rule in group)]
-
-
 def _looks_at_fields(destination: Destination) -> bool:
-    operations = (op for policy in destination.policies for rule in policy.rules for op in rule.http)
-    return any(rule.headers for rule in _rules(destination)) or any(op.headers for op in operations)
+    operations = (op for policy in destination.all_policies for rule in policy.rules for op in rule.http)
+    return any(rule.headers for rule in destination.rules) or any(op.headers for op in operations)
 
 
 def _endpoints_of(destination: Destination, name: str) -> tuple[Endpoint, ...]:
-    backends: list[Backend] = [backend for rule in _rules(destination) for backend in rule.backends]
+    backends: list[Backend] = [backend for rule in destination.rules for backend in rule.backends]
     for backend in backends:
         if backend.name == name:
             return backend.endpoints
