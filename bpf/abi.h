@@ -13,7 +13,7 @@
 #define NODEAGENT_ABI_H
 
 /* Part of the pin path: bump when a pinned map's layout or meaning changes. */
-#define NA_LAYOUT_VERSION 1
+#define NA_LAYOUT_VERSION 2
 
 #define NA_MAX_WORKERS 16
 #define NA_FAMILY_IPV4 4
@@ -29,7 +29,7 @@ struct na_config {
 	__u32 bypass;           /* 1 = every hook passes at once (`nodeagent bypass on`) */
 	__u32 heartbeat_limit_ms; /* a worker whose beat is older is not chosen (2000) */
 	__u32 orig_limit;       /* redirects in flight allowed before fail mode applies: max_entries of `originals`, set at its creation */
-	__u32 pad;
+	__u32 pod_limit;        /* connects that one namespace may have under way to workers (`in_flight`): a part of orig_limit */
 	char  instance[96];     /* "cgroup=... bpffs=..." of the owner, NUL-terminated: for refusal messages */
 };
 
@@ -56,7 +56,7 @@ struct na_dest_key {
 	__u16 pad;
 };
 #define NA_DEST_PROXY    1      /* rung 3: to a worker's listener */
-#define NA_DEST_ENFORCE  2      /* an L7 authorization rule applies: a source port of its own is no way around it */
+#define NA_DEST_ENFORCE  2      /* an L7 rule protects it: nothing that the caller can bring about is a way around it */
 #define NA_DEST_REFUSE   4      /* a rule that cannot be enforced (DENY on a port that is not HTTP/1, a broken policy): deny */
 #define NA_DEST_FRONTEND 8      /* a Service address: choose an endpoint from ep_set on rung 1 */
 struct na_dest {
@@ -108,7 +108,11 @@ struct na_listener {
  * and a full map must be noticed while fail mode can still apply: family 0,
  * sport 0, the socket's cookie in saddr.w[2..3].  sock_ops replaces the
  * reservation by the real key just before the SYN leaves.  So what is in
- * flight is what is in the map: no counter has to follow it.
+ * flight is what is in the map.
+ *
+ * What a namespace may hold of it is bounded by `in_flight`: sockets that
+ * reserved and are not established yet.  Those that are, wait in a listener's
+ * accept queue, which has a bound of its own.
  */
 struct na_orig_key {
 	__u64 netns;
@@ -139,8 +143,11 @@ struct na_socket {
 	__u32 established;      /* 1 once the handshake was completed */
 	__u32 fin_end;          /* sequence number after the peer's FIN, if one was seen while we were closing */
 	__u32 fin_seen;         /* 1 = fin_end is set */
-	__u32 pad;
+	__u32 flight;           /* NA_FLIGHT_*: what this socket holds of `originals` and `in_flight` */
 };
+#define NA_FLIGHT_NONE     0    /* nothing, or no more: established or ended */
+#define NA_FLIGHT_RESERVED 1    /* a reservation: its SYN has not left (and may never: deferred TCP Fast Open) */
+#define NA_FLIGHT_SENT     2    /* the final key: in SYN_SENT */
 
 /* ---- counters: per-CPU hash `connections` ---- */
 enum na_outcome {

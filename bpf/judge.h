@@ -30,10 +30,17 @@ NA_INLINE bool na_bypassed(struct na_config *settings)
 }
 
 /* A socket that connects again must not keep what an earlier connect() left on it. */
-NA_INLINE void na_forget(struct bpf_sock *sk)
+NA_INLINE void na_forget(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
-	if (sockets.sk_storage_get(sk, 0, 0))
-		sockets.sk_storage_delete(sk);
+	struct na_socket *kept = sockets.sk_storage_get(sk, 0, 0);
+
+	if (!kept)
+		return;
+	if (kept->flight == NA_FLIGHT_RESERVED)
+		na_unreserve(kept, bpf_get_socket_cookie(ctx));
+	else if (kept->flight == NA_FLIGHT_SENT)
+		na_landed(kept);
+	sockets.sk_storage_delete(sk);
 }
 
 NA_INLINE bool na_is_own(u64 netns, const struct na_addr *addr)
@@ -77,14 +84,15 @@ NA_INLINE bool na_allowed(const struct na_caller *caller, const struct na_dest *
 	return false;
 }
 
-/* Keep what sock_ops and the name hooks need; false when the kernel has no memory for it. */
-NA_INLINE bool na_remember(struct bpf_sock *sk, const struct na_caller *caller, const struct na_dest *dest,
-			   const struct na_dial *dialled, u32 outcome, __be16 lport)
+/* Keep what sock_ops and the name hooks need; NULL when the kernel has no memory for it. */
+NA_INLINE struct na_socket *na_remember(struct bpf_sock *sk, const struct na_caller *caller,
+					const struct na_dest *dest, const struct na_dial *dialled,
+					u32 outcome, __be16 lport)
 {
 	struct na_socket *kept = sockets.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!kept)
-		return false;
+		return NULL;
 	kept->addr = dialled->addr;
 	kept->port = dialled->port;
 	kept->lport = lport;
@@ -96,7 +104,8 @@ NA_INLINE bool na_remember(struct bpf_sock *sk, const struct na_caller *caller, 
 	kept->netns = caller->netns;
 	kept->established = 0;
 	kept->fin_seen = 0;
-	return true;
+	kept->flight = NA_FLIGHT_NONE;
+	return kept;
 }
 
 /*
@@ -228,34 +237,63 @@ NA_INLINE u32 na_choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct n
 	return reason;
 }
 
-/* Room in `originals`, taken before the socket is pointed at a worker. */
-NA_INLINE bool na_reserve(struct bpf_sock_addr *ctx, u64 netns, const struct na_dest *dest,
-			  const struct na_dial *dialled)
+/* The namespace's count, made on first use; NULL = no room for it. */
+NA_INLINE s64 *na_under_way(u64 netns)
 {
-	struct na_orig_key key = {};
-	struct na_orig value = {.addr = dialled->addr, .port = dialled->port, .dest = dest->dest};
+	s64 *count = in_flight.lookup(&netns);
+	s64 zero = 0;
 
-	value.created_ns = bpf_ktime_get_ns();
-	na_reservation(&key, netns, bpf_get_socket_cookie(ctx));
-	return originals.update(&key, &value) == 0;
+	if (count)
+		return count;
+	in_flight.insert(&netns, &zero);
+	return in_flight.lookup(&netns);
 }
 
-/* Rung 3.  Returns NA_OUT_PROXIED with dial rewritten, or which way the connect misses the proxy. */
+/*
+ * Room in `originals`, taken before the socket is pointed at a worker.  No
+ * namespace gets all of it.  Looking and adding are two steps: a namespace can
+ * go over its part by the number of CPUs, which harms nobody.
+ */
+NA_INLINE bool na_reserve(struct bpf_sock_addr *ctx, const struct na_config *settings, struct na_socket *kept)
+{
+	struct na_orig value = {.addr = kept->addr, .port = kept->port, .dest = kept->dest};
+	struct na_orig_key key = {};
+	s64 *count = na_under_way(kept->netns);
+
+	if (!count || *count >= (s64)settings->pod_limit)
+		return false;
+	value.created_ns = bpf_ktime_get_ns();
+	na_reservation(&key, kept->netns, bpf_get_socket_cookie(ctx));
+	if (originals.update(&key, &value))
+		return false;
+	__sync_fetch_and_add(count, 1);
+	kept->flight = NA_FLIGHT_RESERVED;
+	return true;
+}
+
+/*
+ * Rung 3.  Returns NA_OUT_PROXIED with dial rewritten, or which way the connect
+ * misses the proxy.  What the caller itself can bring about (a port in the way,
+ * a full map, no memory for its socket) is no way around an L7 rule, whatever
+ * the fail mode; that no worker lives, it cannot.
+ */
 NA_INLINE u32 na_redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct na_config *settings,
 			  const struct na_caller *caller, const struct na_dest *dest, struct na_dial *dial)
 {
 	bool closed = caller->pod->flags & NA_POD_FAIL_CLOSED;
+	bool enforced = dest->flags & NA_DEST_ENFORCE;
+	struct na_socket *kept;
 	__be16 lport = 0;
 	u32 outcome = na_choose(ctx, sk, settings, caller->netns, dial->family, &lport);
 
 	if (outcome == NA_OUT_BYPASS_SOURCE_PORT)
-		return (dest->flags & NA_DEST_ENFORCE) ? NA_OUT_REFUSED_SOURCE_PORT : outcome;
+		return enforced ? NA_OUT_REFUSED_SOURCE_PORT : outcome;
 	if (outcome == NA_OUT_BYPASS_NO_WORKER)
 		return closed ? NA_OUT_REFUSED_NO_WORKER : outcome;
-	if (!na_remember(sk, caller, dest, dial, NA_OUT_PROXIED, lport) ||
-	    !na_reserve(ctx, caller->netns, dest, dial)) {
-		na_forget(sk);
-		return closed ? NA_OUT_REFUSED_FULL : NA_OUT_BYPASS_FULL;
+	kept = na_remember(sk, caller, dest, dial, NA_OUT_PROXIED, lport);
+	if (!kept || !na_reserve(ctx, settings, kept)) {
+		na_forget(ctx, sk);
+		return closed || enforced ? NA_OUT_REFUSED_FULL : NA_OUT_BYPASS_FULL;
 	}
 	dial->addr.w[0] = 0;
 	dial->addr.w[1] = 0;
@@ -340,7 +378,7 @@ NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
 
 	if (!sk || (ctx->protocol != NA_IPPROTO_TCP && ctx->protocol != NA_IPPROTO_UDP))
 		return NA_PASS;
-	na_forget(sk);
+	na_forget(ctx, sk);
 	settings = config.lookup(&zero);
 	if (!settings || na_bypassed(settings))
 		return NA_PASS;

@@ -31,12 +31,19 @@ BPF_F_TABLE("hash", struct na_listener_key, struct na_listener, listeners, 65536
 BPF_F_TABLE("array", u32, u64, heartbeats, NA_MAX_WORKERS, BPF_F_MMAPABLE);
 
 /*
- * source of a redirected connection -> what the pod dialled.  Writer: connect (reservation), sock_ops.
+ * source of a redirected connection -> what the pod dialled.  Writer: connect (reservation), sock_ops, sock_release.
  * Reader: the worker that accepts, which deletes what it reads; the agent sweeps what nobody took.
  */
 BPF_F_TABLE("hash", struct na_orig_key, struct na_orig, originals, 65536, BPF_F_NO_PREALLOC);
 
-/* socket -> what was decided for it.  Writer: connect.  Reader: sock_ops, getpeername, getsockname. */
+/*
+ * netns cookie -> sockets that hold a place in `originals` and are not established (see abi.h); signed, because
+ * those that ended while the hooks were detached were not taken off.  Writer: connect, sock_ops, sock_release; the
+ * agent deletes pods that left.  Reader: connect.
+ */
+BPF_F_TABLE("hash", u64, s64, in_flight, 8192, BPF_F_NO_PREALLOC);
+
+/* socket -> what was decided for it.  Writer: connect, sock_ops, sock_release.  Reader: every hook. */
 BPF_SK_STORAGE(sockets, struct na_socket);
 
 /* workload, destination, outcome, rule -> counters.  Writer: connect, sock_ops.  Reader: /metrics, CLI. */

@@ -43,8 +43,9 @@ NA_INLINE void na_on_connect(struct bpf_sock_ops *ctx, struct na_socket *kept)
 	struct na_orig_key final = {};
 
 	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
-	if (kept->outcome != NA_OUT_PROXIED)
+	if (kept->flight != NA_FLIGHT_RESERVED)
 		return;
+	kept->flight = NA_FLIGHT_SENT;
 	na_reservation(&reserved, kept->netns, bpf_get_socket_cookie(ctx));
 	originals.delete(&reserved);
 	value.created_ns = bpf_ktime_get_ns();
@@ -68,6 +69,20 @@ NA_INLINE u64 na_fin_received(struct bpf_sock_ops *ctx, const struct na_socket *
 	return kept->fin_seen && kept->fin_end == ctx->rcv_nxt;
 }
 
+/* No worker will ask for it.  A socket used before can come here without a SYN: what it holds is a reservation. */
+NA_INLINE void na_give_up(struct bpf_sock_ops *ctx, struct na_socket *kept)
+{
+	struct na_orig_key key = {};
+
+	if (kept->flight == NA_FLIGHT_RESERVED) {
+		na_unreserve(kept, bpf_get_socket_cookie(ctx));
+	} else if (kept->flight == NA_FLIGHT_SENT) {
+		na_final_key(&key, ctx, kept);
+		originals.delete(&key);
+		na_landed(kept);
+	}
+}
+
 /*
  * bytes_acked counts our SYN and FIN as a byte each, bytes_received counts the
  * peer's FIN (not its SYN): taken off, so that counters are payload.
@@ -75,15 +90,11 @@ NA_INLINE u64 na_fin_received(struct bpf_sock_ops *ctx, const struct na_socket *
 NA_INLINE void na_on_close(struct bpf_sock_ops *ctx, struct na_socket *kept, u32 old)
 {
 	struct na_conn_stats *stats = na_stats(kept->workload, kept->dest, kept->outcome, 0);
-	struct na_orig_key key = {};
 
 	if (!kept->established) {
 		if (stats)
 			na_add(&stats->failed, 1);
-		if (kept->outcome == NA_OUT_PROXIED) {
-			na_final_key(&key, ctx, kept);
-			originals.delete(&key);
-		}
+		na_give_up(ctx, kept);
 		return;
 	}
 	if (!stats)
@@ -102,12 +113,15 @@ NA_INLINE void na_on_state(struct bpf_sock_ops *ctx, struct na_socket *kept)
 	u32 old = ctx->args[0];
 	u32 new = ctx->args[1];
 
-	if (new == NA_TCP_ESTABLISHED)
+	if (new == NA_TCP_ESTABLISHED) {
 		kept->established = 1;
-	else if (new == NA_TCP_FIN_WAIT1)
+		if (kept->flight == NA_FLIGHT_SENT)
+			na_landed(kept);
+	} else if (new == NA_TCP_FIN_WAIT1) {
 		bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
-	else if (new == NA_TCP_CLOSE)
+	} else if (new == NA_TCP_CLOSE) {
 		na_on_close(ctx, kept, old);
+	}
 }
 
 NA_INLINE void na_on_header(struct bpf_sock_ops *ctx, struct na_socket *kept)

@@ -13,7 +13,7 @@ import ipaddress
 import socket
 from ctypes import c_char, c_uint16, c_uint32, c_uint64
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 MAX_WORKERS = 16
 FAMILY_IPV4 = 4
 FAMILY_IPV6 = 6
@@ -94,7 +94,7 @@ class Config(ctypes.Structure):
         ("bypass", c_uint32),
         ("heartbeat_limit_ms", c_uint32),
         ("orig_limit", c_uint32),
-        ("pad", c_uint32),
+        ("pod_limit", c_uint32),
         ("instance", c_char * 96),
     )
 
@@ -186,7 +186,7 @@ class Socket(ctypes.Structure):
         ("established", c_uint32),
         ("fin_end", c_uint32),
         ("fin_seen", c_uint32),
-        ("pad", c_uint32),
+        ("flight", c_uint32),
     )
 
 

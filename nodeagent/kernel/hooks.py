@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 PROGRAM_PREFIX = "na_"
 
+PROG_TYPE_CGROUP_SOCK = 9
 PROG_TYPE_SOCK_OPS = 13
 PROG_TYPE_CGROUP_SOCK_ADDR = 18
 
@@ -43,6 +44,7 @@ HOOKS: tuple[Hook, ...] = (
     _sock_addr("getsockname4", 31),
     _sock_addr("getsockname6", 32),
     Hook("sock_ops", PROG_TYPE_SOCK_OPS, 3, 0),
+    Hook("sock_release", PROG_TYPE_CGROUP_SOCK, 34, 34),
     _sock_addr("connect4", 10),
     _sock_addr("connect6", 11),
 )

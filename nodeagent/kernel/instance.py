@@ -25,6 +25,8 @@ from nodeagent.kernel.neighbours import Attached, Conflict
 BPFFS_MAGIC = 0xCAFE4A11
 HEARTBEAT_LIMIT_MS = 2000
 ORIG_LIMIT = 65536
+# One namespace's part of the redirects in flight: far above any burst, far below what would make others fail.
+POD_SHARE = 8
 
 
 class ConflictError(KernelError):
@@ -122,12 +124,14 @@ class Instance:
     def _write_settings(self, exempt_cgroup: int) -> None:
         with self.open_maps() as maps:
             old = maps.read_config()  # a new map is all zeros
+            limit = maps.map(layout.ORIGINALS).spec.max_entries
             maps.write_config(
                 Config(
                     exempt_cgroup=exempt_cgroup,
                     bypass=old.bypass,
                     heartbeat_limit_ms=old.heartbeat_limit_ms or HEARTBEAT_LIMIT_MS,
-                    orig_limit=maps.map(layout.ORIGINALS).spec.max_entries,
+                    orig_limit=limit,
+                    pod_limit=max(1, limit // POD_SHARE),
                     instance=self.text,
                 )
             )

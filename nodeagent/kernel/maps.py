@@ -30,6 +30,7 @@ class Config:
     bypass: bool
     heartbeat_limit_ms: int
     orig_limit: int
+    pod_limit: int
     instance: str
 
 
@@ -112,7 +113,7 @@ class Maps:
             int(config.bypass),
             config.heartbeat_limit_ms,
             config.orig_limit,
-            0,
+            config.pod_limit,
             config.instance.encode()[:95],
         )
         self.map(layout.CONFIG).update(_u32(0), bytes(packed))
@@ -220,11 +221,16 @@ class Maps:
         """Redirects that no worker has accepted yet, reservations included."""
         return len(self.map(layout.ORIGINALS).items())
 
+    def under_way(self, netns: int) -> int:
+        """Sockets of one namespace that hold a place there and are not established: what `pod_limit` bounds."""
+        raw = self.map(layout.IN_FLIGHT).lookup(_u64(netns))
+        return int(struct.unpack("=q", raw)[0]) if raw else 0
+
 
 def decode_config(raw: bytes) -> Config:
     c = abi.Config.from_buffer_copy(raw)
     text = c.instance.decode("utf-8", "replace")
-    return Config(c.exempt_cgroup, bool(c.bypass), c.heartbeat_limit_ms, c.orig_limit, text)
+    return Config(c.exempt_cgroup, bool(c.bypass), c.heartbeat_limit_ms, c.orig_limit, c.pod_limit, text)
 
 
 def _connection_row(key: bytes, values: list[bytes], names: dict[int, tuple[int, str]]) -> ConnectionRow:

@@ -80,6 +80,7 @@ class KernelSync:
             write(layout.VERDICTS).update(bytes(abi.VerdictKey(table, pod)), _verdict(verdict))
         for cookie in todo.gone_pods:
             write(layout.PODS).delete(_COOKIE.pack(cookie))
+            write(layout.IN_FLIGHT).delete(_COOKIE.pack(cookie))
         for target, row in todo.destinations.items():
             write(layout.DESTINATIONS).update(_target(target), _destination(row))
         for target in todo.gone_destinations:
