@@ -63,6 +63,13 @@ class Plan:
         return any(getattr(self, name) for name in self.__dataclass_fields__)
 
 
+    def spare(self, after: Tables) -> None:
+        """Of what waits to be deleted, keep what a later plan has put to use again."""
+        for number in self.old_sets.keys() & after.endpoint_sets.keys():
+            del self.old_sets[number]
+        self.old_verdicts = {(n, pod) for n, pod in self.old_verdicts if pod not in after.verdict_tables.get(n, {})}
+
+
 def plan(current: Tables, desired: Desired) -> tuple[Plan, Tables]:
     """The writes, and what the maps hold after them.  `current` is not changed."""
     after = Tables(next_id=current.next_id)

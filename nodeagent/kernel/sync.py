@@ -55,8 +55,8 @@ class KernelSync:
         desired = kernel_state.build(snapshot, pods, ids)
         current = self._tables or read_tables(self._maps)
         todo, after = plan(current, desired)
-        for _when, waiting in self._retired:  # a pod that came back within the grace period keeps its verdicts
-            waiting.old_verdicts -= todo.new_verdicts.keys()
+        for _when, waiting in self._retired:  # before writing: what fails half way may name these already
+            waiting.spare(after)
         self._tables = None  # until all is written, memory is not to be trusted
         self._apply(todo)
         self._tables = after

@@ -246,3 +246,12 @@ def test_flags_follow_rung_policy_and_refusal() -> None:
     assert destination_flags(routed) == DestFlag.FRONTEND | DestFlag.PROXY
     assert destination_flags(policed) == DestFlag.FRONTEND | DestFlag.PROXY | DestFlag.ENFORCE
     assert destination_flags(broken) == DestFlag.FRONTEND | DestFlag.REFUSE
+
+
+def test_what_waits_to_be_deleted_is_spared_when_it_is_in_use_again() -> None:
+    """After a failed write the maps are read anew, retired entries among them, and a plan may name these again."""
+    endpoints, verdict = (ENDPOINTS[0],), VerdictEntry(False, 0, 0)
+    waiting = Plan(old_sets={1: 1, 2: 1}, old_verdicts={(3, 11), (3, 12), (4, 11)})
+    waiting.spare(Tables(endpoint_sets={1: endpoints}, verdict_tables={3: {11: verdict}}))
+    assert waiting.old_sets == {2: 1}
+    assert waiting.old_verdicts == {(3, 12), (4, 11)}

@@ -1,0 +1,62 @@
+"""The writer of the maps after something went wrong: maps of its own, as small as a test needs them."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nodeagent.core.kernel_state import LocalPod
+from nodeagent.core.model import Action, Destination, Snapshot, Workload
+from nodeagent.kernel import abi, bpf, layout
+from nodeagent.kernel.maps import Maps
+from nodeagent.kernel.sync import GRACE_S, KernelSync, read_tables
+from tests.kernel.build import policy, service
+
+WEB = Workload("shop", "web", "web-sa", "web", ("198.18.0.2",), "/netns", enrolled=True)
+PODS = {WEB.key: LocalPod(77, WEB.addresses)}
+SIZES = {
+    layout.PODS: (8, ctypes.sizeof(abi.Pod), 64),
+    layout.OWN_ADDRESSES: (ctypes.sizeof(abi.OwnKey), 1, 64),
+    layout.DESTINATIONS: (ctypes.sizeof(abi.DestKey), ctypes.sizeof(abi.Dest), 4),
+    layout.ENDPOINTS: (8, ctypes.sizeof(abi.Ep), 64),
+    layout.VERDICTS: (8, ctypes.sizeof(abi.Verdict), 64),
+    layout.NAMES: (4, ctypes.sizeof(abi.Name), 64),
+    layout.CONNECTIONS: (ctypes.sizeof(abi.ConnKey), ctypes.sizeof(abi.ConnStats), 64),
+}
+
+
+@pytest.fixture
+def maps() -> Iterator[Maps]:
+    """Not pinned, with room for four destinations."""
+    made = Maps(layout.Layout())
+    for name, (key, value, room) in SIZES.items():
+        kind = bpf.MAP_TYPE_PERCPU_HASH if name == layout.CONNECTIONS else bpf.MAP_TYPE_HASH
+        spec = bpf.MapSpec(name, kind, key, value, room, bpf.F_NO_PREALLOC)
+        made._open[name] = bpf.Map.from_fd(bpf.map_create(spec))
+    with made:
+        yield made
+
+
+def snapshot(*destinations: Destination) -> Snapshot:
+    return Snapshot(1, {(d.address, d.port): d for d in destinations}, {WEB.key: WEB})
+
+
+def test_after_a_failed_write_nothing_that_is_in_use_is_deleted(maps: Maps) -> None:
+    allow = policy("p", Action.ALLOW, "shop/web-sa")
+    first = service("a", "198.19.0.1", ("198.18.0.3", 80), policies=(allow,))
+    second = service("a", "198.19.0.1", ("198.18.0.4", 80))
+    kernel = KernelSync(maps)
+    kernel.sync(snapshot(first), PODS)
+    kernel.sync(snapshot(second), PODS)  # the first set and table retire
+    too_many = [service(f"b{i}", f"198.19.1.{i}", ("198.18.0.4", 80)) for i in range(8)]
+    with pytest.raises(bpf.BpfError):
+        kernel.sync(snapshot(second, *too_many), PODS)
+    kernel.sync(snapshot(first), PODS)  # and are named again within the grace period
+    kernel.collect(time.monotonic() + GRACE_S + 1)
+    held = read_tables(maps)
+    row = held.destinations["198.19.0.1", 80]
+    assert held.endpoint_sets[row.ep_set] == first.endpoints
+    assert list(held.verdict_tables[row.policy]) == [held.pods[77].pod]
