@@ -42,7 +42,7 @@ class KernelSync:
 
     def __init__(self, maps: Maps) -> None:
         self._maps = maps
-        self._names = Names(maps.map(layout.NAMES))
+        self._names = Names(maps.map(layout.NAMES), self._destinations_in_use)
         self._tables: Tables | None = None
         self._retired: list[tuple[float, Plan]] = []
 
@@ -68,6 +68,12 @@ class KernelSync:
         """Add to what the agent itself counts of a workload's connections."""
         name = (kernel_state.NameKind.WORKLOAD, kernel_state.workload_text(workload))
         self._maps.add_outcome(self._names.allocate([name])[name], outcome, count)
+
+    def _destinations_in_use(self) -> set[int]:
+        """Ids of destinations in counters and in rows that a connect may be reading."""
+        counted = {abi.ConnKey.from_buffer_copy(key).dest for key in self._maps.map(layout.CONNECTIONS).items()}
+        rows = self._maps.map(layout.DESTINATIONS).items().values()
+        return counted | {abi.Dest.from_buffer_copy(value).dest for value in rows}
 
     def _apply(self, todo: Plan) -> None:
         write = self._maps.map

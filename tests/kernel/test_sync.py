@@ -60,3 +60,49 @@ def test_after_a_failed_write_nothing_that_is_in_use_is_deleted(maps: Maps) -> N
     row = held.destinations["198.19.0.1", 80]
     assert held.endpoint_sets[row.ep_set] == first.endpoints
     assert list(held.verdict_tables[row.policy]) == [held.pods[77].pod]
+
+
+def names_of(maps: Maps, kind: abi.NameKind) -> set[str]:
+    return {text for found, text in maps.names().values() if found == kind}
+
+
+def count_one(maps: Maps, dest: int) -> None:
+    key = abi.ConnKey(0, dest, abi.Outcome.DIRECT, 0)
+    maps.map(layout.CONNECTIONS).update(bytes(key), bytes(abi.ConnStats(opened=1)))
+
+
+def test_when_names_are_full_rules_still_get_in_and_pods_still_get_ids(maps: Maps) -> None:
+    """64 names, 8 of them kept for pods."""
+    kernel = KernelSync(maps)
+    for number in range(80):  # each destination is counted, so that its name has to stay
+        kernel.sync(snapshot(service(f"d{number}", "198.19.0.1", ("198.18.0.3", 80))), PODS)
+        count_one(maps, read_tables(maps).destinations["198.19.0.1", 80].dest)
+    assert len(names_of(maps, abi.NameKind.DEST)) == 54
+    deny = policy("late", Action.DENY, "shop/web-sa")
+    late = Workload("shop", "late", "web-sa", "late", ("198.18.0.9",), "/netns2", enrolled=True)
+    destination = service("new", "198.19.0.2", ("198.18.0.3", 80), policies=(deny,))
+    kernel.sync(
+        Snapshot(2, {("198.19.0.2", 80): destination}, {WEB.key: WEB, late.key: late}),
+        PODS | {late.key: LocalPod(78, late.addresses)},
+    )
+    held = read_tables(maps)
+    row = held.destinations["198.19.0.2", 80]
+    ids = {held.pods[77].pod, held.pods[78].pod}
+    assert (row.dest, held.pods[78].workload) == (0, 0)
+    assert 0 not in ids
+    assert {pod: verdict.denied for pod, verdict in held.verdict_tables[row.policy].items()} == dict.fromkeys(ids, True)
+
+
+def test_names_of_destinations_that_nothing_refers_to_make_room(maps: Maps) -> None:
+    kernel = KernelSync(maps)
+    kernel.sync(snapshot(service("counted", "198.19.0.1", ("198.18.0.3", 80))), PODS)
+    counted = read_tables(maps).destinations["198.19.0.1", 80].dest
+    count_one(maps, counted)
+    seen = set()
+    for number in range(80):
+        kernel.sync(snapshot(service(f"d{number}", "198.19.0.1", ("198.18.0.3", 80))), PODS)
+        seen.add(read_tables(maps).destinations["198.19.0.1", 80].dest)
+    assert len(seen) == 80, "an id is given once"
+    assert 0 not in seen
+    assert maps.names()[counted] == (abi.NameKind.DEST, "shop/counted:80")
+    assert "shop/d79:80" in names_of(maps, abi.NameKind.DEST)
