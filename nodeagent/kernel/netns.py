@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-CHILD_TIMEOUT_S = 30
+# For one answer; a namespace takes the child some milliseconds, so a node full of them gets more.
+ANSWER_S = 5.0
+NAMESPACE_S = 0.05
 
 
 class NetlinkError(Exception):
@@ -60,20 +63,35 @@ class NetlinkChild:
     def close(self) -> None:
         """End the child; one that hangs is killed."""
         try:
-            self._process.communicate(timeout=CHILD_TIMEOUT_S)
+            self._process.communicate(timeout=ANSWER_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
 
     def ask(self, request: dict[str, Any]) -> Any:
-        """NetlinkError if the child gives no answer or says why it cannot."""
-        line = self._exchange(json.dumps(request) + "\n")
+        """NetlinkError if the child gives no answer in time or says why it cannot."""
+        line = self._exchange_within(
+            ANSWER_S + NAMESPACE_S * len(request.get("paths", ())), request["op"], json.dumps(request) + "\n"
+        )
         if not line:
             raise NetlinkError(f"the netlink child ended at {request['op']!r}: {self._last_words()}")
         answer = json.loads(line)
         if "error" in answer:
             raise NetlinkError(f"the netlink child failed at {request['op']!r}: {answer['error']}")
         return answer["result"]
+
+    def _exchange_within(self, seconds: float, what: str, line: str) -> str:
+        """As `_exchange`; a child that needs longer is killed, which ends the waiting."""
+        expired = threading.Event()
+        timer = threading.Timer(seconds, lambda: (expired.set(), self._process.kill()))
+        timer.start()
+        try:
+            answer = self._exchange(line)
+        finally:
+            timer.cancel()
+        if expired.is_set():
+            raise NetlinkError(f"the netlink child gave no answer to {what!r} within {seconds:.0f} s: killed")
+        return answer
 
     def _exchange(self, line: str) -> str:
         stdin, stdout = self._process.stdin, self._process.stdout
