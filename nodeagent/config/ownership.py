@@ -30,6 +30,7 @@ class Ownership:
         for pod in pods:
             for address in pod.addresses:
                 self.residents[address] = tuple(sorted({*self.residents.get(address, ()), pod.namespace}))
+        self._joined: dict[tuple[str, int, str], Owners] = {}
         self._of = {endpoint: self._owners(endpoint, owners) for endpoint, owners in topology.owners.items()}
 
     def _owners(self, endpoint: Endpoint, owners: EndpointOwners) -> Owners:
@@ -42,8 +43,17 @@ class Ownership:
     def of_endpoint(self, endpoint: Endpoint) -> Owners:
         return self._of[endpoint]
 
-    def of_service_port(self, service: str, port: int, endpoints: Iterable[Endpoint]) -> Owners:
-        """Every Service, namespace and port number of all that share one of `endpoints`, which the port leads to."""
+    def of_service_port(self, service: str, port: int, endpoints: tuple[Endpoint, ...]) -> Owners:
+        """Every Service, namespace and port number of all that share one of `endpoints`.
+
+        These are all of one family to which the port leads: the first one tells them from the other family's.
+        """
+        key = (service, port, endpoints[0].address if endpoints else "")
+        if key not in self._joined:
+            self._joined[key] = self._join(service, port, endpoints)
+        return self._joined[key]
+
+    def _join(self, service: str, port: int, endpoints: Iterable[Endpoint]) -> Owners:
         services, namespaces, ports = {service}, set[str](), {port}
         for endpoint in endpoints:
             found = self._of[endpoint]
