@@ -68,7 +68,7 @@ class AdminView:
             version=__version__,
             generation=parts.programmer.progress.compiled,
             in_force=self.in_force(),
-            config_errors=len(parts.configuration.errors()) + len(parts.programmer.progress.errors),
+            config_errors=len(parts.configuration.errors()) + len(parts.programmer.errors()),
             pods=len(parts.enrolment.pods),
             pods_failed=len(parts.enrolment.problems),
             attached=parts.instance.is_attached(),
@@ -78,6 +78,7 @@ class AdminView:
             broker_deaths=parts.fleet.broker_deaths,
             broker_errors=parts.fleet.broker.errors,
             events_lost=parts.observers.lost,
+            settling_errors=parts.programmer.settler.errors,
             beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},
         )
 
@@ -104,7 +105,7 @@ class AdminView:
                 "source": str(parts.settings.manifests),
                 "generation": facts.generation,
                 "in_force": facts.in_force,
-                "errors": parts.configuration.errors() + parts.programmer.progress.errors,
+                "errors": parts.configuration.errors() + parts.programmer.errors(),
             },
             "workers": [self._worker(worker, facts) for worker in parts.fleet.supervisor.workers],
             "worker_deaths": facts.worker_deaths,

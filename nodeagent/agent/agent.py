@@ -152,7 +152,13 @@ class Agent:
         view = AdminView(parts, self)
         server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
-        work = [parts.fleet.supervisor.run(), self._configure(parts), self._watch_namespaces(parts), collect(parts)]
+        work = [
+            parts.fleet.supervisor.run(),
+            self._configure(parts),
+            parts.programmer.settler.run(),
+            self._watch_namespaces(parts),
+            collect(parts),
+        ]
         running = [asyncio.ensure_future(coroutine) for coroutine in work]
         stopped = asyncio.ensure_future(self._stop.wait())
         try:
@@ -241,13 +247,20 @@ def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
 async def collect(parts: Parts) -> None:
     """Delete map entries that nothing refers to, and redirects whose connection never arrived at a worker."""
     swept = time.monotonic()
+    told = ""
     while True:
         await asyncio.sleep(COLLECT_SECONDS)
         now = time.monotonic()
-        parts.kernel.collect(now)
-        if now - swept > ORIGINALS_SWEEP_SECONDS:
-            swept = now
-            parts.maps.sweep_originals(time.monotonic_ns())
+        try:
+            parts.kernel.collect(now)
+            if now - swept > ORIGINALS_SWEEP_SECONDS:
+                swept = now
+                parts.maps.sweep_originals(time.monotonic_ns())
+        except BpfError as error:
+            # Garbage that stays is no reason to end: a full map is told when something has to be written.
+            if str(error) != told:
+                log.error("old map entries cannot be deleted, they take room until they can: %s", error)
+            told = str(error)
 
 
 def sources(parts: Parts, view: AdminView, loop: asyncio.AbstractEventLoop) -> Sources:

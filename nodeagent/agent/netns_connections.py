@@ -39,7 +39,7 @@ class NetnsConnections:
         self._diag = diag
         self._own_cgroup = own_cgroup
         self._count = count
-        self._unpoliced: dict[str, frozenset[int]] = {}  # pod key -> socket cookies
+        self._unpoliced: dict[int, frozenset[int]] = {}  # cookie of a namespace -> cookies of its sockets
 
     async def end_covered(self, targets: Mapping[EnrolledPod, frozenset[Target]], known: Collection[Target]) -> int:
         listed = await self._diag.established(list(targets))
@@ -54,16 +54,20 @@ class NetnsConnections:
         noted = 0
         for pod in pods:
             found = list(self._dialled(pod, listed))
-            self._unpoliced[pod.key] = frozenset(connection.cookie for connection in found)
-            noted += len(found)
-            if found:
-                self._count(Outcome.UNPOLICED, pod.key, len(found))
-                log.warning(
-                    "pod %s has %d connections older than its enrolment: no rule reaches them", pod.key, len(found)
-                )
+            noted += self._note(pod, found)
             if pod.key in cut:
                 await self._end(pod, found, Outcome.CUT)
         return noted
+
+    def _note(self, pod: EnrolledPod, found: Collection[Connection]) -> int:
+        """How many of them were not counted before: an attempt that failed half-way is made again."""
+        cookies = frozenset(connection.cookie for connection in found)
+        fresh = len(cookies - self._unpoliced.get(pod.cookie, frozenset()))
+        if fresh:
+            self._count(Outcome.UNPOLICED, pod.key, fresh)
+            log.warning("pod %s has %d connections older than its enrolment: no rule reaches them", pod.key, fresh)
+        self._unpoliced[pod.cookie] = cookies
+        return fresh
 
     async def _end(self, pod: EnrolledPod, connections: list[Connection], outcome: Outcome) -> int:
         if not connections:
@@ -86,7 +90,7 @@ class NetnsConnections:
 
     def _row(self, pod: EnrolledPod, connection: Connection) -> dict[str, Any]:
         namespace, _, name = pod.key.partition("/")
-        old = connection.cookie in self._unpoliced.get(pod.key, frozenset())
+        old = connection.cookie in self._unpoliced.get(pod.cookie, frozenset())
         return {
             "namespace": namespace,
             "name": name,
@@ -97,6 +101,6 @@ class NetnsConnections:
             "worker": "",
         }
 
-    def forget(self, pods: Iterable[EnrolledPod]) -> None:
+    def forget(self, pods: Collection[EnrolledPod]) -> None:
         for pod in pods:
-            self._unpoliced.pop(pod.key, None)
+            self._unpoliced.pop(pod.cookie, None)

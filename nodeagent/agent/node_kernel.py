@@ -9,7 +9,7 @@ from nodeagent.agent.enrolment import EnrolledPod, fd_path
 from nodeagent.core.coverage import Coverage
 from nodeagent.core.kernel_plan import Tables
 from nodeagent.core.kernel_state import DestFlag, LocalPod
-from nodeagent.core.model import Snapshot
+from nodeagent.core.model import Snapshot, Workload
 from nodeagent.kernel import netns
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.maps import Maps
@@ -22,14 +22,16 @@ class MapKernel:
     def __init__(self, maps: Maps) -> None:
         self._maps = maps
         self._sync: KernelSync | None = None
-        self._snapshot: Snapshot | None = None
+        self._workloads: dict[str, Workload] = {}  # pods that were synced and not forgotten, by key
+        self._current: set[str] = set()
         self._enrolled: set[int] | None = None
 
     def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod]) -> None:
         """BpfError if a map is full; what was written is consistent."""
         if self._sync is None:
             self._sync = KernelSync(self._maps)
-        self._snapshot = snapshot
+        self._current = {pod.key for pod in pods}
+        self._workloads.update({key: snapshot.workloads[key] for key in self._current})
         self._sync.sync(snapshot, {pod.key: LocalPod(pod.cookie, pod.addresses) for pod in pods})
         self._enrolled = {pod.cookie for pod in pods}
 
@@ -47,9 +49,15 @@ class MapKernel:
         return covered_by(read_tables(self._maps), pods)
 
     def count(self, outcome: Outcome, pod: str, count: int) -> None:
-        """Add to a pod's workload's counter; only after the first `sync`."""
-        if self._sync is not None and self._snapshot is not None:
-            self._sync.count(self._snapshot.workloads[pod], outcome, count)
+        """Add to a pod's workload's counter; only after its first `sync`, and also when it has just left."""
+        if self._sync is not None:
+            self._sync.count(self._workloads[pod], outcome, count)
+
+    def forget(self, pods: Collection[EnrolledPod]) -> None:
+        """Nothing is counted for these any more; a pod that came back under the same key stays."""
+        for pod in pods:
+            if pod.key not in self._current:
+                self._workloads.pop(pod.key, None)
 
 
 def covered_by(tables: Tables, pods: Collection[EnrolledPod]) -> Coverage:

@@ -2,6 +2,7 @@
 
 The order is what keeps a rule from being passed by: workers know a snapshot before the kernel sends
 them connections by it, and direct connections are ended only once new ones already meet the rule.
+That last part takes longest and has a task of its own (`settling`), so that the next snapshot need not wait.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nodeagent.agent.enrolment import Changes, EnrolledPod, Enrolment, release
+from nodeagent.agent.enrolment import Changes, EnrolledPod, Enrolment
+from nodeagent.agent.settling import Connections, Settler, Work
 from nodeagent.core.coverage import Coverage, Target, coverage, newly_covered
 from nodeagent.core.model import Snapshot
 
@@ -40,15 +42,15 @@ class Kernel(Protocol):
     def coverage(self, pods: Collection[EnrolledPod]) -> Coverage:
         """What the maps enforce now: how a restarted agent knows which rules are old."""
 
+    def forget(self, pods: Collection[EnrolledPod]) -> None:
+        """These left, and nothing will be counted for them any more."""
 
-class Connections(Protocol):
+
+class DirectConnections(Connections, Protocol):
     """Established connections inside pods' namespaces."""
 
-    async def end_covered(self, targets: Mapping[EnrolledPod, frozenset[Target]], known: Collection[Target]) -> int:
-        """How many were ended."""
-
-    async def note_unpoliced(self, pods: Collection[EnrolledPod], cut: Collection[str]) -> int:
-        """Remember and count connections older than their pod's enrolment; `cut` are keys of pods to end them in."""
+    def forget(self, pods: Collection[EnrolledPod]) -> None:
+        """What was noted of these is not asked for any more."""
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Programmer:
         self,
         workers: Workers,
         kernel: Kernel,
-        connections: Connections,
+        connections: DirectConnections,
         enrolment: Enrolment,
         permitted: Callable[[], Awaitable[object]],
     ) -> None:
@@ -78,28 +80,42 @@ class Programmer:
         self._kernel = kernel
         self._connections = connections
         self._enrolment = enrolment
+        self._pending = Changes()  # of pods, not in the maps yet: an `apply` that failed leaves them to the next
+        self.settler = Settler(connections, self._forget)
         self.progress = Progress()
 
     async def apply(self, snapshot: Snapshot) -> None:
         progress = self.progress
         progress.compiled = snapshot.generation
         enrolled_before = self._kernel.known_cookies()
-        changes = await self._enrolment.update(snapshot.workloads)
-        if changes.added:
-            self._workers.add_pods(changes.added)
+        changes = await self._take_changes(snapshot)
         self._workers.publish(snapshot)
         if not await self._workers.wait_settled({pod.cookie for pod in changes.added}, SETTLE_SECONDS):
             log.warning("generation %d: not every worker acknowledged it in time", snapshot.generation)
         await self._permitted()
         covered = self._sync(snapshot)
+        self._pending = Changes()
         if changes.removed:
             self._workers.remove_pods(changes.removed)
-        await self._settle_connections(snapshot, covered, changes, enrolled_before)
-        release(changes.removed)
+        self.settler.submit(self._work(snapshot, covered, changes, enrolled_before))
+        if not progress.synced:
+            await self.settler.attempted()  # who waits for us to be ready finds old connections listed
         progress.synced = snapshot.generation
         progress.errors = []
 
-    def failed(self, snapshot: Snapshot, error: OSError) -> None:
+    async def _take_changes(self, snapshot: Snapshot) -> Changes:
+        """Pods that came or left since the maps were last written; the workers hear of the new ones."""
+        changes = await self._enrolment.update(snapshot.workloads)
+        self._pending = self._pending.then(changes)
+        if changes.added:
+            self._workers.add_pods(changes.added)
+        return self._pending
+
+    def errors(self) -> list[str]:
+        """Why the newest snapshot is not wholly in force."""
+        return self.progress.errors + ([self.settler.error] if self.settler.error else [])
+
+    def failed(self, snapshot: Snapshot, error: Exception) -> None:
         """The kernel's maps did not take all of it: what they hold stays in force, and it is tried again."""
         text = (
             f"generation {snapshot.generation} is not wholly in force: {error}. What was in force before still is "
@@ -120,23 +136,26 @@ class Programmer:
         self.progress.coverage = now
         return newly_covered(before, now, self._enrolment.pods)
 
-    async def _settle_connections(
+    def _work(
         self,
         snapshot: Snapshot,
         covered: Mapping[str, frozenset[Target]],
         changes: Changes,
         enrolled_before: set[int],
-    ) -> None:
+    ) -> Work:
         """End what rules newly cover; list what is older than its pod's enrolment."""
         added = {pod.key for pod in changes.added}
         new = [pod for pod in changes.added if pod.cookie not in enrolled_before]
-        if new:
-            cut = {pod.key for pod in new if snapshot.workloads[pod.key].cut_unpoliced}
-            await self._connections.note_unpoliced(new, cut)
         old = {
             self._enrolment.pods[key]: targets
             for key, targets in covered.items()
             if key not in added or self._enrolment.pods[key].cookie in enrolled_before
         }
-        if old:
-            await self._connections.end_covered(old, snapshot.destinations)
+        cut = {pod.key for pod in new if snapshot.workloads[pod.key].cut_unpoliced}
+        held = self._enrolment.by_cookie()
+        left = [pod for pod in changes.removed if pod.cookie not in held]
+        return Work(new, cut, old, snapshot.destinations, changes.removed, left)
+
+    def _forget(self, pods: Collection[EnrolledPod]) -> None:
+        self._connections.forget(pods)
+        self._kernel.forget(pods)

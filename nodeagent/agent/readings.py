@@ -34,6 +34,7 @@ class Facts:
     broker_errors: int
     events_lost: int
     beats: dict[int, float]  # worker -> seconds of CLOCK_MONOTONIC
+    settling_errors: int = 0
 
 
 def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
@@ -50,6 +51,8 @@ def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
     yield _counter("broker_deaths", "Times the broker ended without being asked to.", facts.broker_deaths)
     yield _counter("broker_errors", "Sockets the broker could not make.", facts.broker_errors)
     yield _counter("events_lost", "Request records that a slow observer missed.", facts.events_lost)
+    text = "Times that established connections could not be looked at, so that ended or listed ones are late."
+    yield _counter("settling_errors", text, facts.settling_errors)
     yield from _of_workers(facts, list(workers))
 
 

@@ -1,13 +1,15 @@
-"""Stand-ins for what surrounds the fleet: its maps, its broker, its workers' processes."""
+"""Stand-ins for what surrounds the agent's parts: maps, the broker, workers' processes, namespaces."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, cast
 
-from nodeagent.agent.enrolment import EnrolledPod
+from nodeagent.agent.enrolment import EnrolledPod, Enrolment
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.worker import State, Worker
+from nodeagent.core.model import Workload
+from nodeagent.kernel.netns import NamespaceInfo, NetlinkError
 
 
 class FakeMaps:
@@ -87,3 +89,38 @@ def listens(fleet: Fleet, worker: Worker, cookie: int, port: int = 40000) -> Non
 
 def applied(fleet: Fleet, worker: Worker, generation: int) -> None:
     fleet.worker_reported(worker, {"op": "applied", "generation": generation})
+
+
+class Namespaces:
+    """Files that stand for namespaces: a file's content is its cookie; `asked` counts the looks into them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.asked: list[int] = []
+        self.failing = ""
+        self.now = 0.0
+
+    def make(self, name: str, content: str) -> str:
+        path = self.directory / name
+        new = self.directory / f".{name}.new"
+        new.write_text(content)
+        new.rename(path)  # another inode, as with a pod that was made again
+        return str(path)
+
+    async def inspect(self, paths: list[str]) -> dict[str, NamespaceInfo]:
+        self.asked.append(len(paths))
+        if self.failing:
+            raise NetlinkError(self.failing)
+        return {path: self._info(path) for path in paths}
+
+    def _info(self, path: str) -> NamespaceInfo:
+        content = Path(path).read_text()
+        return NamespaceInfo(int(content), ("198.18.0.2",)) if content.isdigit() else NamespaceInfo(error=content)
+
+    def enrolment(self) -> Enrolment:
+        return Enrolment(self.inspect, lambda: self.now)
+
+
+def workloads(**paths: str) -> dict[str, Workload]:
+    made = [Workload("shop", name, "sa", name, (), path, enrolled=True) for name, path in paths.items()]
+    return {workload.key: workload for workload in made}

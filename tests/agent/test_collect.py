@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nodeagent.agent import agent
+from nodeagent.kernel.bpf import BpfError
+
+
+def test_a_map_that_cannot_be_cleaned_is_told_once_and_does_not_end_the_agent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(agent, "COLLECT_SECONDS", 0.005)
+    calls = 0
+
+    def collect(_now: float) -> None:
+        nonlocal calls
+        calls += 1
+        raise BpfError(errno.ENOMEM, "cannot delete from map verdicts: Cannot allocate memory")
+
+    async def scenario() -> None:
+        parts: Any = SimpleNamespace(kernel=SimpleNamespace(collect=collect))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(agent.collect(parts), 0.2)
+
+    asyncio.run(scenario())
+    assert calls > 3
+    assert [record.getMessage().count("map verdicts") for record in caplog.records] == [1]

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from nodeagent.agent import settling
+from nodeagent.agent.enrolment import EnrolledPod, Enrolment, release
+from nodeagent.agent.programming import Programmer
+from nodeagent.core.coverage import Coverage, Target
+from nodeagent.core.model import Snapshot, Workload
+from nodeagent.kernel.bpf import BpfError
+from nodeagent.kernel.netns import NetlinkError
+from tests.agent import samples
+from tests.agent.fakes import Namespaces, workloads
+
+FULL = BpfError(errno.E2BIG, "cannot update verdicts: Argument list too long")
+
+
+@dataclass
+class Node:
+    """Everything around a Programmer: what it was told, and what is to go wrong."""
+
+    directory: Path
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    noted: list[str] = field(default_factory=list)
+    ended: list[tuple[str, frozenset[Target]]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    full: bool = False
+    looks_fail: int = 0
+    look_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.namespaces = Namespaces(self.directory)
+        self.enrolment: Enrolment = self.namespaces.enrolment()
+        self.programmer = Programmer(self, self, self, self.enrolment, self._permitted)
+
+    async def _permitted(self) -> None:
+        return
+
+    # ---- Workers ----
+
+    def publish(self, snapshot: Snapshot) -> None: ...
+
+    def add_pods(self, pods: list[EnrolledPod]) -> None:
+        self.added += [pod.key for pod in pods]
+
+    def remove_pods(self, pods: list[EnrolledPod]) -> None:
+        self.removed += [pod.key for pod in pods]
+
+    async def wait_settled(self, cookies: set[int], seconds: float) -> bool:
+        return True
+
+    # ---- Kernel ----
+
+    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod]) -> None:
+        if self.full:
+            raise FULL
+
+    def known_cookies(self) -> set[int]:
+        return set()
+
+    def coverage(self, pods: Collection[EnrolledPod]) -> Coverage:
+        return Coverage()
+
+    # ---- Connections ----
+
+    async def end_covered(self, targets: Mapping[EnrolledPod, frozenset[Target]], known: Collection[Target]) -> int:
+        await self._look()
+        self.ended += [(pod.key, covered) for pod, covered in targets.items()]
+        return 0
+
+    async def note_unpoliced(self, pods: Collection[EnrolledPod], cut: Collection[str]) -> int:
+        await self._look()
+        self.noted += [pod.key for pod in pods]
+        return 0
+
+    def forget(self, pods: Collection[EnrolledPod]) -> None:
+        self.forgotten += [pod.key for pod in pods]
+
+    async def _look(self) -> None:
+        await asyncio.sleep(self.look_seconds)
+        if self.looks_fail:
+            self.looks_fail -= 1
+            raise NetlinkError("the netlink child ended")
+
+    # ---- configuration ----
+
+    def snapshot(self, generation: int, wanted: dict[str, Workload], *, denied: bool = False) -> Snapshot:
+        made = samples.snapshot(generation)
+        destinations = made.destinations if denied else {}
+        return replace(made, destinations=destinations, workloads=wanted)
+
+
+@asynccontextmanager
+async def _settling(node: Node) -> AsyncIterator[None]:
+    task = asyncio.create_task(node.programmer.settler.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        release(node.enrolment.pods.values())
+
+
+def run(directory: Path, scenario: Callable[[Node], Awaitable[None]]) -> Node:
+    node = Node(directory)
+
+    async def main() -> None:
+        async with _settling(node):
+            await scenario(node)
+
+    asyncio.run(main())
+    return node
+
+
+async def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+def test_changes_of_pods_outlive_an_apply_that_failed(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        old, new = node.namespaces.make("old", "1"), node.namespaces.make("new", "2")
+        await node.programmer.apply(node.snapshot(1, workloads(old=old)))
+        wanted = workloads(new=new)
+        node.full = True
+        with pytest.raises(BpfError):
+            await node.programmer.apply(node.snapshot(2, wanted))
+        assert node.removed == []  # the maps still send its connections to the listeners
+        node.full = False
+        await node.programmer.apply(node.snapshot(3, wanted))
+        await node.programmer.settler.attempted()
+
+    node = run(tmp_path, scenario)
+    assert node.added == ["shop/old", "shop/new"]
+    assert node.noted == ["shop/old", "shop/new"]
+    assert node.removed == ["shop/old"]
+    assert set(node.forgotten) == {"shop/old"}
+
+
+def test_the_next_snapshot_does_not_wait_for_connections_to_be_looked_at(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        wanted = workloads(web=node.namespaces.make("web", "1"))
+        await node.programmer.apply(node.snapshot(1, wanted))
+        node.look_seconds = 0.5
+        began = time.monotonic()
+        await node.programmer.apply(node.snapshot(2, wanted, denied=True))
+        await node.programmer.apply(node.snapshot(3, wanted, denied=True))
+        assert time.monotonic() - began < 0.25
+        assert node.programmer.progress.synced == 3
+        assert node.ended == []
+        await node.programmer.settler.attempted()
+
+    node = run(tmp_path, scenario)
+    assert [key for key, _ in node.ended] == ["shop/web"]
+
+
+def test_connections_that_cannot_be_looked_at_are_told_counted_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "RETRY_SECONDS", 0.05)
+
+    async def scenario(node: Node) -> None:
+        wanted = workloads(web=node.namespaces.make("web", "1"))
+        node.looks_fail = 2
+        await node.programmer.apply(node.snapshot(1, wanted))
+        assert any("the netlink child ended" in text for text in node.programmer.errors())
+        await _until(lambda: node.noted == ["shop/web"])
+        await node.programmer.settler.attempted()
+        assert node.programmer.errors() == []
+
+    node = run(tmp_path, scenario)
+    assert node.programmer.settler.errors == 2
+
+
+def test_what_a_failed_look_left_to_do_is_done_with_what_came_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "RETRY_SECONDS", 0.05)
+
+    async def scenario(node: Node) -> None:
+        web, job = node.namespaces.make("web", "1"), node.namespaces.make("job", "2")
+        await node.programmer.apply(node.snapshot(1, workloads(web=web, job=job)))
+        node.looks_fail = 1
+        await node.programmer.apply(node.snapshot(2, workloads(web=web, job=job), denied=True))
+        await node.programmer.settler.attempted()
+        await node.programmer.apply(node.snapshot(3, workloads(web=web), denied=True))
+        await _until(lambda: bool(node.ended))
+
+    node = run(tmp_path, scenario)
+    assert [key for key, _ in node.ended] == ["shop/web"]  # job left the mesh: its connections are its own
+    assert set(node.forgotten) == {"shop/job"}
