@@ -1,37 +1,50 @@
 """The agent's side of the broker: start it, tell it pods and workers, hear its errors.
 
 The broker is the only process that enters pods' namespaces for sockets; it is restarted when it
-dies, and since its sockets to the workers died with it, the workers are then replaced too.
+dies, and since its sockets to the workers died with it, the workers are then replaced too.  One that
+lives and does not answer (stopped, stuck in a system call) is killed: it must not be missed more quietly.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from nodeagent.agent import health
 from nodeagent.agent.child import Child, describe_exit
 from nodeagent.agent.seqpacket import SeqPacketChannel
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 2.0
+# Asked twice a second; silent for 2.5 s = hung.  The first answer may take as long as Python on a loaded node.
+LIMITS = health.Limits(check=0.5, beat=2.5, start=20.0)
 
 
 class BrokerClient:
     """One broker process.  `on_dead` is called once if it ends without having been stopped."""
 
-    def __init__(self, on_dead: Callable[[str], None], argv: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, on_dead: Callable[[str], None], argv: tuple[str, ...] = (), limits: health.Limits = LIMITS
+    ) -> None:
         self._argv = argv or (sys.executable, "-m", "nodeagent.proxy.broker")
         self._on_dead = on_dead
         self._child: Child | None = None
         self._channel: SeqPacketChannel | None = None
         self._stopping = False
+        self._limits = limits
         self._started = 0.0
+        self._last_check = 0.0
+        self._first_pong: float | None = None
+        self._last_pong = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._hung = ""
         self.errors = 0
         self.last_error = ""
 
@@ -49,12 +62,33 @@ class BrokerClient:
         return self._child is not None and not self._child.exited.is_set()
 
     def start(self) -> None:
-        self._started = time.monotonic()
+        self._started = self._last_check = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             fd = theirs.fileno()
-            self._child = Child([*self._argv, "--control-fd", str(fd)], [fd], self._exited)
+            try:
+                self._child = Child([*self._argv, "--control-fd", str(fd)], [fd], self._exited)
+            except OSError:
+                ours.close()
+                raise
         self._channel = SeqPacketChannel(ours, self._on_message, lambda: None)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Ask whether it lives; kill it when it has not answered for too long, which `on_dead` then hears."""
+        now = time.monotonic()
+        away, self._last_check = health.was_away(self._limits, now, self._last_check), now
+        if not away and health.is_hung(self._limits, now, self._last_pong, self._first_pong, self._started):
+            self._hung = f"it did not answer for {self._limits.beat:.1f} s and was killed"
+            if self._child is not None:
+                self._child.signal(signal.SIGKILL)
+            return
+        self._send({"op": "ping"})
+        self._timer = asyncio.get_running_loop().call_later(self._limits.check, self._watch)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def add_pod(self, cookie: int, netns_fd: int) -> None:
         self._send({"op": "pod_add", "cookie": cookie}, [netns_fd])
@@ -77,22 +111,27 @@ class BrokerClient:
             self._channel.send(message, fds or [])
 
     def _on_message(self, message: dict[str, Any]) -> None:
-        if message.get("op") == "error":
+        if message.get("op") == "pong":
+            self._last_pong = time.monotonic()
+            self._first_pong = self._first_pong or self._last_pong
+        elif message.get("op") == "error":
             self.errors += 1
             self.last_error = str(message.get("message", ""))
             log.warning("broker: %s (cookie %s)", self.last_error, message.get("cookie"))
 
     def _exited(self, status: int) -> None:
+        self._unwatch()
         if self._channel is not None:
             self._channel.close()
         if not self._stopping:
-            self._on_dead(describe_exit(status))
+            self._on_dead(self._hung or describe_exit(status))
 
     async def stop(self) -> None:
         """Close the channel (the broker ends on EOF) and make sure that it did."""
         self._stopping = True
+        self._unwatch()
         if self._channel is not None:
             self._channel.close()
         if self._child is not None and not await self._child.wait(STOP_SECONDS):
-            os.kill(self._child.pid, 9)
+            self._child.signal(signal.SIGKILL)
             await self._child.wait(STOP_SECONDS)

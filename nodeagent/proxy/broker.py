@@ -122,7 +122,9 @@ class Broker:
             self._running = False
             return
         op = message["op"]
-        if op == "pod_add":
+        if op == "ping":
+            peer.send({"op": "pong"})
+        elif op == "pod_add":
             self._add_pod(message["cookie"], fds[0])
         elif op == "pod_del":
             self._remove_pod(message["cookie"])

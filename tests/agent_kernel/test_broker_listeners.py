@@ -84,3 +84,8 @@ def test_a_kernel_without_ipv6_is_told_once_and_not_complained_of(
     broker_here.control.setblocking(False)
     with pytest.raises(BlockingIOError):
         broker_here.control.recv(1)
+
+
+def test_the_broker_answers_the_agents_ping(broker_process: BrokerEnds) -> None:
+    broker_process.tell({"op": "ping"})
+    assert broker_process.control.recv(4096) == b'{"op":"pong"}'
