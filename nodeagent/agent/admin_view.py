@@ -45,7 +45,7 @@ class AdminView:
         if not progress.synced:
             return "no configuration is in force yet"
         if not parts.fleet.supervisor.active:
-            return "no worker is alive"
+            return f"no worker is alive: {parts.fleet.supervisor.problem or 'they are being started'}"
         if self.in_force() < progress.synced:
             return f"workers have not acknowledged generation {progress.synced} yet"
         if not parts.instance.is_attached():
@@ -53,9 +53,9 @@ class AdminView:
         return ""
 
     def in_force(self) -> int:
-        """The newest generation that the maps carry and every active worker has acknowledged."""
-        active = self._parts.fleet.supervisor.active
-        return min([self._parts.programmer.progress.synced, *(worker.report.applied for worker in active)])
+        """The newest generation that the maps carry and every worker that serves has acknowledged."""
+        serving = self._parts.fleet.serving()
+        return min([self._parts.programmer.progress.synced, *(worker.report.applied for worker in serving)])
 
     # ---- state ----
 

@@ -1,13 +1,14 @@
 """The workers as one: started with their maps, given pods and snapshots, entered into the kernel's maps.
 
-A worker's listener is entered into `listeners` only once that worker has a snapshot: before that it
-would answer by an empty configuration.
+A worker's listeners are entered into `listeners` only once that worker has the newest snapshot: before that
+it would answer by an empty or an older configuration, and so nobody needs to wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,6 +43,7 @@ class Fleet:
         self._locks = locks
         self._bounds = bounds
         self._claims: dict[int, int] = {}
+        self._entered: set[Worker] = set()  # those whose listeners are in the maps
         self._pods: dict[int, str] = {}
         self._pod_fds: dict[int, int] = {}
         self._snapshot_frame = b""
@@ -117,12 +119,17 @@ class Fleet:
 
     # ---- settled? ----
 
+    def serving(self) -> list[Worker]:
+        """Active workers that the maps send connections to; while there is none, those that will be."""
+        active = self.supervisor.active
+        return [worker for worker in active if worker in self._entered] or active
+
     def behind(self) -> list[Worker]:
-        """Active workers that have not acknowledged the newest snapshot."""
-        return [worker for worker in self.supervisor.active if worker.report.applied < self.generation]
+        """Serving workers that have not acknowledged the newest snapshot."""
+        return [worker for worker in self.serving() if worker.report.applied < self.generation]
 
     async def wait_settled(self, cookies: set[int], seconds: float) -> bool:
-        """True once a worker runs, all acknowledged, and all listen in `cookies`; False when time is up."""
+        """True once a worker serves, all that do acknowledged and listen in `cookies`; False when time is up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while not self._settled(cookies):
@@ -134,8 +141,8 @@ class Fleet:
         return True
 
     def _settled(self, cookies: set[int]) -> bool:
-        active = self.supervisor.active
-        return bool(active) and not self.behind() and all(self._listens(worker, cookies) for worker in active)
+        serving = self.serving()
+        return bool(serving) and not self.behind() and all(self._listens(worker, cookies) for worker in serving)
 
     def _listens(self, worker: Worker, cookies: set[int]) -> bool:
         return all((cookie, family) in worker.report.listening for cookie in cookies for family in FAMILIES)
@@ -147,13 +154,18 @@ class Fleet:
         self._claims[claim.index] = claim.fd
         return claim.index
 
+    def can_launch(self) -> bool:
+        """A worker started without a broker would lose it at once."""
+        return self.broker.alive
+
     async def launch(self, worker: Worker) -> None:
         maps = self._maps
+        requests = maps.requests_map(worker.index).fd  # made now if it is the first of its number: that can fail
         fds = WorkerFds(
             broker=self.broker.add_worker(worker.index),
             originals=maps.map(layout.ORIGINALS).fd,
             heartbeats=maps.map(layout.HEARTBEATS).fd,
-            requests=maps.requests_map(worker.index).fd,
+            requests=requests,
             lock=self._claims.pop(worker.index),
         )
         await worker.start(fds, self._bounds)
@@ -188,6 +200,10 @@ class Fleet:
         self._maps.delete_worker_listeners(worker.index)
         self._maps.clear_heartbeat(worker.index)
         self.broker.remove_worker(worker.index)
+        self._entered.discard(worker)
+        claim = self._claims.pop(worker.index, None)
+        if claim is not None:  # it was never started
+            os.close(claim)
         for waiting in self._listings.pop(worker, []):
             waiting.set_result([])
         self._changed.set()
@@ -198,9 +214,9 @@ class Fleet:
         log.info("worker %d (pid %d) is ready", worker.index, worker.pid)
 
     def _on_applied(self, worker: Worker, report: dict[str, Any]) -> None:
-        first = worker.report.applied == 0
         worker.report.applied = int(report["generation"])
-        if first:
+        if worker not in self._entered and worker.report.applied >= self.generation:
+            self._entered.add(worker)
             for (cookie, family), port in worker.report.listening.items():
                 self._enter(worker, cookie, family, port)
         self._changed.set()
@@ -210,7 +226,7 @@ class Fleet:
         if cookie not in self._pods:
             return  # the pod left meanwhile; the broker tells the worker too
         worker.report.listening[cookie, family] = port
-        if worker.report.applied:
+        if worker in self._entered:
             self._enter(worker, cookie, family, port)
         self._changed.set()
 
@@ -268,9 +284,15 @@ class Fleet:
         self._restart = asyncio.get_running_loop().call_later(delay, self._start_broker)
 
     def _start_broker(self) -> None:
-        self.broker.start()
+        try:
+            self.broker.start()
+        except OSError as error:
+            log.error("the broker cannot be started, so no worker can be; tried again in a second: %s", error)
+            self._restart = asyncio.get_running_loop().call_later(BROKER_RETRY_SECONDS, self._start_broker)
+            return
         for cookie, fd in self._pod_fds.items():
             self.broker.add_pod(cookie, fd)
+        self.supervisor.wake()
 
     async def stop(self, drain_seconds: float) -> None:
         for worker in self.supervisor.workers:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from nodeagent.agent import health
 from nodeagent.agent.child import describe_exit
 from nodeagent.agent.worker import State, Worker
+from nodeagent.agent.worker_index import NoFreeIndexError
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,15 @@ log = logging.getLogger(__name__)
 class Host(Protocol):
     """What the supervisor needs of its surroundings; the Agent implements it."""
 
-    async def launch(self, worker: Worker) -> None:
-        """Spawn the process and send it everything it needs."""
+    def can_launch(self) -> bool:
+        """False while what a worker needs is not there; `wake` tells that it is."""
 
-    def claim_index(self, avoid: set[int]) -> int: ...
+    async def launch(self, worker: Worker) -> None:
+        """Spawn the process and send it everything it needs.  OSError if it cannot be: `worker_gone` follows."""
+
+    def claim_index(self, avoid: set[int]) -> int:
+        """NoFreeIndexError while older workers hold all numbers."""
+
     def heartbeat(self, index: int) -> float:
         """CLOCK_MONOTONIC seconds of the last beat, 0 = not accepting."""
 
@@ -44,6 +50,7 @@ class Supervisor:
         self.deaths = 0
         self.hung = 0
         self.last_death = ""
+        self.problem = ""  # why a worker that is wanted was not started
 
     @property
     def workers(self) -> list[Worker]:
@@ -70,14 +77,46 @@ class Supervisor:
             await asyncio.wait_for(self._wake.wait(), seconds)
 
     async def _fill(self) -> None:
-        while not self._stopping and len(self.active) < self._wanted and time.monotonic() >= self._not_before:
+        while self._wants_more() and self._host.can_launch():
             await self._spawn()
 
+    def _wants_more(self) -> bool:
+        return not self._stopping and len(self.active) < self._wanted and time.monotonic() >= self._not_before
+
     async def _spawn(self) -> None:
-        index = self._host.claim_index({worker.index for worker in self._workers})
+        try:
+            index = self._host.claim_index({worker.index for worker in self._workers})
+        except (NoFreeIndexError, OSError) as error:
+            self._cannot_start(str(error))
+            return
         worker = Worker(index, self._reported, self._exited)
         self._workers.append(worker)
-        await self._host.launch(worker)
+        try:
+            await self._host.launch(worker)
+        except OSError as error:
+            self._cannot_start(f"worker {index} cannot be started: {error}")
+            self._give_up(worker)
+        else:
+            self.problem = ""
+
+    def _cannot_start(self, why: str) -> None:
+        """What is missing (a number, memory, descriptors) may come back: it is tried again, slowly, for ever."""
+        text = f"{why}; tried again every {self._limits.slow_retry:.0f} s"
+        if text != self.problem:
+            log.error("%s", text)
+        self.problem = text
+        self._not_before = time.monotonic() + self._limits.slow_retry
+
+    def _give_up(self, worker: Worker) -> None:
+        if worker.pid:
+            worker.kill()  # its end is seen, and `_exited` does the rest
+        else:
+            self._workers.remove(worker)
+            self._host.worker_gone(worker)
+
+    def wake(self) -> None:
+        """Something that was missing is there: look at once."""
+        self._wake.set()
 
     def _reported(self, worker: Worker, report: dict[str, Any]) -> None:
         if report["op"] == "ready" and worker.state is State.STARTING:

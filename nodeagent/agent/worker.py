@@ -93,9 +93,14 @@ class Worker:
                 "--limits": json.dumps(limits),
             }
             words = [str(word) for option in options.items() for word in option]
-            self._child = Child([*argv, *words], [control, *fds.passed()], self._exited)
-        os.close(fds.broker)
-        os.close(fds.lock)
+            try:
+                self._child = Child([*argv, *words], [control, *fds.passed()], self._exited)
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                os.close(fds.broker)
+                os.close(fds.lock)
         await self._channel.open(ours)
 
     def send(self, kind: str, payload: object) -> None:

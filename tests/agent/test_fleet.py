@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from nodeagent.agent.fleet import Fleet
+from nodeagent.agent.worker import State
+from nodeagent.agent.worker_index import free_indexes
+from tests.agent import samples
 from tests.agent.fakes import FakeWorker, applied, listens, make_fleet, pod
 
 
@@ -32,3 +37,66 @@ def test_a_namespace_that_leaves_loses_its_listeners(tmp_path: Path) -> None:
     assert maps.entered == {}
     assert broker.told == [("add", 7), ("remove", 7)]
     assert fleet.pods == {}
+
+
+def settled(fleet: Fleet, cookies: set[int]) -> bool:
+    return asyncio.run(fleet.wait_settled(cookies, 0.01))
+
+
+def test_a_change_does_not_wait_for_a_worker_that_is_being_started(tmp_path: Path) -> None:
+    serving, starting = FakeWorker(0), FakeWorker(1, State.STARTING)
+    fleet, maps, _broker = make_fleet(tmp_path, serving, starting)
+    fleet.add_pods([pod("shop/web", 7, fd=50)])
+    fleet.publish(samples.snapshot(1))
+    listens(fleet, serving, 7)
+    assert not settled(fleet, {7})  # nobody serves yet
+    applied(fleet, serving, 1)
+    assert settled(fleet, {7})
+    assert {worker for _, worker, _ in maps.entered} == {0}
+
+
+def test_a_change_waits_for_each_worker_that_connections_are_sent_to(tmp_path: Path) -> None:
+    one, two = FakeWorker(0), FakeWorker(1)
+    fleet, _maps, _broker = make_fleet(tmp_path, one, two)
+    fleet.add_pods([pod("shop/web", 7, fd=50)])
+    fleet.publish(samples.snapshot(1))
+    for worker in (one, two):
+        listens(fleet, worker, 7)
+        applied(fleet, worker, 1)
+    fleet.publish(samples.snapshot(2))
+    applied(fleet, one, 2)
+    assert not settled(fleet, {7})
+    applied(fleet, two, 2)
+    assert settled(fleet, {7})
+
+
+def test_no_connection_is_sent_to_a_worker_that_knows_only_an_older_snapshot(tmp_path: Path) -> None:
+    serving, new = FakeWorker(0), FakeWorker(1, State.STARTING)
+    fleet, maps, _broker = make_fleet(tmp_path, serving, new)
+    fleet.add_pods([pod("shop/web", 7, fd=50)])
+    fleet.publish(samples.snapshot(1))
+    listens(fleet, serving, 7)
+    applied(fleet, serving, 1)
+    fleet.publish(samples.snapshot(2))
+    applied(fleet, serving, 2)
+    assert settled(fleet, {7})  # not waiting for the new one
+    listens(fleet, new, 7)
+    applied(fleet, new, 1)
+    assert {worker for _, worker, _ in maps.entered} == {0}
+    applied(fleet, new, 2)
+    assert {worker for _, worker, _ in maps.entered} == {0, 1}
+
+
+def test_no_worker_is_launched_while_the_broker_is_down(tmp_path: Path) -> None:
+    fleet, _maps, broker = make_fleet(tmp_path)
+    assert fleet.can_launch()
+    broker.alive = False
+    assert not fleet.can_launch()
+
+
+def test_the_number_of_a_worker_that_was_never_started_is_free_again(tmp_path: Path) -> None:
+    fleet, _maps, _broker = make_fleet(tmp_path)
+    index = fleet.claim_index(set())
+    assert index not in free_indexes(tmp_path)
+    fleet.worker_gone(FakeWorker(index))
+    assert index in free_indexes(tmp_path)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from typing import Any
+
+import pytest
+
+from nodeagent.agent.health import Limits
+from nodeagent.agent.supervisor import Supervisor
+from nodeagent.agent.worker import State, Worker
+from nodeagent.agent.worker_index import NoFreeIndexError
+from nodeagent.kernel.bpf import BpfError
+
+LIMITS = Limits(check=0.01, slow_retry=0.1)
+DRAINING = NoFreeIndexError("all 16 worker numbers are held; workers of an earlier agent are still draining")
+NO_MEMORY = BpfError(errno.ENOMEM, "cannot create map requests_0: Cannot allocate memory")
+
+
+class FakeHost:
+    """Launches nothing; `refusals` and `failures` are what the next claims and launches meet."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.refusals: list[Exception] = []
+        self.failures: list[Exception] = []
+        self.launched: list[int] = []
+        self.gone: list[int] = []
+
+    def can_launch(self) -> bool:
+        return self.ready
+
+    def claim_index(self, avoid: set[int]) -> int:
+        if self.refusals:
+            raise self.refusals.pop()
+        return min(set(range(16)) - avoid)
+
+    async def launch(self, worker: Worker) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        worker.state = State.READY
+        self.launched.append(worker.index)
+
+    def heartbeat(self, index: int) -> float:
+        return float("inf")
+
+    def worker_reported(self, worker: Worker, report: dict[str, Any]) -> None: ...
+
+    def worker_gone(self, worker: Worker) -> None:
+        self.gone.append(worker.index)
+
+
+async def _run_for(supervisor: Supervisor, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(supervisor.run(), seconds)
+
+
+@pytest.mark.parametrize("error", [DRAINING, NO_MEMORY], ids=["no-number", "no-memory"])
+def test_a_worker_that_cannot_be_started_is_told_once_and_tried_again(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = FakeHost()
+    (host.refusals if error is DRAINING else host.failures).extend([error] * 3)
+    supervisor = Supervisor(host, 1, LIMITS)
+
+    async def scenario() -> None:
+        await _run_for(supervisor, 0.15)
+        assert str(error) in supervisor.problem
+        assert supervisor.workers == []
+        assert host.launched == []
+        await _run_for(supervisor, 0.5)
+
+    asyncio.run(scenario())
+    assert host.launched == [0]
+    assert supervisor.problem == ""
+    assert [str(error) in record.getMessage() for record in caplog.records] == [True]
+    assert host.gone == ([] if error is DRAINING else [0, 0, 0])
+
+
+def test_workers_are_started_only_once_there_is_a_broker_for_them() -> None:
+    host = FakeHost()
+    host.ready = False
+    supervisor = Supervisor(host, 2, LIMITS)
+
+    async def scenario() -> None:
+        await _run_for(supervisor, 0.1)
+        assert host.launched == []
+        host.ready = True
+        supervisor.wake()
+        await _run_for(supervisor, 0.1)
+
+    asyncio.run(scenario())
+    assert host.launched == [0, 1]
