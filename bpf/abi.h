@@ -25,11 +25,10 @@ struct na_addr {
 
 /* ---- node-wide settings: map `config`, one element ---- */
 struct na_config {
-	__u64 exempt_cgroup;    /* cgroup v2 id whose sockets are never touched: the agent's own; 0 = none */
-	__u32 bypass;           /* 1 = every hook passes at once (`nodeagent bypass on`) */
 	__u32 heartbeat_limit_ms; /* a worker whose beat is older is not chosen (2000) */
 	__u32 orig_limit;       /* redirects in flight allowed before fail mode applies: max_entries of `originals`, set at its creation */
 	__u32 pod_limit;        /* connects that one namespace may have under way to workers (`in_flight`): a part of orig_limit */
+	__u32 pad;
 	char  instance[96];     /* "cgroup=... bpffs=..." of the owner, NUL-terminated: for refusal messages */
 };
 

@@ -22,11 +22,13 @@ struct na_caller {
 	u64 netns;
 };
 
-NA_INLINE bool na_bypassed(struct na_config *settings)
+NA_INLINE bool na_bypassed(void)
 {
-	if (settings->bypass)
-		return true;
-	return settings->exempt_cgroup && bpf_get_current_cgroup_id() == settings->exempt_cgroup;
+	u32 zero = 0;
+	u32 *on = bypass.lookup(&zero);
+	u64 cgroup = bpf_get_current_cgroup_id();
+
+	return (on && *on) || exempt_cgroups.lookup(&cgroup);
 }
 
 /* A socket that connects again must not keep what an earlier connect() left on it. */
@@ -379,8 +381,10 @@ NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
 	if (!sk || (ctx->protocol != NA_IPPROTO_TCP && ctx->protocol != NA_IPPROTO_UDP))
 		return NA_PASS;
 	na_forget(ctx, sk);
+	if (na_bypassed())
+		return NA_PASS;
 	settings = config.lookup(&zero);
-	if (!settings || na_bypassed(settings))
+	if (!settings)
 		return NA_PASS;
 	caller.netns = bpf_get_netns_cookie(ctx);
 	caller.pod = pods.lookup(&caller.netns);

@@ -6,8 +6,17 @@
  * for the sizes below.
  */
 
-/* 0 -> node-wide settings.  Writer: agent, CLI (`bypass`).  Reader: every hook. */
+/* 0 -> node-wide settings.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("array", u32, struct na_config, config, 1, 0);
+
+/* 0 -> 1 = every connect passes.  A map of its own, so that the CLI and the agent overwrite nothing of each other. */
+BPF_F_TABLE("array", u32, u32, bypass, 1, 0);
+
+/*
+ * cgroup v2 id -> 1: whose sockets are never touched, the agents' own.  Several while one agent replaces another.
+ * Writer: agent, each its own.  Reader: connect; the agent, to tell workers' connections from pods'.
+ */
+BPF_F_TABLE("hash", u64, u8, exempt_cgroups, 64, BPF_F_NO_PREALLOC);
 
 /* netns cookie -> enrolled pod.  Writer: agent.  Reader: connect, getsockname. */
 BPF_F_TABLE("hash", u64, struct na_pod, pods, 4096, BPF_F_NO_PREALLOC);

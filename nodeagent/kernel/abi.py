@@ -90,11 +90,10 @@ class Addr(ctypes.Structure):
 
 class Config(ctypes.Structure):
     _fields_ = (
-        ("exempt_cgroup", c_uint64),
-        ("bypass", c_uint32),
         ("heartbeat_limit_ms", c_uint32),
         ("orig_limit", c_uint32),
         ("pod_limit", c_uint32),
+        ("pad", c_uint32),
         ("instance", c_char * 96),
     )
 

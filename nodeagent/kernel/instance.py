@@ -13,11 +13,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from nodeagent.kernel import bpf, cgroups, layout, loader, neighbours
 from nodeagent.kernel.bytecode import Bytecode, compile_in_child
 from nodeagent.kernel.hooks import HOOKS, Hook
 from nodeagent.kernel.layout import Layout
+from nodeagent.kernel.links import LinkSwap, pinned_link, remove_link
 from nodeagent.kernel.loader import KernelError
 from nodeagent.kernel.maps import Config, Maps
 from nodeagent.kernel.neighbours import Attached, Conflict
@@ -38,6 +40,34 @@ class LinkInfo:
     hook: str
     prog_id: int
     cgroup_id: int  # 0 = the cgroup is gone and the link with it
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Loaded and in no hook yet: descriptors by hook name.  Closed at the end of a `with`."""
+
+    fds: Mapping[str, int]
+
+    @classmethod
+    def load(cls, code: Bytecode, maps: Mapping[str, int]) -> Self:
+        """All or none; KernelError names the one that was refused."""
+        fds: dict[str, int] = {}
+        try:
+            for hook in HOOKS:
+                fds[hook.name] = loader.load(hook, code, maps)
+        except BaseException:
+            loader.close_all(fds)
+            raise
+        return cls(fds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        loader.close_all(self.fds)
 
 
 class Instance:
@@ -62,12 +92,7 @@ class Instance:
         return self.link_info(hook).cgroup_id != 0
 
     def link_info(self, hook: Hook) -> LinkInfo:
-        fd = bpf.obj_get(self.layout.link(hook.name))
-        try:
-            prog_id, cgroup_id = bpf.cgroup_link_info(fd)
-        finally:
-            os.close(fd)
-        return LinkInfo(hook.name, prog_id, cgroup_id)
+        return LinkInfo(hook.name, *pinned_link(self.layout.link(hook.name)))
 
     def conflicts(self) -> list[Conflict]:
         return neighbours.conflicts(cgroups.checked(self.cgroup), self.layout.bpffs)
@@ -79,13 +104,26 @@ class Instance:
     def open_maps(self) -> Maps:
         return Maps(self.layout)
 
+    def make_directory(self) -> None:
+        """The directory of the pins, so that it can be locked.  KernelError if it is not on a BPF file system."""
+        self._check_bpffs()
+        self.layout.bpffs.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     # ---- attach ----
 
-    def attach(self, *, exempt_cgroup: int = 0, orig_limit: int = ORIG_LIMIT, bytecode: Bytecode | None = None) -> None:
+    def attach(self, *, orig_limit: int = ORIG_LIMIT, bytecode: Bytecode | None = None) -> None:
         """Compile (unless `bytecode` is given), load, pin and attach; or take over what is pinned.
 
         Raises ConflictError, KernelError or CompileError, each with what to do; the hooks are then as
         they were before.  `orig_limit` counts when the map `originals` is made, not for a pinned one.
+        """
+        with self.prepare(orig_limit=orig_limit, bytecode=bytecode) as programs:
+            self.activate(programs)
+
+    def prepare(self, *, orig_limit: int = ORIG_LIMIT, bytecode: Bytecode | None = None) -> Programs:
+        """All of `attach` that can go wrong for reasons of this version or node; no hook and no setting changes.
+
+        Maps are made where there are none.  Raises as `attach`.
         """
         cgroups.checked(self.cgroup)
         self._check_bpffs()
@@ -96,10 +134,18 @@ class Instance:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             fds = loader.open_maps(code, self.layout, orig_limit)
             try:
-                self._write_settings(exempt_cgroup)
-                self._load_and_attach(code, fds)
+                return Programs.load(code, fds)
             finally:
                 loader.close_all(fds)
+
+    def activate(self, programs: Programs) -> None:
+        """Put prepared programs into the hooks, in place of those that an earlier run or another agent put there."""
+        with _attach_lock():
+            self._refuse_conflicts()
+            self._write_settings()
+            with LinkSwap(self.layout, self.cgroup) as swap:
+                for hook in HOOKS:
+                    swap.put(hook, programs.fds[hook.name])
             self._drop_other_versions()
 
     def _check_bpffs(self) -> None:
@@ -121,82 +167,19 @@ class Instance:
             "with the directory named above."
         )
 
-    def _write_settings(self, exempt_cgroup: int) -> None:
+    def _write_settings(self) -> None:
         with self.open_maps() as maps:
-            old = maps.read_config()  # a new map is all zeros
             limit = maps.map(layout.ORIGINALS).spec.max_entries
             maps.write_config(
                 Config(
-                    exempt_cgroup=exempt_cgroup,
-                    bypass=old.bypass,
-                    heartbeat_limit_ms=old.heartbeat_limit_ms or HEARTBEAT_LIMIT_MS,
+                    bypass=maps.read_config().bypass,
+                    heartbeat_limit_ms=HEARTBEAT_LIMIT_MS,
                     orig_limit=limit,
                     pod_limit=max(1, limit // POD_SHARE),
                     instance=self.text,
                 )
             )
             loader.make_overflow_counters(maps.map(layout.CONNECTIONS))
-
-    def _load_and_attach(self, code: Bytecode, fds: Mapping[str, int]) -> None:
-        """All programs load before the first hook changes: a refused one changes nothing."""
-        programs: dict[str, int] = {}
-        made: list[Hook] = []
-        try:
-            for hook in HOOKS:
-                programs[hook.name] = loader.load(hook, code, fds)
-            for hook in HOOKS:
-                is_new = self._attach_hook(hook, programs[hook.name])
-                made += [hook] if is_new else []
-        except BaseException:
-            for hook in made:
-                self._remove_link(self.layout.link(hook.name))
-            raise
-        finally:
-            loader.close_all(programs)
-
-    def _attach_hook(self, hook: Hook, program: int) -> bool:
-        """True if the hook had no program of ours before."""
-        existing = self._existing_link(hook)
-        if existing is not None:
-            self._update_link(hook, existing, program)
-        else:
-            self._create_link(hook, program)
-        _pin_again(self.layout.prog(hook.program), program)
-        return existing is None
-
-    def _existing_link(self, hook: Hook) -> Path | None:
-        """A pinned link on our cgroup, of this or another layout version; one elsewhere is removed."""
-        wanted = cgroups.cgroup_id(self.cgroup)
-        for path in sorted(self.layout.bpffs.glob(f"v*/links/{hook.name}")):
-            fd = bpf.obj_get(path)
-            try:
-                _prog, cgroup_id = bpf.cgroup_link_info(fd)
-            finally:
-                os.close(fd)
-            if cgroup_id == wanted:
-                return path
-            self._remove_link(path)
-        return None
-
-    def _update_link(self, hook: Hook, path: Path, program: int) -> None:
-        link = bpf.obj_get(path)
-        try:
-            bpf.link_update(link, program)
-            if path != self.layout.link(hook.name):
-                bpf.obj_pin(self.layout.link(hook.name), link)
-        finally:
-            os.close(link)
-
-    def _create_link(self, hook: Hook, program: int) -> None:
-        target = os.open(self.cgroup, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            link = bpf.link_create(program, target, hook.attach_type)
-            try:
-                bpf.obj_pin(self.layout.link(hook.name), link)
-            finally:
-                os.close(link)
-        finally:
-            os.close(target)
 
     def _drop_other_versions(self) -> None:
         for path in self.layout.bpffs.glob("v*"):
@@ -209,32 +192,15 @@ class Instance:
         """Detach every hook; maps stay pinned, so that the next run goes on counting.  Detached already is fine."""
         with _attach_lock():
             for path in sorted(self.layout.bpffs.glob("v*/links/*"), reverse=True):
-                self._remove_link(path)
+                remove_link(path)
 
     def detach(self) -> None:
         """Detach every hook and remove every pin, of all layout versions.  Nothing to remove is fine."""
         with _attach_lock():
             for path in sorted(self.layout.bpffs.glob("v*/links/*"), reverse=True):
-                self._remove_link(path)
+                remove_link(path)
             if self.layout.bpffs.exists():
                 shutil.rmtree(self.layout.bpffs)
-
-    @staticmethod
-    def _remove_link(path: Path) -> None:
-        """Detach before the pin goes: someone else may hold the link open."""
-        fd = bpf.obj_get(path)
-        try:
-            _prog, cgroup_id = bpf.cgroup_link_info(fd)
-            if cgroup_id:
-                bpf.link_detach(fd)
-        finally:
-            os.close(fd)
-        path.unlink()
-
-
-def _pin_again(path: Path, fd: int) -> None:
-    path.unlink(missing_ok=True)
-    bpf.obj_pin(path, fd)
 
 
 @contextlib.contextmanager

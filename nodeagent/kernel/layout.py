@@ -3,6 +3,7 @@
     <bpffs>/v<layout version>/maps/<map name>
                              /progs/<program name>
                              /links/<hook name>
+                             /workers/<number>       directories, locked by the worker with that number
 
 Everything an instance leaves in the kernel hangs below that one directory: removing it removes the
 instance.  A change of a pinned struct bumps the version in bpf/abi.h, so that an agent never reads
@@ -19,6 +20,8 @@ from nodeagent.kernel import abi
 DEFAULT_BPFFS = Path("/sys/fs/bpf/nodeagent")
 
 CONFIG = "config"
+BYPASS = "bypass"
+EXEMPT_CGROUPS = "exempt_cgroups"
 PODS = "pods"
 OWN_ADDRESSES = "own_addresses"
 DESTINATIONS = "destinations"
@@ -62,6 +65,11 @@ class Layout:
     def links(self) -> Path:
         return self.root / "links"
 
+    @property
+    def workers(self) -> Path:
+        """Beside the maps, since a worker's number is its place in them."""
+        return self.root / "workers"
+
     def map(self, name: str) -> Path:
         return self.maps / name
 
@@ -72,7 +80,7 @@ class Layout:
         return self.links / hook
 
     def directories(self) -> tuple[Path, ...]:
-        return (self.bpffs, self.root, self.maps, self.progs, self.links)
+        return (self.bpffs, self.root, self.maps, self.progs, self.links, self.workers)
 
 
 def sources() -> Path:

@@ -12,7 +12,7 @@ import json
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from nodeagent.kernel import abi, bpf, layout
@@ -24,10 +24,9 @@ ORIGINAL_LIFETIME_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Node-wide settings, decoded from the map `config`."""
+    """Node-wide settings, decoded from the maps `config` and `bypass`."""
 
-    exempt_cgroup: int
-    bypass: bool
+    bypass: bool  # read only: `set_bypass` writes it
     heartbeat_limit_ms: int
     orig_limit: int
     pod_limit: int
@@ -105,22 +104,41 @@ class Maps:
 
     def read_config(self) -> Config:
         raw = self.map(layout.CONFIG).lookup(_u32(0))
-        return decode_config(raw or bytes(ctypes.sizeof(abi.Config)))  # an array always has its element 0
+        on = self.map(layout.BYPASS).lookup(_u32(0))
+        # an array always has its element 0
+        return decode_config(raw or bytes(ctypes.sizeof(abi.Config)), bypass=bool(on and any(on)))
 
     def write_config(self, config: Config) -> None:
         packed = abi.Config(
-            config.exempt_cgroup,
-            int(config.bypass),
             config.heartbeat_limit_ms,
             config.orig_limit,
             config.pod_limit,
+            0,
             config.instance.encode()[:95],
         )
         self.map(layout.CONFIG).update(_u32(0), bytes(packed))
 
     def set_bypass(self, on: bool) -> None:
         """The next connect of every pod sees this; established connections keep what they have."""
-        self.write_config(replace(self.read_config(), bypass=on))
+        self.map(layout.BYPASS).update(_u32(0), _u32(int(on)))
+
+    # ---- our own sockets ----
+
+    def exempt(self, cgroup: int) -> bool:
+        """Never touch sockets of processes in this cgroup: True if it was not exempt before."""
+        try:
+            self.map(layout.EXEMPT_CGROUPS).update(_u64(cgroup), b"\1", bpf.NOEXIST)
+        except bpf.BpfError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            raise
+        return True
+
+    def end_exemption(self, cgroup: int) -> bool:
+        return self.map(layout.EXEMPT_CGROUPS).delete(_u64(cgroup))
+
+    def exempt_cgroups(self) -> set[int]:
+        return {struct.unpack("=Q", key)[0] for key in self.map(layout.EXEMPT_CGROUPS).items()}
 
     # ---- workers ----
 
@@ -227,10 +245,10 @@ class Maps:
         return int(struct.unpack("=q", raw)[0]) if raw else 0
 
 
-def decode_config(raw: bytes) -> Config:
+def decode_config(raw: bytes, *, bypass: bool) -> Config:
     c = abi.Config.from_buffer_copy(raw)
     text = c.instance.decode("utf-8", "replace")
-    return Config(c.exempt_cgroup, bool(c.bypass), c.heartbeat_limit_ms, c.orig_limit, c.pod_limit, text)
+    return Config(bypass, c.heartbeat_limit_ms, c.orig_limit, c.pod_limit, text)
 
 
 def _connection_row(key: bytes, values: list[bytes], names: dict[int, tuple[int, str]]) -> ConnectionRow:

@@ -92,7 +92,8 @@ def _instance_text(program: Attached) -> str:
         opened = bpf.Map.from_fd(fd)
         try:
             if opened.name == layout.CONFIG and opened.spec.value_size == _CONFIG_SIZE:
-                return decode_config(opened.lookup(bytes(4)) or bytes(_CONFIG_SIZE)).instance
+                raw = opened.lookup(bytes(4)) or bytes(_CONFIG_SIZE)
+                return decode_config(raw, bypass=False).instance
         finally:
             opened.close()
     return f"program id {program.prog_id}, which does not name its instance"

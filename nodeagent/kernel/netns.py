@@ -83,7 +83,12 @@ class NetlinkChild:
     def _exchange_within(self, seconds: float, what: str, line: str) -> str:
         """As `_exchange`; a child that needs longer is killed, which ends the waiting."""
         expired = threading.Event()
-        timer = threading.Timer(seconds, lambda: (expired.set(), self._process.kill()))
+
+        def give_up() -> None:
+            expired.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, give_up)
         timer.start()
         try:
             answer = self._exchange(line)

@@ -96,8 +96,8 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any]]] = [
     (
         layout.CONFIG,
         number(0),
-        bytes(abi.Config(11, 1, 2000, 65536, 8192, b"cgroup=/c bpffs=/b")),
-        {"key": 0, "exempt_cgroup": 11, "bypass": 1, "heartbeat_limit_ms": 2000, "orig_limit": 65536}
+        bytes(abi.Config(2000, 65536, 8192, 0, b"cgroup=/c bpffs=/b")),
+        {"key": 0, "heartbeat_limit_ms": 2000, "orig_limit": 65536}
         | {"pod_limit": 8192, "instance": "cgroup=/c bpffs=/b"},
     ),
 ]

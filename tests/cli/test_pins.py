@@ -17,6 +17,7 @@ from nodeagent.kernel import cgroups
 from nodeagent.kernel.bytecode import Bytecode, compile_in_child
 from nodeagent.kernel.hooks import HOOKS
 from nodeagent.kernel.instance import Instance
+from nodeagent.kernel.links import remove_link
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.kernel
@@ -127,7 +128,7 @@ def test_doctor_names_another_instance_that_would_judge_the_same_sockets(pinned:
 
 
 def test_a_hook_that_is_gone_is_found(pinned: Pinned) -> None:
-    pinned.instance._remove_link(pinned.instance.layout.link("connect6"))
+    remove_link(pinned.instance.layout.link("connect6"))
     result = pinned.cli("doctor")
     assert "× not attached: connect6" in result.stdout  # noqa: RUF001
     rows = pinned.json("bpf", "progs")["items"]

@@ -205,3 +205,61 @@ def test_a_full_originals_map_meets_the_fail_mode(node: Node, bytecode: Bytecode
     assert node.counts("shop/full:80") == {Outcome.BYPASS_FULL: 1, Outcome.REFUSED_FULL: 1}
     assert node.client(f"dial({vip!r}, 80)")[0] == [vip, 80]
     assert node.counts("shop/full:80")[Outcome.PROXIED] == 1
+
+
+def test_when_a_hook_cannot_be_swapped_all_keep_the_programs_they_had(
+    instance: Instance, bytecode: Bytecode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {hook.name: instance.link_info(hook) for hook in HOOKS}
+    swapped: list[int] = []
+
+    def until_the_last(link: int, program: int) -> None:
+        swapped.append(program)
+        if len(swapped) == len(HOOKS):
+            raise bpf.BpfError(5, "no")
+        update(link, program)
+
+    update = bpf.link_update
+    monkeypatch.setattr(bpf, "link_update", until_the_last)
+    with pytest.raises(bpf.BpfError):
+        instance.attach(bytecode=bytecode)
+    monkeypatch.undo()
+    assert {hook.name: instance.link_info(hook) for hook in HOOKS} == before
+    ids = {bpf.prog_info(fd).prog_id for fd in opened(instance.layout.progs)}
+    assert ids == {info.prog_id for info in before.values()}
+
+
+def opened(folder: Path) -> Iterator[int]:
+    import os
+
+    for path in folder.iterdir():
+        fd = bpf.obj_get(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def test_a_bypass_set_while_another_writes_the_settings_is_not_lost(node: Node) -> None:
+    config = node.maps.read_config()  # as read before the bypass was switched on
+    node.maps.set_bypass(True)
+    node.maps.write_config(config)
+    assert node.maps.read_config().bypass
+
+
+def test_several_cgroups_can_be_exempt_and_each_once(node: Node) -> None:
+    vip = node.vip()
+    node.configure(service("exempt", vip))
+    place = node.client("open('/proc/self/cgroup').read().partition('0::/')[2].strip()")
+    own = cgroups.cgroup_id(cgroups.root() / place)
+    assert node.client(f"dial({vip!r}, 80)") == "ECONNREFUSED"
+    assert node.maps.exempt(own)
+    assert node.maps.exempt(own + 1)
+    assert not node.maps.exempt(own)
+    try:
+        assert node.client(f"dial({vip!r}, 80)") != "ECONNREFUSED"
+        assert node.maps.exempt_cgroups() == {own, own + 1}
+    finally:
+        node.maps.end_exemption(own + 1)
+        assert node.maps.end_exemption(own)
+    assert node.client(f"dial({vip!r}, 80)") == "ECONNREFUSED"
