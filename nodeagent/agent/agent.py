@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +18,19 @@ from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
-from nodeagent.agent.lease import Lease, LeaseError, holder
+from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
 from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
+from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.bpf import BpfError
 from nodeagent.kernel.bytecode import CompileError
-from nodeagent.kernel.instance import Instance
+from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.loader import KernelError
 from nodeagent.kernel.maps import Maps
 from nodeagent.metrics import reader
@@ -55,8 +58,10 @@ class Parts:
     settings: Settings
     lease: Lease
     instance: Instance
+    programs: Programs
     cgroup: own_cgroup.OwnCgroup
     maps: Maps
+    predecessors: Predecessors
     observers: Observers
     fleet: Fleet
     enrolment: Enrolment
@@ -76,6 +81,8 @@ class Agent:
         self._settings = settings
         self._stop = asyncio.Event()
         self._permitted = asyncio.Event()  # we hold the lease and our programs are attached: maps may be written
+        self._warm = asyncio.Event()  # workers know the first snapshot, which waits to be written to the maps
+        self._exempted = False  # our cgroup was not exempt before
         self._handed_over = False
         self.started = time.monotonic()
 
@@ -90,55 +97,78 @@ class Agent:
         except BaseException:
             # Unplanned: the hooks stay, so that each namespace's fail mode decides until we are restarted.
             await parts.fleet.stop(0)
+            if self._exempted and not parts.lease.held:  # a takeover that failed leaves the old agent as it was
+                parts.maps.end_exemption(parts.cgroup.id)
             raise
         await self._take_down(parts)
 
     async def _assemble(self) -> Parts:
         settings = self._settings
         settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lease = self._take_lease()
         cgroup = (settings.cgroup or cgroups.root()).resolve()
         instance = Instance(cgroup, settings.bpffs)
+        with _kernel_errors():
+            instance.make_directory()
+        lease = self._take_lease()
         own = _settle(cgroup, settings)
+        with _kernel_errors():
+            programs = await asyncio.to_thread(instance.prepare)
+        parts = self._wire(lease, instance, programs, own)
+        # before a listener of ours is entered: from then on our workers connect inside pods
+        self._exempted = parts.maps.exempt(own.id)
         if lease.held:
-            await self._attach(instance, own)
-        return self._wire(lease, instance, own)
+            await self._attach(parts)
+        return parts
 
     def _take_lease(self) -> Lease:
-        path = self._settings.lease_file
-        lease = Lease(path)
-        if not lease.try_acquire() and not self._settings.takeover:
+        path, bpffs = self._settings.lease_file, self._settings.bpffs
+        lease = Lease(path, bpffs)
+        if lease.try_acquire():
+            return lease
+        if lease.pins_taken:
+            raise AgentError(
+                f"an agent with pid {locked_by(bpffs)} already works with the pins in {bpffs}, from another --run-dir "
+                "than ours: two would undo each other's work. Choose another --bpffs, or name its --run-dir (with "
+                "--takeover, to replace it)"
+            )
+        if not self._settings.takeover:
             raise AgentError(
                 f"an agent with pid {holder(path)} already runs with {self._settings.run_dir}: two would undo each "
                 "other's work. Stop it, choose another --run-dir, or replace it without a gap: --takeover"
             )
         return lease
 
-    async def _attach(self, instance: Instance, own: own_cgroup.OwnCgroup) -> None:
-        """Compile, load, attach.  With no pod in the maps the hooks pass everything, so early is safe."""
-        try:
-            await asyncio.to_thread(instance.attach, exempt_cgroup=own.exempt)
-        except KERNEL_ERRORS as error:
-            raise AgentError(str(error)) from error
+    async def _attach(self, parts: Parts) -> None:
+        """Milliseconds.  With no pod in the maps the hooks pass everything, so early is safe."""
+        with _kernel_errors(), parts.programs:
+            parts.maps.exempt(parts.cgroup.id)  # again: an old agent in the same cgroup may have ended it
+            await asyncio.to_thread(parts.instance.activate, parts.programs)
         self._permitted.set()
 
-    def _wire(self, lease: Lease, instance: Instance, own: own_cgroup.OwnCgroup) -> Parts:
+    async def _may_write(self) -> None:
+        self._warm.set()
+        await self._permitted.wait()
+
+    def _wire(self, lease: Lease, instance: Instance, programs: Programs, own: own_cgroup.OwnCgroup) -> Parts:
         settings = self._settings
         maps = instance.open_maps()
         bounds = host_limits.worker_bounds(settings.workers)
-        fleet = Fleet(maps, settings.worker_locks, settings.workers, bounds)
+        locks = instance.layout.workers
+        fleet = Fleet(maps, locks, settings.workers, bounds)
         observers = Observers(fleet.observe)
         fleet.on_record = observers.publish
         enrolment = Enrolment(inspect_in_child)
         kernel = MapKernel(maps)
-        connections = NetnsConnections(ChildDiag(), own.id, kernel.count)
-        programmer = Programmer(fleet, kernel, connections, enrolment, self._permitted.wait)
+        connections = NetnsConnections(ChildDiag(), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
+        programmer = Programmer(fleet, kernel, connections, enrolment, self._may_write)
         return Parts(
             settings=settings,
             lease=lease,
             instance=instance,
+            programs=programs,
             cgroup=own,
             maps=maps,
+            predecessors=Predecessors(maps, locks, own.id, lambda: listening(fleet)),
             observers=observers,
             fleet=fleet,
             enrolment=enrolment,
@@ -189,6 +219,8 @@ class Agent:
         if not self._handed_over and not self._settings.keep_attached:
             parts.instance.detach_links()
         await parts.fleet.stop(self._settings.drain_seconds)
+        if not self._handed_over:  # else the successor does it, which may be in the same cgroup
+            parts.maps.end_exemption(parts.cgroup.id)
         own_cgroup.leave(parts.cgroup)
         parts.lease.release()
         log.info("stopped")
@@ -196,17 +228,29 @@ class Agent:
     # ---- takeover ----
 
     async def _take_over(self, parts: Parts) -> None:
-        """Warm beside the old agent, then take its lease and swap the programs."""
+        """Warm beside the old agent, then take its lease and swap the programs.
+
+        All that takes time or can fail comes before the old agent is asked to go.
+        """
         if parts.lease.held:
             return
-        if not await parts.fleet.wait_settled(set(), HANDOVER_SECONDS):
-            raise AgentError("the new workers did not become ready; the old agent keeps running")
+        await self._warm_up(parts)
         await AdminClient(self._settings.admin_socket).post_async("/v1/handover")
         try:
             await parts.lease.wait(HANDOVER_SECONDS)
         except LeaseError as error:
             raise AgentError(str(error)) from error
-        await self._attach(parts.instance, parts.cgroup)
+        await self._attach(parts)
+
+    async def _warm_up(self, parts: Parts) -> None:
+        """Until every worker knows the configuration and listens in every pod."""
+        try:
+            await asyncio.wait_for(self._warm.wait(), HANDOVER_SECONDS)
+        except TimeoutError:
+            raise AgentError("the new workers did not become ready; the old agent keeps running") from None
+        pods = {pod.cookie for pod in parts.enrolment.pods.values()}
+        if not await parts.fleet.wait_settled(pods, HANDOVER_SECONDS):
+            raise AgentError("the new workers do not listen in every pod; the old agent keeps running")
 
     def hand_over(self, parts: Parts) -> None:
         """A successor is warm: give it the lease, let our workers finish, leave the hooks alone."""
@@ -234,6 +278,19 @@ class Agent:
                 parts.configuration.again()
 
 
+@contextlib.contextmanager
+def _kernel_errors() -> Iterator[None]:
+    try:
+        yield
+    except KERNEL_ERRORS as error:
+        raise AgentError(str(error)) from error
+
+
+def listening(fleet: Fleet) -> dict[int, set[tuple[int, int]]]:
+    """Our living workers: number -> (netns cookie, family) where it listens."""
+    return {worker.index: set(worker.report.listening) for worker in fleet.supervisor.workers}
+
+
 def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
     try:
         return own_cgroup.settle(cgroup, settings.bpffs)
@@ -253,6 +310,7 @@ async def collect(parts: Parts) -> None:
         now = time.monotonic()
         try:
             parts.kernel.collect(now)
+            parts.predecessors.forget_ended()
             if now - swept > ORIGINALS_SWEEP_SECONDS:
                 swept = now
                 parts.maps.sweep_originals(time.monotonic_ns())
@@ -269,6 +327,6 @@ def sources(parts: Parts, view: AdminView, loop: asyncio.AbstractEventLoop) -> S
     return Sources(
         requests=lambda: reader.read_requests(pins),
         connections=lambda: reader.read_connections(pins),
-        fills=lambda: reader.read_fills(pins),
+        fills=reader.FillReader(pins).read,
         readings=on_loop(loop, lambda: list(readings(view.facts(), parts.fleet.supervisor.workers))),
     )

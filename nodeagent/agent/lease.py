@@ -1,4 +1,8 @@
-"""One agent per instance: a flock on the run directory's lock file, passed on by a takeover."""
+"""One agent per instance: locks on the run directory's lock file and on the directory of the pins.
+
+The file says who runs; the pins are what two agents would spoil for each other, and two with
+different run directories could share them.  A takeover passes both on.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +20,32 @@ class LeaseError(RuntimeError):
 class Lease:
     """Held from `try_acquire` until `release` or the process's end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pins: Path | None = None) -> None:
+        """`pins` must exist; None = ask for the file only."""
         self._path = path
-        self._fd = -1
+        self._pins = pins
+        self._fds: list[int] = []
+        self.pins_taken = False  # at the last try the file was free, but not the pins: an agent with another file
 
     @property
     def held(self) -> bool:
-        return self._fd >= 0
+        return bool(self._fds)
 
     def try_acquire(self) -> bool:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
+        file = _lock(self._path, os.O_RDWR | os.O_CREAT)
+        if file is None:
             return False
-        os.ftruncate(fd, 0)
-        os.write(fd, json.dumps({"pid": os.getpid()}).encode())
-        self._fd = fd
+        self._fds = [file]
+        if self._pins is not None:
+            directory = _lock(self._pins, os.O_RDONLY | os.O_DIRECTORY)
+            self.pins_taken = directory is None
+            if directory is None:
+                self.release()
+                return False
+            self._fds.append(directory)
+        os.ftruncate(file, 0)
+        os.write(file, json.dumps({"pid": os.getpid()}).encode())
         return True
 
     async def wait(self, seconds: float) -> None:
@@ -46,9 +57,19 @@ class Lease:
             await asyncio.sleep(0.02)
 
     def release(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def _lock(path: Path, flags: int) -> int | None:
+    """A descriptor that holds the lock of what is at `path`; None = another holds it."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def holder(path: Path) -> int:
@@ -57,3 +78,14 @@ def holder(path: Path) -> int:
         return int(json.loads(path.read_text() or "{}").get("pid", 0))
     except (OSError, ValueError):
         return 0
+
+
+def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
+    """The pid that holds a flock on `path`; 0 = none, or one that we cannot see."""
+    status = path.stat()
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in locks.read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5] == place:
+            return int(fields[4])
+    return 0

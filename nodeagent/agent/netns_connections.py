@@ -1,7 +1,7 @@
 """Established connections inside pods: ended when a rule first covers them, listed when older than enrolment.
 
 Only connections that the pod itself dialled count: not those it accepted, not loopback, and not the
-upstream connections that our workers hold in its namespace (those belong to our own cgroup).
+upstream connections that workers hold in its namespace (those belong to a cgroup of ours).
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ def is_loopback(connection: Connection) -> bool:
 class NetnsConnections:
     """Implements programming.Connections.  `count(outcome, pod key, n)` keeps the counters."""
 
-    def __init__(self, diag: Diag, own_cgroup: int, count: Callable[[Outcome, str, int], None]) -> None:
+    def __init__(
+        self, diag: Diag, own_cgroups: Callable[[], Collection[int]], count: Callable[[Outcome, str, int], None]
+    ) -> None:
+        """`own_cgroups`: ours, and those of agents whose workers are still there or already (a takeover)."""
         self._diag = diag
-        self._own_cgroup = own_cgroup
+        self._own_cgroups = own_cgroups
         self._count = count
         self._unpoliced: dict[int, frozenset[int]] = {}  # cookie of a namespace -> cookies of its sockets
 
@@ -78,8 +81,9 @@ class NetnsConnections:
         return ended
 
     def _dialled(self, pod: EnrolledPod, listed: Mapping[str, list[Connection]]) -> Iterable[Connection]:
+        ours = self._own_cgroups()
         for connection in listed.get(pod.key, []):
-            own = connection.cgroup == self._own_cgroup or connection.remote in pod.addresses
+            own = connection.cgroup in ours or connection.remote in pod.addresses
             if connection.dialled and not is_loopback(connection) and not own:
                 yield connection
 

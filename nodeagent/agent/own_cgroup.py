@@ -1,8 +1,9 @@
 """The cgroup of this agent and its children, by which the hooks know our own sockets.
 
 The workers connect inside pods' namespaces, where the hooks would redirect them again.  The hooks
-exempt exactly one cgroup, so it must hold nothing but us: when we were started in a cgroup that is
-shared (a shell's, or the very one that is attached to), we move to one of our own below it.
+exempt whole cgroups, so ours must hold nothing but us: when we were started in a cgroup that is
+shared (a shell's, or the very one that is attached to), we move to one of our own below it.  Where the
+hooks do not see us anyway, our id only tells our workers' connections from the pods'.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ PROCS = "cgroup.procs"
 
 @dataclass(frozen=True, slots=True)
 class OwnCgroup:
-    """`exempt` is the id for the hooks, 0 = not below the attached cgroup; `made` = to be removed at the end."""
+    """`made` = to be removed at the end."""
 
     path: Path
-    exempt: int
     made: bool = False
     before: Path | None = None
 
@@ -48,13 +48,13 @@ def settle(attached: Path, bpffs: Path) -> OwnCgroup:
     """Be in a cgroup that only we are in, if the hooks will see us at all."""
     here = current()
     if not here.is_relative_to(attached):
-        return OwnCgroup(here, exempt=0)
+        return OwnCgroup(here)
     if here.name == name_for(bpffs) or (here != attached and _alone(here)):
-        return OwnCgroup(here, exempt=cgroups.cgroup_id(here))
+        return OwnCgroup(here)
     own = here / name_for(bpffs)
     own.mkdir(exist_ok=True)
     (own / PROCS).write_text(str(os.getpid()))
-    return OwnCgroup(own, exempt=cgroups.cgroup_id(own), made=True, before=here)
+    return OwnCgroup(own, made=True, before=here)
 
 
 def _alone(path: Path) -> bool:

@@ -65,10 +65,6 @@ class Settings:
     def lease_file(self) -> Path:
         return self.run_dir / "agent.lock"
 
-    @property
-    def worker_locks(self) -> Path:
-        return self.run_dir / "workers"
-
 
 def admin_socket(run_dir: Path) -> Path:
     return run_dir / "admin.sock"

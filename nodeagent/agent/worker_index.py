@@ -1,4 +1,7 @@
-"""Which worker numbers are free: one flock file per number in the run directory.
+"""Which worker numbers are free: one locked directory per number, beside the maps that the numbers are places in.
+
+Directories, because a BPF file system holds no files of ours; and there, because agents with different
+run directories that follow each other on the same maps must not give a number twice.
 
 The lock's descriptor is inherited by the worker and closed here, so that a number stays taken
 exactly as long as its worker lives, whatever happens to the agent that started it: a worker of an
@@ -29,7 +32,8 @@ class Claim:
 
 
 def _try_claim(path: Path) -> int | None:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -44,7 +48,7 @@ def claim(directory: Path, avoid: Collection[int] = (), limit: int = MAX_INDEXES
     for index in range(limit):
         if index in avoid:
             continue
-        fd = _try_claim(directory / f"{index}.lock")
+        fd = _try_claim(directory / str(index))
         if fd is not None:
             return Claim(index, fd)
     raise NoFreeIndexError(
@@ -58,7 +62,7 @@ def free_indexes(directory: Path, limit: int = MAX_INDEXES) -> list[int]:
     free = []
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for index in range(limit):
-        fd = _try_claim(directory / f"{index}.lock")
+        fd = _try_claim(directory / str(index))
         if fd is not None:
             os.close(fd)
             free.append(index)

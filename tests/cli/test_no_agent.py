@@ -100,7 +100,7 @@ def test_uninstall_refuses_a_directory_that_holds_anything_of_others(run: Run, t
 
 def test_what_an_agent_makes_is_known_to_uninstall(tmp_path: Path) -> None:
     settings = Settings(Path(), run_dir=tmp_path)
-    for path in (settings.admin_socket, settings.lease_file, settings.worker_locks):
+    for path in (settings.admin_socket, settings.lease_file):
         path.touch()
     uninstalling.refuse_foreign(tmp_path, uninstalling.OURS_IN_RUN_DIR, "--run-dir")
     with pytest.raises(CliError, match=r"admin\.sock"):
