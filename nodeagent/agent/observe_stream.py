@@ -12,23 +12,27 @@ from nodeagent.agent.observers import Observers, Record, Watcher
 SILENCE_SECONDS = 5.0
 
 
-async def stream(
-    observers: Observers, query: Mapping[str, str], why_silent: Callable[[str], str]
-) -> AsyncIterator[Record]:
-    """Yield matching records; `{"notice": text}` when nothing matched for five seconds.
+def stream(observers: Observers, query: Mapping[str, str], why_silent: Callable[[str], str]) -> AsyncIterator[Record]:
+    """Matching records; `{"notice": text}` when nothing matched for five seconds.  BadQueryError at once, not later.
 
     `why_silent(source filter)` names a likely reason, for example a pod that is not enrolled.
     """
-    matches = record_filter.parse(query)
-    follow, last = query.get("follow") == "1", _last(query)
-    if not follow:
-        found = [record for record in observers.history if matches(record)][-last:]
-        for record in found:
-            yield record
-        if not found:
-            yield {"notice": _nothing_kept(query)}
-        return
-    watcher = Watcher(matches)
+    matches, last = record_filter.parse(query), _last(query)
+    if query.get("follow") == "1":
+        return _followed(observers, Watcher(matches), query, why_silent)
+    return _kept([record for record in observers.history if matches(record)][-last:], query)
+
+
+async def _kept(found: list[Record], query: Mapping[str, str]) -> AsyncIterator[Record]:
+    for record in found:
+        yield record
+    if not found:
+        yield {"notice": _nothing_kept(query)}
+
+
+async def _followed(
+    observers: Observers, watcher: Watcher, query: Mapping[str, str], why_silent: Callable[[str], str]
+) -> AsyncIterator[Record]:
     observers.add(watcher)
     try:
         async for record in _live(watcher, query, why_silent):
