@@ -7,6 +7,8 @@ holds no counter that a restart could set back.
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -45,6 +47,33 @@ REFUSED = {
 }
 DENIED = {Outcome.DENIED: "connect", Outcome.DENIED_UNENFORCEABLE: "unenforceable"}
 CALLER = ("source_workload", "source_workload_namespace")
+# Families by caller: name, help, labels, and the outcomes that count with the word of each.
+BY_CALLER: tuple[tuple[str, str, tuple[str, ...], Mapping[Outcome, str]], ...] = (
+    ("bypass_connections", "Connections that should be meshed and went direct.", ("reason", *CALLER), BYPASS),
+    ("refused_connections", "Connections refused by the mesh, other than by a policy.", ("reason", *CALLER), REFUSED),
+    ("udp_sockets", "Connected UDP sockets of enrolled pods: passed, not meshed.", CALLER, {Outcome.UDP: ""}),
+    ("audited_connections", "Connections that an AUDIT policy matched.", CALLER, {Outcome.AUDITED: ""}),
+    (
+        "connections_drained",
+        "Direct connections ended because a new rule first covered them.",
+        CALLER,
+        {Outcome.DRAINED: ""},
+    ),
+    (
+        "connections_unpoliced",
+        "Connections found that are older than their pod's enrolment: no rule reaches them.",
+        CALLER,
+        {Outcome.UNPOLICED: ""},
+    ),
+    (
+        "connections_cut",
+        "Unpoliced connections ended because their namespace asks for it.",
+        CALLER,
+        {Outcome.CUT: ""},
+    ),
+)
+# One scrape renders, one waits; more would take all the threads that compiling the configuration needs too.
+SCRAPES_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +98,11 @@ class Sources:
 
 
 class NodeCollector(Collector):
+    """Lives as long as the agent: what each family shows is remembered from scrape to scrape."""
+
     def __init__(self, sources: Sources, cap: int = series.SERIES_CAP) -> None:
         self._sources = sources
-        self._cap = cap
+        self._shown: defaultdict[str, series.Shown] = defaultdict(lambda: series.Shown(cap))
 
     def describe(self) -> Iterable[Metric]:
         return []  # nothing is read at registration
@@ -79,35 +110,51 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         rows = list(self._sources.requests())
         connections = self._sources.connections()
-        requests = series.requests_by_labels(rows, self._cap)
-        durations = series.durations_by_labels(rows, BUCKETS, self._cap)
-        tcp = series.connections_by_labels(connections, MADE, self._cap)
+        shown = self._shown
+        requests = series.requests_by_labels(rows, shown["requests"])
+        durations = series.durations_by_labels(rows, BUCKETS, shown["durations"])
+        tcp = series.connections_by_labels(connections, MADE, shown["tcp"])
+        denied = _denied_totals(connections, rows, shown["denied"])
         yield from _request_families(requests)
         yield _duration_family(durations)
         yield from _tcp_families(tcp)
-        denied = _denied_totals(connections, rows, self._cap)
-        yield _denied_family(denied)
-        text = "Connections that should be meshed and went direct."
-        yield _outcome_family("bypass_connections", text, connections, BYPASS)
-        text = "Connections refused by the mesh, other than by a policy."
-        yield _outcome_family("refused_connections", text, connections, REFUSED)
-        yield from _simple_outcomes(connections)
+        yield _count_family("authz_denied", "Connections and requests denied by a policy.", denied)
         dropped = requests.dropped + durations.dropped + tcp.dropped + denied.dropped
+        for name, text, labels, words in BY_CALLER:
+            totals = series.outcomes_by_labels(connections, labels, words, shown[name])
+            dropped += totals.dropped
+            yield _count_family(name, text, totals)
         yield _gauge("series_over_cap", "Series that this scrape added to the overflow series.", dropped)
         yield from _fill_families(self._sources.fills())
         yield from _reading_families(self._sources.readings())
 
 
 class MetricsRenderer:
-    """Text in the format that the Accept header asks for: Prometheus 0.0.4 or OpenMetrics."""
+    """Text in the format that the Accept header asks for: Prometheus 0.0.4 or OpenMetrics.
+
+    Called in threads that others need too.  So no more than SCRAPES_AT_ONCE are in here, one of them rendering;
+    who comes on top of that gets the text that was finished last.
+    """
 
     def __init__(self, sources: Sources, cap: int = series.SERIES_CAP) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(NodeCollector(sources, cap))
+        self._room = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
+        self._turn = threading.Lock()
+        self._last: dict[str, bytes] = {}  # by content type
 
     def render(self, accept: str) -> tuple[bytes, str]:
         encoder, content_type = choose_encoder(accept)
-        return encoder(self._registry), content_type
+        last = self._last.get(content_type)
+        if not self._room.acquire(blocking=last is None):
+            return last or b"", content_type
+        try:
+            with self._turn:
+                text = encoder(self._registry)
+        finally:
+            self._room.release()
+        self._last[content_type] = text
+        return text, content_type
 
 
 def _request_families(totals: series.Totals) -> Iterator[Metric]:
@@ -150,23 +197,17 @@ def _tcp_families(totals: series.Totals) -> Iterator[Metric]:
     yield from families
 
 
-def _summed(keyed: Iterable[tuple[tuple[str, ...], int]]) -> dict[tuple[str, ...], int]:
-    sums: dict[tuple[str, ...], int] = {}
-    for key, value in keyed:
-        sums[key] = sums.get(key, 0) + value
-    return sums
-
-
-def _denied_family(totals: series.Totals) -> Metric:
-    text = "Connections and requests denied by a policy."
-    family = CounterMetricFamily(PREFIX + "authz_denied", text, labels=list(totals.labels))
+def _count_family(name: str, text: str, totals: series.Totals) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=list(totals.labels))
     for key, (count,) in totals.items():
         family.add_metric(key, count)
     return family
 
 
-def _denied_totals(connections: Iterable[ConnectionRow], requests: Iterable[SeriesRow], cap: int) -> series.Totals:
-    totals = series.Totals(("policy", "layer", *series.CALLER_AND_CALLEE), 1, cap)
+def _denied_totals(
+    connections: Iterable[ConnectionRow], requests: Iterable[SeriesRow], shown: series.Shown
+) -> series.Totals:
+    totals = series.Totals(("policy", "layer", *series.CALLER_AND_CALLEE), 1, shown)
     for row in connections:
         if row.outcome in DENIED:
             totals.add((row.rule, DENIED[row.outcome], *series.caller_and_callee(row)), (row.opened,))
@@ -175,36 +216,6 @@ def _denied_totals(connections: Iterable[ConnectionRow], requests: Iterable[Seri
             who = series.request_key(request.labels, series.CALLER_AND_CALLEE)
             totals.add((request.labels.get("policy", ""), "request", *who), (request.requests,))
     return totals
-
-
-def _outcome_family(name: str, text: str, rows: Iterable[ConnectionRow], words: Mapping[Outcome, str]) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, text, labels=["reason", *CALLER])
-    keyed = (
-        ((words[row.outcome], *series.split_workload(row.workload)), row.opened) for row in rows if row.outcome in words
-    )
-    for key, value in _summed(keyed).items():
-        family.add_metric(key, value)
-    return family
-
-
-def _simple_outcomes(rows: list[ConnectionRow]) -> Iterator[Metric]:
-    yield _one_outcome("udp_sockets", "Connected UDP sockets of enrolled pods: passed, not meshed.", rows, Outcome.UDP)
-    text = "Connections that an AUDIT policy matched."
-    yield _one_outcome("audited_connections", text, rows, Outcome.AUDITED)
-    text = "Direct connections ended because a new rule first covered them."
-    yield _one_outcome("connections_drained", text, rows, Outcome.DRAINED)
-    text = "Connections found that are older than their pod's enrolment: no rule reaches them."
-    yield _one_outcome("connections_unpoliced", text, rows, Outcome.UNPOLICED)
-    text = "Unpoliced connections ended because their namespace asks for it."
-    yield _one_outcome("connections_cut", text, rows, Outcome.CUT)
-
-
-def _one_outcome(name: str, text: str, rows: list[ConnectionRow], outcome: Outcome) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, text, labels=list(CALLER))
-    keyed = ((series.split_workload(row.workload), row.opened) for row in rows if row.outcome == outcome)
-    for key, value in _summed(keyed).items():
-        family.add_metric(key, value)
-    return family
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

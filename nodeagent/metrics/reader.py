@@ -6,14 +6,19 @@ objects must not be shared between threads.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from nodeagent.kernel import bpf, layout
+from nodeagent.kernel.bpf import Map
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.maps import ConnectionRow, Maps, SeriesRow
 
 # Arrays are always full, and socket storage cannot be walked.
 NO_FILL = (bpf.MAP_TYPE_ARRAY, bpf.MAP_TYPE_PERCPU_ARRAY, bpf.MAP_TYPE_SK_STORAGE)
+FILLS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,34 @@ def read_connections(pins: Layout) -> list[ConnectionRow]:
         return maps.connections()
 
 
-def read_fills(pins: Layout) -> list[MapFill]:
-    """How full each map is that can fill up."""
+class FillReader:
+    """How full each map is that can fill up.  Counting takes a call per entry, so it is done every few seconds only."""
+
+    def __init__(self, pins: Layout, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pins = pins
+        self._clock = clock
+        self._until = 0.0
+        self._fills: list[MapFill] = []
+
+    def read(self) -> list[MapFill]:
+        now = self._clock()
+        if now >= self._until:
+            self._fills = _count_all(self._pins)
+            self._until = now + FILLS_SECONDS
+        return self._fills
+
+
+def _count_all(pins: Layout) -> list[MapFill]:
     fills = []
     with Maps(pins) as maps:
         for name in sorted(path.name for path in pins.maps.iterdir()):
             opened = maps.map(name)
             if opened.spec.map_type not in NO_FILL and not name.startswith(layout.REQUESTS):
-                fills.append(MapFill(name, len(opened.items()), opened.spec.max_entries))
+                fills.append(MapFill(name, count_entries(opened), opened.spec.max_entries))
     return fills
+
+
+def count_entries(table: Map) -> int:
+    """Keys only: values would be most of the memory.  A walk that others' deletions restart sees a key again, so keys
+    are told apart, and ends: what was seen after two rounds is the answer."""
+    return len(set(islice(table.keys(), 2 * table.spec.max_entries)))

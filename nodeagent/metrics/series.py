@@ -2,6 +2,7 @@
 
 A counter must never fall.  So a dead worker's rows are still read, labels that two workers share
 are added, and what does not fit under the cap is added to one overflow series instead of dropped.
+Which series are shown of their own is remembered: one that was shown never gives way to another.
 """
 
 from __future__ import annotations
@@ -63,14 +64,30 @@ def caller_and_callee(row: ConnectionRow) -> tuple[str, str, str, str]:
     return (*split_workload(row.workload), *split_destination(row.destination))
 
 
-class Totals:
-    """Sums of equal keys, each a fixed number of values; beyond `cap` keys, everything new joins the overflow key."""
+class Shown:
+    """The keys that one family shows, at most `cap`, from its first scrape on."""
 
-    def __init__(self, labels: tuple[str, ...], width: int, cap: int = SERIES_CAP) -> None:
+    def __init__(self, cap: int = SERIES_CAP) -> None:
+        self._cap = cap
+        self._keys: set[Key] = set()
+
+    def admits(self, key: Key) -> bool:
+        if key in self._keys:
+            return True
+        if len(self._keys) >= self._cap:
+            return False
+        self._keys.add(key)
+        return True
+
+
+class Totals:
+    """Sums of equal keys, each a fixed number of values; a key that `shown` does not admit joins the overflow key."""
+
+    def __init__(self, labels: tuple[str, ...], width: int, shown: Shown) -> None:
         self.labels = labels
         self.dropped = 0
         self._width = width
-        self._cap = cap
+        self._shown = shown
         self._sums: dict[Key, list[int]] = {}
 
     def add(self, key: Key, values: Iterable[int]) -> None:
@@ -81,34 +98,48 @@ class Totals:
             sums[position] += value
 
     def _new(self, key: Key) -> list[int]:
-        if len(self._sums) >= self._cap:
+        overflow = (OVERFLOW,) * len(self.labels)
+        if key != overflow and not self._shown.admits(key):
             self.dropped += 1
-            key = (OVERFLOW,) * len(self.labels)
+            key = overflow
         return self._sums.setdefault(key, [0] * self._width)
 
     def items(self) -> Iterable[tuple[Key, list[int]]]:
         return self._sums.items()
 
 
-def requests_by_labels(rows: Iterable[SeriesRow], cap: int = SERIES_CAP) -> Totals:
+def requests_by_labels(rows: Iterable[SeriesRow], shown: Shown) -> Totals:
     """Values: requests, request bytes, response bytes."""
-    totals = Totals(REQUEST_LABELS, 3, cap)
+    totals = Totals(REQUEST_LABELS, 3, shown)
     for row in rows:
         totals.add(request_key(row.labels, REQUEST_LABELS), (row.requests, row.request_bytes, row.response_bytes))
     return totals
 
 
-def durations_by_labels(rows: Iterable[SeriesRow], buckets: int, cap: int = SERIES_CAP) -> Totals:
+def durations_by_labels(rows: Iterable[SeriesRow], buckets: int, shown: Shown) -> Totals:
     """Values: one count per bucket, then the sum in microseconds."""
-    totals = Totals(DURATION_LABELS, buckets + 1, cap)
+    totals = Totals(DURATION_LABELS, buckets + 1, shown)
     for row in rows:
         totals.add(request_key(row.labels, DURATION_LABELS), (*row.buckets, row.duration_us))
     return totals
 
 
-def connections_by_labels(rows: Iterable[ConnectionRow], words: Mapping[Outcome, str], cap: int = SERIES_CAP) -> Totals:
+def outcomes_by_labels(
+    rows: Iterable[ConnectionRow], labels: tuple[str, ...], words: Mapping[Outcome, str], shown: Shown
+) -> Totals:
+    """Connections by caller, for the outcomes in `words`; with a label more than the caller's, its word comes first."""
+    totals = Totals(labels, 1, shown)
+    for row in rows:
+        word = words.get(row.outcome)
+        if word is not None:
+            key = (word, *split_workload(row.workload))
+            totals.add(key[-len(labels) :], (row.opened,))
+    return totals
+
+
+def connections_by_labels(rows: Iterable[ConnectionRow], words: Mapping[Outcome, str], shown: Shown) -> Totals:
     """Values: opened, closed, sent, received, failed; `words` names the outcomes to include."""
-    totals = Totals(TCP_LABELS, 5, cap)
+    totals = Totals(TCP_LABELS, 5, shown)
     for row in rows:
         word = words.get(row.outcome)
         if word is not None:
