@@ -37,6 +37,7 @@ class Bounds:
     header_count: int = 100
     head_seconds: float = 10.0
     idle_seconds: float = 3600.0
+    stall_seconds: float = 300.0
     connect_seconds: float = 5.0
     upstream_idle_seconds: float = 4.0
     upstream_idle_per_endpoint: int = 64

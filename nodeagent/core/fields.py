@@ -85,10 +85,20 @@ def make_field(name: bytes, value: bytes) -> Field:
     return name, value, lower, special, b"%b: %b" % (name, value)
 
 
-@lru_cache(maxsize=512)
 def tokens(value: bytes) -> frozenset[bytes]:
     """Lower-case members of a comma-separated list."""
+    return _short_tokens(value) if len(value) <= _MAX_KEPT else _tokens(value)
+
+
+def _tokens(value: bytes) -> frozenset[bytes]:
     return frozenset(token for part in value.lower().split(b",") if (token := part.strip(b" \t")))
+
+
+_MAX_KEPT = 256
+"""Longer values are not remembered: a peer chooses them, and they would be kept outside of every budget."""
+_short_tokens = lru_cache(maxsize=512)(_tokens)
+_MAX_HOST = 261
+"""A name has 253 characters at most (RFC 1035 2.3.4); a root dot, a colon and five digits may follow."""
 
 
 @lru_cache(maxsize=1024)
@@ -98,6 +108,8 @@ def host_of(value: bytes) -> str:
     Narrower than RFC 3986: percent-encoding and sub-delims are refused, because an upstream may read them as
     another name than the one judged.
     """
+    if len(value) > _MAX_HOST:
+        raise refuse_request("host-invalid")
     try:
         host = parse_host(value.decode("ascii"))
     except (HostError, UnicodeDecodeError) as error:

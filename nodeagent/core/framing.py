@@ -57,7 +57,7 @@ class RequestPlan:
         self.is_head = method == "HEAD"
         self.fields: Fields = []
         self._head = b""
-        self.hop: tuple[bytes, ...] = ()  # lines of this hop's own, which no rule sees
+        self.hop: tuple[Field, ...] = ()  # fields of this hop's own; rules judge them too, they say what is asked for
 
     def head(self) -> bytes:
         """The bytes for the upstream, made once: a plan does not change when it was judged."""
@@ -67,7 +67,7 @@ class RequestPlan:
 
     def _make_head(self) -> bytes:
         lines = [field[4] for field in self.fields]
-        lines += self.hop
+        lines += [field[4] for field in self.hop]
         return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (self.method.encode(), self.target, b"\r\n".join(lines))
 
 
@@ -182,11 +182,14 @@ def _apply_connection(plan: RequestPlan, seen: _RequestSeen) -> None:
     if seen.upgrade and plan.minor == 1 and b"upgrade" in options and b"h2c" not in tokens(seen.upgrade):
         # h2c is left out: behind it requests would no longer be judged one by one.
         plan.upgrade = seen.upgrade
-        plan.hop = (b"Connection: Upgrade", b"Upgrade: " + seen.upgrade)
+        plan.hop = (_CONNECTION_UPGRADE, make_field(b"Upgrade", seen.upgrade))
     elif seen.te_trailers and plan.minor == 1:
-        plan.hop = (b"Connection: TE", b"TE: trailers")
+        plan.hop = _TE_TRAILERS
 
 
+_CONNECTION_UPGRADE = make_field(b"Connection", b"Upgrade")
+_TE_TRAILERS = (make_field(b"Connection", b"TE"), make_field(b"TE", b"trailers"))
+_EXPECT = make_field(b"Expect", b"100-continue")
 _KNOWN_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 
 
@@ -203,7 +206,7 @@ def _apply_expect(plan: RequestPlan, expect: bytes) -> None:
     if expect != b"100-continue":
         raise refuse_request("expectation")
     plan.expects_continue = True
-    plan.hop = (*plan.hop, b"Expect: 100-continue")
+    plan.hop = (*plan.hop, _EXPECT)
 
 
 def split_target(method: str, target: bytes) -> tuple[bytes, bytes]:

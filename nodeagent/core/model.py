@@ -225,6 +225,10 @@ class Destination:
         return Rung.PROXY if http and (self.has_routes or self.has_http_policy) else Rung.DIRECT
 
     @property
+    def is_met_by_workers(self) -> bool:
+        return self.is_frontend or self.rung is Rung.PROXY or bool(self.policies or self.refuse)
+
+    @property
     def judges_paths(self) -> bool:
         """True when a route or policy here looks at the path: then only its normal form is judged and forwarded."""
         if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in self.rules):
@@ -244,11 +248,13 @@ class Snapshot:
         return self.destinations.get((address, port)) or self.destinations.get((address, 0))
 
     def for_workers(self) -> Snapshot:
-        """What a worker can meet: redirected destinations, and frontends that a live connection may still hold.
+        """What a worker can meet: redirected destinations, and those that a live connection may still hold.
 
-        Plain endpoints are most of a big configuration, and a worker treats one like an unknown address.
+        Plain endpoints without a policy are most of a big configuration, and a worker treats one like an unknown
+        address.  One with a policy is kept even where connect() judges it: a connection made under a former L7
+        rule is still here, and its next request must meet the rule of now.
         """
-        needed = {key: one for key, one in self.destinations.items() if one.is_frontend or one.rung is Rung.PROXY}
+        needed = {key: one for key, one in self.destinations.items() if one.is_met_by_workers}
         return Snapshot(self.generation, needed, self.workloads)
 
 

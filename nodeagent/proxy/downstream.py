@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import socket
+from collections.abc import Callable
 from random import random
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from nodeagent.proxy.exchange import Exchange
 from nodeagent.proxy.http1 import HeadProbe
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import reply
-from nodeagent.proxy.stream import Stream
+from nodeagent.proxy.stream import READ_BYTES, Stream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
@@ -39,6 +40,8 @@ class State(enum.IntEnum):
 
 
 _HEAD, _BUSY, _DISCARD, _LINGER, _RELAYING, _CLOSED = State
+_MAX_TURNS = 32
+"""Pipelined requests answered here (denied ones, say) in a row before other connections get their turn."""
 _MAX_DISCARD = 64 * 1024
 """A body of up to this size is read and thrown away to keep the connection; for a larger one it is closed."""
 
@@ -49,11 +52,15 @@ class Downstream:
     __slots__ = (
         "_at_eof",
         "_buffer",
+        "_counted",
         "_discarding",
         "_in_loop",
+        "_moved",
         "_probe",
         "_probed",
+        "_relay",
         "_started",
+        "_unsent",
         "address",
         "caller",
         "caller_address",
@@ -82,8 +89,12 @@ class Downstream:
         self.requests = 0
         self.opened = self.used = engine.tick
         self._buffer = b""
+        self._counted = 0  # bytes of the buffer that are in the worker's budget
         self._probe: HeadProbe | None = None
         self._probed = 0  # bytes of the buffer that the probe has seen
+        self._relay: Relay | None = None
+        self._moved = 0  # by the relay, when it was last looked at
+        self._unsent = 0  # when the linger clock was last looked at
         self._started = 0.0
         self._discarding = 0
         self._at_eof = False
@@ -94,19 +105,26 @@ class Downstream:
 
     def data_received(self, data: bytes) -> None:
         state = self.state
+        self.used = self.engine.tick
         if state == _HEAD:
             self._buffer = self._buffer + data if self._buffer else data
             self._serve()
         elif state == _BUSY:
-            assert self.exchange is not None
-            if self.exchange.request_done:
-                self.hold(data)
-            else:
-                rest = self.exchange.request_data(data)
-                if rest:
-                    self.hold(rest)
+            self._data_while_busy(data)
         elif state == _DISCARD:
             self._discard(data)
+
+    def _data_while_busy(self, data: bytes) -> None:
+        assert self.exchange is not None
+        if not self.exchange.request_done:
+            data = self.exchange.request_data(data)
+        if not data:
+            return
+        if self.state == _BUSY:
+            self.hold(data)
+        elif self.state == _HEAD:  # those were the last bytes of a request that was answered already
+            self._buffer += data
+            self._serve()
 
     def eof_received(self) -> None:
         self._at_eof = True
@@ -121,9 +139,12 @@ class Downstream:
         if self.exchange is not None:
             self.exchange.client_gone()
         else:
-            self.close()
+            self.drop()
 
     def write_failed(self, _error: OSError) -> None:
+        self.connection_lost(None)
+
+    def peer_gone(self) -> None:
         self.connection_lost(None)
 
     def pause_writing(self) -> None:
@@ -131,15 +152,28 @@ class Downstream:
             self.exchange.pause_response()
 
     def resume_writing(self) -> None:
+        self.used = self.engine.tick
         if self.exchange is not None:
             self.exchange.resume_response()
+        elif self.state == _HEAD:
+            self._serve()
+        elif self.state == _LINGER and self._at_eof:
+            self.drop()
 
     # ---- requests ----
 
     def hold(self, data: bytes) -> None:
         """Pipelined bytes wait, and with them the rest: at most one read is held."""
         self._buffer += data
+        self._count()
         self.stream.pause_reading()
+
+    def _count(self) -> None:
+        """Bring the worker's budget up to what is held here."""
+        held = len(self._buffer)
+        if held != self._counted:
+            self.engine.budget.add(held - self._counted)
+            self._counted = held
 
     def listen(self) -> None:
         """Read on while a request is in flight: its body, or the client's end."""
@@ -147,19 +181,35 @@ class Downstream:
             self.stream.resume_reading()
 
     def _serve(self) -> None:
-        """Take requests off the buffer until one is in flight or none is whole.  Not re-entered: answers that come
-        at once would otherwise nest as deep as a client pipelines."""
+        """Take requests off the buffer until one is in flight, none is whole, or the client takes no more answers.
+
+        Not re-entered: answers that come at once would otherwise nest as deep as a client pipelines.
+        """
         if self._in_loop:
             return
         self._in_loop = True
-        while self.state == _HEAD and self._buffer and self._take_head():
-            pass
-        self._in_loop = False
+        turns = _MAX_TURNS
+        try:
+            while turns and self.state == _HEAD and self._buffer and not self.stream.backed_up and self._take_head():
+                turns -= 1
+        finally:
+            self._in_loop = False
+        self._count()
+        if self.state != _HEAD:
+            return
+        if not turns:
+            self.stream.pause_reading()
+            self.engine.loop.call_soon(self._serve_on)
+        elif self.stream.backed_up:
+            self.stream.pause_reading()
+        elif self._at_eof:
+            self.close()
+        else:
+            self.stream.resume_reading()
+
+    def _serve_on(self) -> None:
         if self.state == _HEAD:
-            if self._at_eof:
-                self.close()
-            else:
-                self.stream.resume_reading()
+            self._serve()
 
     def _take_head(self) -> bool:
         """Start one request; False when its head is not whole."""
@@ -204,7 +254,6 @@ class Downstream:
         if self._probe is None:
             self._probe = HeadProbe()
             engine.heads.start(self, engine.now())
-        engine.budget.add(len(buffer) - self._probed)
         seen, self._probed = self._probed, len(buffer)
         try:
             self._probe.feed(buffer[seen:], buffer)
@@ -212,7 +261,6 @@ class Downstream:
             self._refuse(error.refusal)
 
     def _stop_probe(self) -> None:
-        self.engine.budget.held -= self._probed
         self._probed = 0
         self._probe = None
         self.engine.heads.stop(self)
@@ -238,7 +286,7 @@ class Downstream:
             self._answer(plan, decision, len(head), rest)
             return
         self.state = _BUSY
-        self.exchange = exchange = Exchange(self, view, plan, decision, started, len(head))
+        self.exchange = exchange = Exchange(self, plan, decision, started, len(head))
         exchange.start(rest)
 
     # ---- answers of our own ----
@@ -283,30 +331,46 @@ class Downstream:
         self.linger()
 
     def linger(self) -> None:
-        """FIN, then read until the client's own: closing with input unread would reset what was just sent."""
+        """FIN after the last answer, then read until the client's own: closing with input unread would reset it."""
         self._buffer = b""
+        self._count()
         self.exchange = None
-        if self._at_eof:
-            self.close()
-            return
         self.state = _LINGER
         self.stream.write_eof()
-        self.stream.resume_reading()
+        if not self._at_eof:
+            self.stream.resume_reading()
+        elif not self.stream.unsent:
+            self.drop()
+            return
+        else:
+            self.stream.tell_when_drained()
+        self._unsent = self.stream.unsent
         self.engine.lingering.start(self, self.engine.now())
+
+    def linger_timed_out(self) -> None:
+        """A client that still takes the answer gets the time for it; one that does not is reset, not ended."""
+        engine, unsent = self.engine, self.stream.unsent
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self.used = engine.tick
+        if unsent and self.used > engine.tick - engine.bounds.stall_seconds:
+            engine.lingering.start(self, engine.now())
+        else:
+            self.drop()
 
     # ---- from the exchange ----
 
     def finished(self, keep_alive: bool) -> None:
         """The response is complete."""
         self.exchange = None
-        if not keep_alive or self.engine.draining:
+        self.used = self.engine.tick
+        if not keep_alive:
             self.linger()
             return
         self.state = _HEAD
-        if self._buffer:
+        self.stream.read_bytes = READ_BYTES
+        if self._buffer or self._at_eof or self.stream.backed_up:
             self._serve()
-        elif self._at_eof:
-            self.close()
         else:
             self.stream.resume_reading()
 
@@ -322,30 +386,70 @@ class Downstream:
         self.stream.write(data)
         return len(data)
 
-    def relay(self, upstream: Stream, from_upstream: bytes, on_end: object) -> None:
+    def relay(self, upstream: Stream, from_upstream: bytes, on_end: Callable[[int, int], None]) -> None:
         """Hand both sides over to a Relay."""
-        assert callable(on_end)
         self.state = _RELAYING
         self.exchange = None
         held, self._buffer = self._buffer, b""
+        self._count()
 
         def ended(client_bytes: int, upstream_bytes: int) -> None:
             on_end(client_bytes, upstream_bytes)
             self._closed()
 
-        relay = Relay(self.stream, upstream, ended)
-        relay.start(held, from_upstream)
-        if self._at_eof and not relay.ended:
+        self._relay = Relay(self.stream, upstream, ended)
+        self._relay.start(held, from_upstream)
+        if self._at_eof and not self._relay.ended:
             upstream.write_eof()
 
+    # ---- ends ----
+
+    def end_if_idle(self, idle_before: float, stalled_before: float) -> None:
+        """Close a connection that waits for a request since `idle_before`; end what has not moved since the other."""
+        if self._relay is not None:
+            self._end_idle_relay(self._relay, idle_before)
+        elif self.state == _HEAD and not self.stream.backed_up:
+            if self.used < idle_before and not self._buffer:
+                self.close()
+        elif self.used < stalled_before and self.state != _LINGER:
+            if self.exchange is not None:
+                self.exchange.stalled()
+            else:
+                self.drop()
+
+    def _end_idle_relay(self, relay: Relay, before: float) -> None:
+        if relay.moved != self._moved:
+            self._moved = relay.moved
+            self.used = self.engine.tick
+        elif self.used < before:
+            relay.finish(abort=True)
+
     def close(self) -> None:
-        self.stream.close()
+        """An end in good order, once the client has what was written."""
+        if self.state == _LINGER or self.stream.unsent:
+            if self.state != _LINGER:
+                self.linger()
+            elif not self.stream.unsent:
+                self.drop()
+            else:
+                self.stream.tell_when_drained()
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close at once; the client sees a reset if something is unsent."""
+        if self._relay is not None:
+            self._relay.finish(abort=True)
+            return
+        self.stream.discard()
         self._closed()
 
     def discard(self) -> None:
-        """Close at once, dropping what is unsent."""
-        self.stream.discard()
-        self._closed()
+        """The worker stops."""
+        if self.exchange is not None:
+            self.exchange.client_gone()
+        else:
+            self.drop()
 
     def _closed(self) -> None:
         if self.state != _CLOSED:
@@ -353,4 +457,5 @@ class Downstream:
                 self._stop_probe()
             self.state = _CLOSED
             self._buffer = b""
+            self._count()
             self.engine.closed(self)

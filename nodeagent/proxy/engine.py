@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 from nodeagent.core.addresses import family
 from nodeagent.core.bounds import Bounds
@@ -29,6 +29,8 @@ from nodeagent.proxy.view import View, unknown_destination
 
 TICK_SECONDS = 0.25
 """One timer for everything: heads, connects, lingering, idle connections, and the worker's heartbeat."""
+SWEEP_SECONDS = 5.0
+Item = TypeVar("Item")
 _STATUS_TEXT = [str(status) for status in range(1000)]
 _REFUSED = Decision(flag="DPE")
 
@@ -256,26 +258,37 @@ class Engine:
     def _on_tick(self) -> None:
         self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
         now = self.tick = self.now()
-        for slow in self.heads.take_expired(now):
-            slow.head_timed_out()
-        for late in self.connecting.take_expired(now):
-            late.connect_timed_out()
-        for lingering in self.lingering.take_expired(now):
-            lingering.discard()
+        self._each(self.heads.take_expired(now), Downstream.head_timed_out)
+        self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
+        self._each(self.lingering.take_expired(now), Downstream.linger_timed_out)
         self.pool.expire(now)
         if now >= self._next_sweep:
-            self._next_sweep = now + 5.0
-            self._close_idle(now - self.bounds.idle_seconds)
+            self._next_sweep = now + SWEEP_SECONDS
+            self._sweep(now - self.bounds.idle_seconds, now - self.bounds.stall_seconds)
         self._on_each_tick(now)
 
-    def _close_idle(self, before: float) -> None:
-        for down in list(self.connections):
-            if isinstance(down, Downstream) and down.state is State.HEAD and down.used < before:
-                down.close()
+    def _each(self, items: Iterable[Item], action: Callable[[Item], None]) -> None:
+        """A fault of one must not keep the others from their end."""
+        for item in items:
+            try:
+                action(item)
+            except Exception as error:  # noqa: BLE001 - reported, counted
+                self.loop.call_exception_handler({"message": "a time-out met a bug", "exception": error})
+
+    def _sweep(self, idle_before: float, stalled_before: float) -> None:
+        def end_if_idle(connection: Downstream | RelayedConnection) -> None:
+            if isinstance(connection, Downstream):
+                connection.end_if_idle(idle_before, stalled_before)
+            else:
+                connection.end_if_idle(idle_before)
+
+        self._each(list(self.connections), end_if_idle)
 
     def close_idle(self, seconds: float) -> None:
         """While draining: connections without a request for so long."""
-        self._close_idle(self.tick - seconds)
+        before = self.tick - seconds
+        waiting = (one for one in list(self.connections) if isinstance(one, Downstream) and one.state is State.HEAD)
+        self._each(waiting, lambda down: down.end_if_idle(before, 0.0))
 
 
 def _address_of(caller: Workload, peer: str, dialled: str) -> str:

@@ -8,7 +8,10 @@ from nodeagent.proxy.stream import BULK_READ_BYTES, Stream
 
 
 class Relay:
-    """Two directions with a half-close each.  `on_end(client_bytes, upstream_bytes)` is called once."""
+    """Two directions with a half-close each.  `on_end(client_bytes, upstream_bytes)` is called once.
+
+    The end is when both sides have said so and all their bytes were taken; a reset of one side resets the other.
+    """
 
     __slots__ = ("_on_end", "_sides", "ended")
 
@@ -19,8 +22,14 @@ class Relay:
         first.peer, second.peer = second, first
         self._sides = (first, second)
         for side in self._sides:
+            side.paused = side.peer.stream.backed_up
             side.stream.protocol = side
             side.stream.read_bytes = BULK_READ_BYTES
+
+    @property
+    def moved(self) -> int:
+        """Bytes received so far, of both sides: what a sweep for stalled connections looks at."""
+        return self._sides[0].received + self._sides[1].received
 
     def start(self, from_client: bytes, from_upstream: bytes) -> None:
         """Pass on what was read before, then let both sides flow."""
@@ -30,15 +39,21 @@ class Relay:
         if from_upstream:
             upstream.data_received(from_upstream)
         for side in self._sides:
-            if not side.paused:
+            if side.paused:
+                side.stream.pause_reading()
+            else:
                 side.stream.resume_reading()
+
+    def maybe_finish(self) -> None:
+        if all(side.eof and not side.stream.unsent for side in self._sides):
+            self.finish(abort=False)
 
     def finish(self, abort: bool) -> None:
         if self.ended:
             return
         self.ended = True
         for side in self._sides:
-            side.stream.abort() if abort else side.stream.close()
+            side.stream.abort() if abort else side.stream.discard()
         self._on_end(self._sides[0].received, self._sides[1].received)
 
 
@@ -62,16 +77,28 @@ class Side:
 
     def eof_received(self) -> None:
         self.eof = True
+        self.peer.stream.write_eof()
         if self.peer.eof:
-            self.relay.finish(abort=False)
-        else:
-            self.peer.stream.write_eof()
+            self._when_taken()
+
+    def _when_taken(self) -> None:
+        """Both sides are over; the last bytes may still be on their way to a slow reader."""
+        self.relay.maybe_finish()
+        if not self.relay.ended:
+            for side in (self, self.peer):
+                if side.stream.unsent:
+                    side.stream.tell_when_drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.relay.finish(abort=exc is not None)
 
     def write_failed(self, _error: OSError) -> None:
         self.relay.finish(abort=True)
+
+    def peer_gone(self) -> None:
+        """Nothing more can be sent to it; what it sent is read when the other side takes it."""
+        if not self.paused:
+            self.relay.maybe_finish()
 
     def pause_writing(self) -> None:
         """This stream holds enough: stop reading the other."""
@@ -82,3 +109,5 @@ class Side:
         self.peer.paused = False
         if not self.peer.eof:
             self.peer.stream.resume_reading()
+        else:
+            self.relay.maybe_finish()

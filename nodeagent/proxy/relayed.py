@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 class RelayedConnection:
     """The client's stream is not read before the upstream is there, so nothing has to be held."""
 
-    __slots__ = ("_relay", "_up", "address", "cookie", "engine", "opened", "port", "stream", "view")
+    __slots__ = ("_moved", "_relay", "_up", "address", "cookie", "engine", "opened", "port", "stream", "used", "view")
 
     def __init__(self, engine: Engine, sock: socket.socket, cookie: int, view: View, original: tuple[str, int]) -> None:
         self.engine = engine
         self.cookie = cookie
         self.view = view
         self.address, self.port = original
-        self.opened = engine.tick
+        self.opened = self.used = engine.tick
+        self._moved = 0
         self._up: Upstream | None = None
         self._relay: Relay | None = None
         self.stream = Stream(engine.loop, sock, self, engine.budget, engine.bounds.buffered_per_connection)
@@ -37,24 +38,7 @@ class RelayedConnection:
         if endpoint is None:
             self._fail()
             return
-        family = 6 if ":" in endpoint.address else 4
-        sock = self.engine.sockets.take(self.cookie, family)
-        if sock is not None:
-            self._connect(endpoint, sock)
-        else:
-            self.engine.sockets.wait(self.cookie, family, lambda made: self._socket_came(endpoint, made))
-
-    def _socket_came(self, endpoint: Endpoint, made: socket.socket | OSError) -> None:
-        if isinstance(made, OSError):
-            if not self.stream.closed:
-                self._fail()
-        elif self.stream.closed:
-            made.close()
-        else:
-            self._connect(endpoint, made)
-
-    def _connect(self, endpoint: Endpoint, sock: socket.socket) -> None:
-        self._up = self.engine.pool.open((self.cookie, endpoint), sock, self)
+        self._up = self.engine.pool.open((self.cookie, endpoint), self)
         self._up.connect()
 
     def upstream_connected(self) -> None:
@@ -75,12 +59,21 @@ class RelayedConnection:
     def _ended(self) -> None:
         self.engine.closed(self)
 
+    def end_if_idle(self, before: float) -> None:
+        """End it when nothing moved since `before` (on the engine's clock)."""
+        if self._relay is not None and self._relay.moved != self._moved:
+            self._moved = self._relay.moved
+            self.used = self.engine.tick
+        elif self.used < before:
+            self.discard()
+
     def discard(self) -> None:
         if self._relay is not None:
             self._relay.finish(abort=True)
             return
-        if self._up is not None:
-            self._up.discard()
+        up, self._up = self._up, None
+        if up is not None:
+            up.discard()
         self._fail()
 
     # Nothing arrives before the relay takes over; a Stream's and an Upstream's callbacks, for completeness of both.
@@ -91,6 +84,7 @@ class RelayedConnection:
     def eof_received(self) -> None: ...
     def connection_lost(self, exc: Exception | None) -> None: ...
     def write_failed(self, error: OSError) -> None: ...
+    def peer_gone(self) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
 

@@ -51,7 +51,9 @@ def _judged(view: View, plan: RequestPlan) -> RequestHead:
     path, mark, query = target.partition("?")
     if view.judges_paths:
         path = _normal_path(plan, path, mark, query)
-    fields = tuple([(one[2], one[1].decode("latin-1")) for one in plan.fields]) if view.needs_fields else ()
+    fields: tuple[tuple[str, str], ...] = ()
+    if view.needs_fields:
+        fields = tuple([(one[2], one[1].decode("latin-1")) for one in (*plan.fields, *plan.hop)])
     return RequestHead(plan.method, path, query, target, plan.host, fields)
 
 

@@ -6,6 +6,7 @@ Callbacks to the protocol (all from the loop, never from inside a call on the st
 
     data_received(bytes)   eof_received()   connection_lost(error)   pause_writing()   resume_writing()
     write_failed(error)    the peer takes no more; what it sent can still be read
+    peer_gone()            a reset, or both directions over, seen while reading is paused
 
 `connection_lost` comes for read errors only: who closes a stream knows it.  pause_writing and resume_writing are
 the exception to the rule above: pause_writing comes from inside `write`.
@@ -28,7 +29,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Budget:
-    """Bytes that all streams of a worker hold because a peer does not take them."""
+    """Bytes that a worker holds because a peer does not take them, or because they are no whole head yet."""
 
     __slots__ = ("held", "limit", "peak")
 
@@ -48,15 +49,19 @@ class Budget:
 
 class StreamProtocol(Protocol):
     def data_received(self, data: bytes) -> None: ...
-    def eof_received(self) -> bool | None: ...
+    def eof_received(self) -> None: ...
     def connection_lost(self, exc: Exception | None) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
     def write_failed(self, error: OSError) -> None: ...
+    def peer_gone(self) -> None: ...
 
 
 class Stream:
-    """The socket of one side of a connection.  Reading starts with `start`."""
+    """The socket of one side of a connection.  Reading starts with `start`.
+
+    Once started it stays with the poller until it is closed, also while nothing is asked for: resets come unasked.
+    """
 
     __slots__ = (
         "_budget",
@@ -66,12 +71,12 @@ class Stream:
         "_high",
         "_loop",
         "_out",
-        "_paused_writer",
         "_poller",
         "_quiet",
-        "_reading",
         "_send",
+        "_watched",
         "_writable",
+        "backed_up",
         "closed",
         "protocol",
         "read_bytes",
@@ -83,7 +88,8 @@ class Stream:
     ) -> None:
         self._loop = loop
         self._poller = loop.poller
-        self._events = 0  # what the poller watches for us
+        self._events = 0  # what we ask the poller for
+        self._watched = False
         self._quiet: select.poll | None = None
         self.sock = sock
         self._fd = sock.fileno()
@@ -92,12 +98,43 @@ class Stream:
         self._budget = budget
         self._high = high  # bytes unsent before the writer is asked to pause
         self._out: bytearray | None = None
-        self._ending = _OPEN
-        self._reading = False
-        self._paused_writer = False
+        self._ending = False
+        self.backed_up = False  # the writer was asked to pause, and not to resume yet
         self._writable = True
         self.closed = False
         self.read_bytes = READ_BYTES
+
+    # ---- the poller ----
+
+    def _watch(self, events: int) -> None:
+        self._events = events
+        if self._watched:
+            self._poller.change(self._fd, events)
+        elif events:
+            self._watched = True
+            self._poller.watch(self._fd, events, self._ready)
+
+    def _unwatch(self) -> None:
+        self._events = 0
+        if self._watched:
+            self._watched = False
+            self._poller.unwatch(self._fd)
+
+    def _ready(self, events: int) -> None:
+        """From the poller; errors and hang-ups come unasked, and are found out by reading or writing."""
+        asked = self._events
+        try:
+            if events & ~READ and asked & WRITE:
+                self._write_ready()
+            if events & ~WRITE and self._events & READ:
+                self._read_ready()
+            elif events & ~(READ | WRITE) and not asked and self._watched:
+                self._unwatch()  # it would be reported again and again
+                self.protocol.peer_gone()
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
+            self._loop.call_exception_handler({"message": "a connection met a bug and is ended", "exception": error})
+            self.abort()
+            self.protocol.connection_lost(error)
 
     # ---- reading ----
 
@@ -105,42 +142,12 @@ class Stream:
         self.resume_reading()
 
     def pause_reading(self) -> None:
-        if self._reading:
-            self._reading = False
+        if self._events & READ:
             self._watch(self._events & ~READ)
 
     def resume_reading(self) -> None:
-        if not self._reading and not self.closed:
-            self._reading = True
+        if not self._events & READ and not self.closed:
             self._watch(self._events | READ)
-
-    def _watch(self, events: int) -> None:
-        before, self._events = self._events, events
-        if not before:
-            if events:
-                self._poller.watch(self._fd, events, self._ready)
-        elif events:
-            self._poller.change(self._fd, events)
-        else:
-            self._poller.unwatch(self._fd)
-
-    def _ready(self, events: int) -> None:
-        """From the poller; errors and hang-ups come unasked, and are found out by reading or writing."""
-        if events & ~READ and self._events & WRITE:
-            self._write_ready()
-        if events & ~WRITE and self._events & READ:
-            self._read_ready()
-
-    @property
-    def is_quiet(self) -> bool:
-        """True when an idle connection has neither bytes nor an end waiting to be read.
-
-        poll() and not a peek: what would block costs an exception there, a microsecond a request.
-        """
-        if self._quiet is None:
-            self._quiet = select.poll()
-            self._quiet.register(self._fd, select.POLLIN | select.POLLRDHUP)
-        return not self._quiet.poll(0)
 
     def _read_ready(self) -> None:
         try:
@@ -156,6 +163,17 @@ class Stream:
         else:
             self.pause_reading()
             self.protocol.eof_received()
+
+    @property
+    def is_quiet(self) -> bool:
+        """True when an idle connection has neither bytes nor an end waiting to be read.
+
+        poll() and not a peek: what would block costs an exception there, a microsecond a request.
+        """
+        if self._quiet is None:
+            self._quiet = select.poll()
+            self._quiet.register(self._fd, select.POLLIN | select.POLLRDHUP)
+        return not self._quiet.poll(0)
 
     # ---- writing ----
 
@@ -189,13 +207,14 @@ class Stream:
         self._out += data
         budget = self._budget
         budget.add(len(data))
-        if not self._paused_writer and (len(self._out) > self._high or budget.exhausted):
-            self._paused_writer = True
+        if not self.backed_up and (len(self._out) > self._high or budget.exhausted):
+            self.backed_up = True
             self.protocol.pause_writing()
 
     def _write_ready(self) -> None:
         out = self._out
-        assert out is not None
+        if out is None:
+            return
         try:
             with memoryview(out) as view:
                 sent = self._send(view[:BULK_READ_BYTES])
@@ -208,31 +227,29 @@ class Stream:
         self._budget.held -= sent
         if not out:
             self._drained()
-        elif self._paused_writer and len(out) <= self._high // 4 and not self._budget.exhausted:
+        elif self.backed_up and len(out) <= self._high // 4 and not self._budget.exhausted:
             self._resume_writer()
 
     def _drained(self) -> None:
         self._out = None
         self._watch(self._events & ~WRITE)
-        if self._ending == _EOF:
+        if self._ending:
             self._shutdown()
-        elif self._ending == _CLOSE:
-            self._drop()
-            return
         self._resume_writer()
 
+    def tell_when_drained(self) -> None:
+        """`resume_writing` comes once nothing is unsent, though the writer was not asked to pause."""
+        self.backed_up = True
+
     def _resume_writer(self) -> None:
-        if self._paused_writer:
-            self._paused_writer = False
+        if self.backed_up:
+            self.backed_up = False
             self.protocol.resume_writing()
 
     def _fail_writing(self, error: OSError) -> None:
         self._forget_output()
         self._writable = False
-        if self._ending == _CLOSE:
-            self._drop()
-        else:
-            self._loop.call_soon(self._report_failure, error)
+        self._loop.call_soon(self._report_failure, error)
 
     def _report_failure(self, error: OSError) -> None:
         if not self.closed:
@@ -250,21 +267,13 @@ class Stream:
     def write_eof(self) -> None:
         """Half-close: FIN after what is unsent."""
         if not self._ending and self._writable:
-            self._ending = _EOF
+            self._ending = True
             if self._out is None:
                 self._shutdown()
 
     def _shutdown(self) -> None:
         with contextlib.suppress(OSError):  # the peer is gone: reading will say so
             self.sock.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        """Close after what is unsent; nothing is read any more."""
-        if self._out is None:
-            self._drop()
-        else:
-            self._ending = _CLOSE
-            self.pause_reading()
 
     def abort(self) -> None:
         """Reset: the peer can tell this from a clean end (RFC 9112 8)."""
@@ -273,19 +282,21 @@ class Stream:
             self._drop()
 
     def discard(self) -> None:
-        """Close at once, dropping what is unsent."""
-        self._drop()
+        """Close at once.  What is unsent is dropped, and then the peer must see a reset and no end."""
+        if self._out is not None:
+            self.abort()
+        else:
+            self._drop()
 
     def _drop(self) -> None:
         if not self.closed:
-            self.pause_reading()
-            self._forget_output()
             self.closed = True
             self._writable = False
+            if self._out is not None:
+                self._budget.held -= len(self._out)
+                self._out = None
+            self._unwatch()
             self.sock.close()
-
-
-_OPEN, _EOF, _CLOSE = range(3)
 
 
 def reset_on_close(sock: socket.socket) -> None:

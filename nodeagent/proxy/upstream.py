@@ -35,44 +35,74 @@ class User(Protocol):
 
 
 class Upstream:
-    """One connection to an endpoint, in use by `user` or idle (None)."""
+    """One connection to an endpoint, in use by `user` or idle (None).  `stream` is there once it is connected."""
 
-    __slots__ = ("_pool", "connected", "expires", "key", "requests", "stream", "user")
+    __slots__ = ("_given_up", "_pool", "_sock", "connected", "expires", "key", "requests", "stream", "user")
 
-    def __init__(self, pool: Pool, key: Key, sock: socket.socket, user: User) -> None:
-        engine = pool.engine
+    stream: Stream
+
+    def __init__(self, pool: Pool, key: Key, user: User | None) -> None:
         self._pool = pool
+        self._sock: socket.socket | None = None
+        self._given_up = False
         self.key = key
         self.user: User | None = user
         self.requests = 0  # answered on this connection before the present one
         self.expires = 0.0
         self.connected = False
-        self.stream = Stream(engine.loop, sock, self, engine.budget, engine.bounds.buffered_per_connection)
+
+    # ---- connecting ----
 
     def connect(self) -> None:
-        """Start connecting; the outcome comes to the user, possibly before this returns."""
+        """Get a socket and connect it, within `connect_seconds` altogether.
+
+        The outcome comes to the user, possibly before this returns.
+        """
+        engine = self._pool.engine
+        cookie, endpoint = self.key
+        family = 6 if ":" in endpoint.address else 4
+        sock = engine.sockets.take(cookie, family)
+        if sock is not None:
+            self._dial(sock)
+            return
+        engine.connecting.start(self, engine.now())
+        engine.sockets.wait(cookie, family, self._socket_came)
+
+    def _socket_came(self, made: socket.socket | OSError) -> None:
+        if isinstance(made, OSError):
+            if not self._given_up:
+                self._pool.engine.connecting.stop(self)
+                self._connect_failed(made)
+        elif self._given_up:
+            made.close()
+        else:
+            self._pool.engine.connecting.stop(self)
+            self._dial(made)
+
+    def _dial(self, sock: socket.socket) -> None:
         endpoint = self.key[1]
-        error = self.stream.sock.connect_ex((endpoint.address, endpoint.port))
-        if not error:
+        self._sock = sock
+        error = sock.connect_ex((endpoint.address, endpoint.port))
+        if not error or (error == errno.EINPROGRESS and _is_connected(sock)):
             self._established()
         elif error != errno.EINPROGRESS:
             self._connect_failed(OSError(error, "connect"))
-        elif _is_connected(self.stream.sock):
-            self._established()
         else:
             self._pool.engine.connecting.start(self, self._pool.engine.now())
-            self._pool.engine.loop.add_writer(self.stream.sock.fileno(), self._connect_ready)
+            self._pool.engine.loop.add_writer(sock.fileno(), self._connect_ready)
 
     def _connect_ready(self) -> None:
+        assert self._sock is not None
         self._stop_connecting()
-        error = self.stream.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._connect_failed(OSError(error, "connect"))
         else:
             self._established()
 
     def _stop_connecting(self) -> None:
-        self._pool.engine.loop.remove_writer(self.stream.sock.fileno())
+        if self._sock is not None:
+            self._pool.engine.loop.remove_writer(self._sock.fileno())
         self._pool.engine.connecting.stop(self)
 
     def connect_timed_out(self) -> None:
@@ -80,13 +110,18 @@ class Upstream:
         self._connect_failed(TimeoutError(errno.ETIMEDOUT, "connect"))
 
     def _connect_failed(self, error: OSError) -> None:
+        self._given_up = True
         user, self.user = self.user, None
-        self.stream.discard()
+        if self._sock is not None:
+            self._sock.close()
         if user is not None:
             user.upstream_failed(error)
 
     def _established(self) -> None:
+        engine = self._pool.engine
+        assert self._sock is not None
         self.connected = True
+        self.stream = Stream(engine.loop, self._sock, self, engine.budget, engine.bounds.buffered_per_connection)
         self.stream.start()
         if self.user is not None:
             self.user.upstream_connected()
@@ -114,6 +149,9 @@ class Upstream:
     def write_failed(self, _error: OSError) -> None:
         """Nothing to do: what the upstream said before it stopped listening can be read, and so can its end."""
 
+    def peer_gone(self) -> None:
+        """Nothing to do, for the same reason: its user reads on when the client takes more."""
+
     def pause_writing(self) -> None:
         if self.user is not None:
             self.user.pause_writing()
@@ -127,9 +165,19 @@ class Upstream:
     def discard(self) -> None:
         """The connection cannot serve again."""
         self.user = None
-        if not self.connected and not self.stream.closed:
+        if self.connected:
+            self.stream.discard()
+        elif not self._given_up:
             self._stop_connecting()
-        self.stream.discard()
+            self._connect_failed(OSError(errno.ECANCELED, "connect"))
+
+    def abort(self) -> None:
+        """As discard, but the upstream sees a reset: it must not take what it got for a whole request."""
+        self.user = None
+        if self.connected:
+            self.stream.abort()
+        else:
+            self.discard()
 
     def release(self, idle_seconds: float) -> None:
         """Its exchange is over in good order.  `idle_seconds`: the server's Keep-Alive timeout, -1 = none given."""
@@ -169,9 +217,10 @@ class Pool:
             upstream.stream.discard()
         return None
 
-    def open(self, key: Key, sock: socket.socket, user: User) -> Upstream:
+    def open(self, key: Key, user: User) -> Upstream:
+        """A new connection for `user`, which calls its `connect`."""
         self.engine.stats.upstream_opened += 1
-        return Upstream(self, key, sock, user)
+        return Upstream(self, key, user)
 
     def keep(self, upstream: Upstream, idle_seconds: float) -> None:
         bounds = self.engine.bounds
@@ -181,6 +230,8 @@ class Pool:
         idle = self._idle.get(upstream.key)
         if idle is None:
             idle = self._idle[upstream.key] = deque()
+        if upstream.stream.unsent:
+            seconds = 0.0  # of a request that was answered early: the next one would queue behind it
         if seconds <= 0 or len(idle) >= bounds.upstream_idle_per_endpoint or self.size >= bounds.upstream_idle_total:
             upstream.stream.discard()
             return
