@@ -189,10 +189,16 @@ class Instance:
     # ---- detach ----
 
     def detach_links(self) -> None:
-        """Detach every hook; maps stay pinned, so that the next run goes on counting.  Detached already is fine."""
+        """Detach every hook; maps stay pinned, so that the next run goes on counting.  Detached already is fine.
+
+        Nobody is enrolled any more: for the next run, what a pod connects meanwhile is older than its enrolment.
+        """
         with _attach_lock():
             for path in sorted(self.layout.bpffs.glob("v*/links/*"), reverse=True):
                 remove_link(path)
+            for name in (layout.PODS, layout.IN_FLIGHT):
+                for path in self.layout.bpffs.glob(f"v*/maps/{name}"):
+                    _empty(path)
 
     def detach(self) -> None:
         """Detach every hook and remove every pin, of all layout versions.  Nothing to remove is fine."""
@@ -201,6 +207,15 @@ class Instance:
                 remove_link(path)
             if self.layout.bpffs.exists():
                 shutil.rmtree(self.layout.bpffs)
+
+
+def _empty(path: Path) -> None:
+    opened = bpf.Map.open(path)
+    try:
+        for key in opened.items():
+            opened.delete(key)
+    finally:
+        opened.close()
 
 
 @contextlib.contextmanager

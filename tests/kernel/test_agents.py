@@ -1,0 +1,134 @@
+"""Agents that follow each other on the same pins: taken over, failed, refused, stopped and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from nodeagent.kernel import layout
+from nodeagent.kernel.abi import Outcome
+from nodeagent.kernel.layout import Layout
+from nodeagent.kernel.maps import Maps
+from tests.acceptance import shop as shops
+from tests.acceptance.shop import Shop
+from tests.testbed.shell import inside
+
+# A successor whose version cannot be compiled on this node.
+CANNOT_COMPILE = """
+import sys
+import nodeagent.kernel.instance
+from nodeagent.kernel.bytecode import CompileError
+def compile_in_child():
+    raise CompileError("it does not compile here")
+nodeagent.kernel.instance.compile_in_child = compile_in_child
+import runpy
+runpy.run_module("nodeagent", run_name="__main__")
+"""
+
+HOLD = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+print(1, flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    """Its catalog has a route, so that it is on rung 3."""
+    with shops.open_shop() as made:
+        yield made
+
+
+@pytest.fixture
+def maps(shop: Shop) -> Iterator[Maps]:
+    with Maps(Layout(shop.bed.bpffs)) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def second_agent(shop: Shop, argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """In a cgroup of its own, as another pod of a DaemonSet would be."""
+    own = shop.bed.cgroup / "agent2"
+    own.mkdir()
+    log = (shop.bed.home / "agent2.log").open("wb")
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with log, subprocess.Popen(
+        inside(own, shop.agent.netns, argv),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def proxied(maps: Maps) -> int:
+    found = [row for row in maps.connections() if row.destination == "shop/catalog:80"]
+    return sum(row.opened for row in found if row.outcome is Outcome.PROXIED)
+
+
+def test_in_a_takeover_from_another_cgroup_each_request_is_redirected_once(shop: Shop, maps: Maps) -> None:
+    load = shop.program(shop.web, "connector", shop.bed.vip(1), 80, 1200, 200, "--request")
+    before = maps.exempt_cgroups()
+    with second_agent(shop, [*shop.agent.argv(), "--takeover"]) as successor:
+        assert shop.agent.process is not None
+        assert shop.agent.process.wait(15) == 0
+        output, _ = load.communicate(timeout=30)
+        assert successor.poll() is None
+        deadline = time.monotonic() + 5
+        while maps.exempt_cgroups() & before:
+            assert time.monotonic() < deadline, "the old agent's cgroup stays exempt"
+            time.sleep(0.1)
+        assert maps.exempt_cgroups() == {(shop.bed.cgroup / "agent2").stat().st_ino}
+    counts = json.loads(output)
+    assert {name.partition("/")[0] for name in counts if name != "seconds"} == {"200"}, output
+    assert proxied(maps) == 1200
+
+
+def test_a_successor_that_cannot_compile_leaves_the_old_agent_at_work(shop: Shop, maps: Maps) -> None:
+    before = maps.exempt_cgroups()
+    _python, _m, _module, *arguments = shop.agent.argv()
+    with second_agent(shop, [sys.executable, "-c", CANNOT_COMPILE, *arguments, "--takeover"]) as successor:
+        assert successor.wait(15) == 1
+    assert "it does not compile here" in (shop.bed.home / "agent2.log").read_text()
+    assert shop.agent.process is not None
+    assert shop.agent.process.poll() is None
+    assert shop.get(shop.web, shop.url(1)) == 200
+    assert maps.exempt_cgroups() == before
+
+
+def test_a_second_agent_on_the_same_pins_is_refused_whatever_its_run_directory(shop: Shop) -> None:
+    argv = shop.agent.argv()
+    argv[argv.index("--run-dir") + 1] = str(shop.bed.home / "run2")
+    with second_agent(shop, [*argv, "--takeover"]) as second:
+        assert second.wait(15) == 1
+    told = (shop.bed.home / "agent2.log").read_text()
+    assert shop.agent.process is not None
+    assert f"an agent with pid {shop.agent.process.pid} already works with the pins in {shop.bed.bpffs}" in told
+    assert shop.get(shop.web, shop.url(1)) == 200
+
+
+def test_connections_made_while_the_agent_was_stopped_are_listed_when_it_is_back(shop: Shop, maps: Maps) -> None:
+    shop.bed.manifests.write("40-deny.yaml", shops.deny("no-web", "catalog", "web"))
+    shop.agent.stop()
+    assert not maps.map(layout.PODS).items()
+    argv = [sys.executable, "-S", "-c", HOLD, shop.v1.ipv4, str(shops.PORT)]
+    held = shop.bed.popen(shop.web, argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert held.stdout is not None
+    assert held.stdout.readline() == "1\n"
+    shop.agent.start()
+    rows = [row for row in maps.connections() if row.outcome is Outcome.UNPOLICED]
+    assert [(row.workload, row.opened) for row in rows] == [("shop/web/web", 1)]
+    held.communicate("x\n", timeout=5)
