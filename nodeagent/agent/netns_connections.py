@@ -32,6 +32,15 @@ def is_loopback(connection: Connection) -> bool:
     return connection.remote.startswith("127.") or connection.remote in ("::1", connection.local)
 
 
+def _is_meant(connection: Connection, covered: frozenset[Target], known: Collection[Target]) -> bool:
+    """A pod that listens on a port can dial from it, and sock_diag does not tell that from accepting.
+
+    So a connection to exactly a covered port was dialled, whatever listens at its other end.
+    """
+    remote = (connection.remote, connection.remote_port)
+    return remote in covered or (connection.dialled and is_covered(covered, *remote, known))
+
+
 class NetnsConnections:
     """Implements programming.Connections.  `count(outcome, pod key, n)` keeps the counters."""
 
@@ -48,7 +57,7 @@ class NetnsConnections:
         listed = await self._diag.established(list(targets))
         ended = 0
         for pod, covered in targets.items():
-            meant = [c for c in self._dialled(pod, listed) if is_covered(covered, c.remote, c.remote_port, known)]
+            meant = [c for c in self._outside(pod, listed) if _is_meant(c, covered, known)]
             ended += await self._end(pod, meant, Outcome.DRAINED)
         return ended
 
@@ -81,10 +90,14 @@ class NetnsConnections:
         return ended
 
     def _dialled(self, pod: EnrolledPod, listed: Mapping[str, list[Connection]]) -> Iterable[Connection]:
+        return (connection for connection in self._outside(pod, listed) if connection.dialled)
+
+    def _outside(self, pod: EnrolledPod, listed: Mapping[str, list[Connection]]) -> Iterable[Connection]:
+        """Of the pod itself, and not to itself."""
         ours = self._own_cgroups()
         for connection in listed.get(pod.key, []):
             own = connection.cgroup in ours or connection.remote in pod.addresses
-            if connection.dialled and not is_loopback(connection) and not own:
+            if not is_loopback(connection) and not own:
                 yield connection
 
     async def rows(self, pods: Collection[EnrolledPod]) -> list[dict[str, Any]]:
