@@ -32,12 +32,14 @@ _CALLS = (  # noqa: SIM905 - a list of words, read and reviewed as lines of word
     # memory, threads of the interpreter, time, signals to oneself
     "brk mmap munmap mremap madvise mprotect futex set_robust_list rseq gettid getpid getppid clock_gettime "
     "clock_nanosleep nanosleep gettimeofday getrandom sched_yield sched_getaffinity rt_sigaction rt_sigprocmask "
-    "rt_sigreturn sigaltstack restart_syscall getrusage getuid geteuid getgid getegid prlimit64 getrlimit sysinfo "
-    "uname tgkill exit exit_group membarrier"
+    "rt_sigreturn sigaltstack restart_syscall getrusage getuid geteuid getgid getegid getrlimit sysinfo "
+    "uname exit exit_group membarrier"
 ).split()
 
-_FILES = ("open", "openat", "openat2", "getdents64", "getcwd", "access", "faccessat", "faccessat2")
-"""For modules that Python imports late.  The worker is nobody by then, so only what everybody may read opens."""
+_LOOK = ("getdents64", "getcwd", "access", "faccessat", "faccessat2")
+_OPEN_FLAGS = {"open": 1, "openat": 2}
+"""Call -> position of its flags.  For modules that Python imports late: read-only, and the worker is nobody by then."""
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class _Header(ctypes.Structure):
@@ -112,8 +114,13 @@ def _filter_calls() -> None:
     import seccomp  # libseccomp's own binding, Debian's python3-seccomp
 
     calls = seccomp.SyscallFilter(defaction=seccomp.ERRNO(errno.EPERM))
-    for name in (*_CALLS, *_FILES):
+    for name in (*_CALLS, *_LOOK):
         calls.add_rule(seccomp.ALLOW, name)
+    for name, position in _OPEN_FLAGS.items():
+        calls.add_rule(seccomp.ALLOW, name, seccomp.Arg(position, seccomp.MASKED_EQ, _WRITING, 0))
+    # Workers share a uid: neither signals nor limits may reach another one.
+    calls.add_rule(seccomp.ALLOW, "tgkill", seccomp.Arg(0, seccomp.EQ, os.getpid()))
+    calls.add_rule(seccomp.ALLOW, "prlimit64", seccomp.Arg(0, seccomp.EQ, 0))
     for command in _BPF_COMMANDS:
         calls.add_rule(seccomp.ALLOW, "bpf", seccomp.Arg(0, seccomp.EQ, command))
     for name in ("execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"):
