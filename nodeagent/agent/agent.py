@@ -111,8 +111,7 @@ class Agent:
             instance.make_directory()
         lease = self._take_lease()
         own = _settle(cgroup, settings)
-        with _kernel_errors():
-            programs = await asyncio.to_thread(instance.prepare)
+        programs = await self._prepare(instance)
         parts = self._wire(lease, instance, programs, own)
         # before a listener of ours is entered: from then on our workers connect inside pods
         self._exempted = parts.maps.exempt(own.id)
@@ -137,6 +136,16 @@ class Agent:
                 "other's work. Stop it, choose another --run-dir, or replace it without a gap: --takeover"
             )
         return lease
+
+    async def _prepare(self, instance: Instance) -> Programs:
+        """Compile and load.  What is refused here leaves no directory behind that was not there."""
+        try:
+            with _kernel_errors():
+                return await asyncio.to_thread(instance.prepare)
+        except AgentError:
+            with contextlib.suppress(OSError):  # not empty: there is an instance
+                instance.layout.bpffs.rmdir()
+            raise
 
     async def _attach(self, parts: Parts) -> None:
         """Milliseconds.  With no pod in the maps the hooks pass everything, so early is safe."""
@@ -202,6 +211,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
             await server.stop()
+            await parts.connections.close()
 
     async def _listen(self, server: AdminServer) -> None:
         settings = self._settings

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 from nodeagent.agent.enrolment import EnrolledPod, fd_path
+from nodeagent.agent.netns_child import LingeringChild
 from nodeagent.core.coverage import Coverage
 from nodeagent.core.kernel_plan import Tables
 from nodeagent.core.kernel_state import DestFlag, LocalPod
@@ -83,12 +84,18 @@ async def inspect_in_child(paths: list[str]) -> dict[str, netns.NamespaceInfo]:
 class ChildDiag:
     """Implements netns_connections.Diag."""
 
+    def __init__(self) -> None:
+        self._child = LingeringChild()
+
     async def established(self, pods: Collection[EnrolledPod]) -> dict[str, list[netns.Connection]]:
         paths = {fd_path(pod.fd): pod.key for pod in pods}
         if not paths:
             return {}
-        listed = await asyncio.to_thread(netns.established, list(paths))
+        listed = await self._child.ask(lambda child: child.established(list(paths)))
         return {paths[path]: connections for path, connections in listed.items()}
 
     async def destroy(self, pod: EnrolledPod, connections: Collection[netns.Connection]) -> int:
-        return await asyncio.to_thread(netns.destroy, fd_path(pod.fd), connections)
+        return await self._child.ask(lambda child: child.destroy(fd_path(pod.fd), connections))
+
+    async def close(self) -> None:
+        await self._child.close()
