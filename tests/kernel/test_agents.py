@@ -120,6 +120,17 @@ def test_a_second_agent_on_the_same_pins_is_refused_whatever_its_run_directory(s
     assert shop.get(shop.web, shop.url(1)) == 200
 
 
+def test_an_agent_that_is_refused_for_its_cgroup_leaves_no_directory(shop: Shop) -> None:
+    argv = shop.agent.argv()
+    pins = shop.bed.bpffs.with_name(f"{shop.bed.bpffs.name}-2")
+    argv[argv.index("--bpffs") + 1] = str(pins)
+    argv[argv.index("--run-dir") + 1] = str(shop.bed.home / "run2")
+    with second_agent(shop, argv) as second:
+        assert second.wait(15) == 1
+    assert "Another instance is attached" in (shop.bed.home / "agent2.log").read_text()
+    assert not pins.exists()
+
+
 def test_connections_made_while_the_agent_was_stopped_are_listed_when_it_is_back(shop: Shop, maps: Maps) -> None:
     shop.bed.manifests.write("40-deny.yaml", shops.deny("no-web", "catalog", "web"))
     shop.agent.stop()
