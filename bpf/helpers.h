@@ -82,32 +82,3 @@ NA_INLINE void na_count(u32 workload, u32 dest, u32 outcome, u32 rule)
 	if (stats)
 		na_add(&stats->opened, 1);
 }
-
-/* Key under which an entry of `originals` is held until the source port is known (see abi.h). */
-NA_INLINE void na_reservation(struct na_orig_key *key, u64 netns, u64 cookie)
-{
-	key->netns = netns;
-	key->saddr.w[2] = (u32)cookie;
-	key->saddr.w[3] = (u32)(cookie >> 32);
-}
-
-/* The socket holds nothing of `originals` any more that its namespace has to answer for. */
-NA_INLINE void na_landed(struct na_socket *kept)
-{
-	u64 netns = kept->netns;
-	s64 *count = in_flight.lookup(&netns);
-
-	kept->flight = NA_FLIGHT_NONE;
-	if (count)
-		__sync_fetch_and_add(count, -1);
-}
-
-/* Its SYN will not leave, or another connect() takes its place. */
-NA_INLINE void na_unreserve(struct na_socket *kept, u64 cookie)
-{
-	struct na_orig_key key = {};
-
-	na_reservation(&key, kept->netns, cookie);
-	originals.delete(&key);
-	na_landed(kept);
-}

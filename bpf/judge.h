@@ -239,40 +239,6 @@ NA_INLINE u32 na_choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct n
 	return reason;
 }
 
-/* The namespace's count, made on first use; NULL = no room for it. */
-NA_INLINE s64 *na_under_way(u64 netns)
-{
-	s64 *count = in_flight.lookup(&netns);
-	s64 zero = 0;
-
-	if (count)
-		return count;
-	in_flight.insert(&netns, &zero);
-	return in_flight.lookup(&netns);
-}
-
-/*
- * Room in `originals`, taken before the socket is pointed at a worker.  No
- * namespace gets all of it.  Looking and adding are two steps: a namespace can
- * go over its part by the number of CPUs, which harms nobody.
- */
-NA_INLINE bool na_reserve(struct bpf_sock_addr *ctx, const struct na_config *settings, struct na_socket *kept)
-{
-	struct na_orig value = {.addr = kept->addr, .port = kept->port, .dest = kept->dest};
-	struct na_orig_key key = {};
-	s64 *count = na_under_way(kept->netns);
-
-	if (!count || *count >= (s64)settings->pod_limit)
-		return false;
-	value.created_ns = bpf_ktime_get_ns();
-	na_reservation(&key, kept->netns, bpf_get_socket_cookie(ctx));
-	if (originals.update(&key, &value))
-		return false;
-	__sync_fetch_and_add(count, 1);
-	kept->flight = NA_FLIGHT_RESERVED;
-	return true;
-}
-
 /*
  * Rung 3.  Returns NA_OUT_PROXIED with dial rewritten, or which way the connect
  * misses the proxy.  What the caller itself can bring about (a port in the way,

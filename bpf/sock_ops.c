@@ -3,7 +3,7 @@
  * sock_ops: the life of a socket that connect4/6 judged.  Before the SYN: the
  * original destination under its final key.  At the end: counters.
  */
-#include "helpers.h"
+#include "flight.h"
 
 #define NA_TCP_ESTABLISHED 1
 #define NA_TCP_FIN_WAIT1 4

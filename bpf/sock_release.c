@@ -4,7 +4,7 @@
  * nothing of such a one, and its reservation would stay until the sweep: a pod
  * that makes many of them (deferred TCP Fast Open) would fill `originals`.
  */
-#include "helpers.h"
+#include "flight.h"
 
 int na_sock_release(struct bpf_sock *ctx)
 {
