@@ -1,6 +1,6 @@
 """All objects -> one Snapshot, and what to say about each object.  Pure.
 
-Frontends are (cluster IP, Service port); endpoints are (pod IP, target port); a namespace-wide policy
+Frontends are (cluster IP, Service port); endpoints are (pod IP, target port), ready or not; a namespace-wide policy
 adds (pod IP, 0) for every other port.  What leads to endpoints, a frontend or a route's backend, has
 the policies of all who own them (nodeagent.config.ownership), so that no second name evades a rule:
 not even a Service made in another namespace for that end, nor a route.
@@ -101,9 +101,8 @@ def _add_frontends(table: Table, indexes: Indexes) -> list[Condition]:
 
 def _frontend(service: ServiceObject, port: ServicePort, address: str, indexes: Indexes) -> Destination:
     policies, wanted = indexes.policies, family(address)
-    endpoints = indexes.topology.endpoints(service.key, port.port, wanted)
     groups = indexes.routes.groups(service.key, port.port, wanted)
-    owners = indexes.ownership.of_service_port(service.key, port.port, endpoints)
+    owners = indexes.ownership.of_service_port(service.key, port.port, wanted)
     applied = policies.applied(owners.services, owners.namespaces)
     name = f"{service.key}:{port.port}"
     return Destination(
@@ -113,7 +112,7 @@ def _frontend(service: ServiceObject, port: ServicePort, address: str, indexes: 
         protocol=port.protocol,
         is_frontend=True,
         services=owners.services,
-        endpoints=endpoints,
+        endpoints=indexes.topology.endpoints(service.key, port.port, wanted),
         producer_rules=groups.get(PRODUCER, ()),
         consumer_rules={group: rules for group, rules in groups.items() if group != PRODUCER},
         has_producer_route=PRODUCER in groups,

@@ -30,7 +30,8 @@ class Ownership:
         for pod in pods:
             for address in pod.addresses:
                 self.residents[address] = tuple(sorted({*self.residents.get(address, ()), pod.namespace}))
-        self._joined: dict[tuple[str, int, str], Owners] = {}
+        self._topology = topology
+        self._joined: dict[tuple[str, int, int], Owners] = {}
         self._of = {endpoint: self._owners(endpoint, owners) for endpoint, owners in topology.owners.items()}
 
     def _owners(self, endpoint: Endpoint, owners: EndpointOwners) -> Owners:
@@ -43,14 +44,14 @@ class Ownership:
     def of_endpoint(self, endpoint: Endpoint) -> Owners:
         return self._of[endpoint]
 
-    def of_service_port(self, service: str, port: int, endpoints: tuple[Endpoint, ...]) -> Owners:
-        """Every Service, namespace and port number of all that share one of `endpoints`.
+    def of_service_port(self, service: str, port: int, wanted: int) -> Owners:
+        """Every Service, namespace and port number of all that share an endpoint of family `wanted`, ready or not.
 
-        These are all of one family to which the port leads: the first one tells them from the other family's.
+        So what protects a Service does not come and go with the readiness of its pods.
         """
-        key = (service, port, endpoints[0].address if endpoints else "")
+        key = (service, port, wanted)
         if key not in self._joined:
-            self._joined[key] = self._join(service, port, endpoints)
+            self._joined[key] = self._join(service, port, self._topology.members(*key))
         return self._joined[key]
 
     def _join(self, service: str, port: int, endpoints: Iterable[Endpoint]) -> Owners:

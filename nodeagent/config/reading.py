@@ -13,6 +13,7 @@ from nodeagent.config.resources import (
     ParentRef,
     PodObject,
     PolicyObject,
+    Readiness,
     Resource,
     RouteMatch,
     RouteObject,
@@ -135,7 +136,6 @@ def _service_port(port: Value) -> ServicePort:
 
 
 def _slice(identity: Identity, value: Value) -> SliceObject:
-    ready = [item for item in value.get("endpoints") or [] if _is_ready(item)] if value["addressType"] != "FQDN" else []
     ports = {
         port.get("name") or "": port["port"]
         for port in value.get("ports") or []
@@ -145,13 +145,25 @@ def _slice(identity: Identity, value: Value) -> SliceObject:
         namespace=identity.namespace,
         name=identity.name,
         service=(value["metadata"].get("labels") or {}).get(SERVICE_LABEL, ""),
-        addresses=tuple(dict.fromkeys(canonical(item["addresses"][0]) for item in ready)),
+        addresses=_endpoint_addresses(value) if value["addressType"] != "FQDN" else {},
         ports=ports,
     )
 
 
-def _is_ready(endpoint: Value) -> bool:
-    return (endpoint.get("conditions") or {}).get("ready") is not False
+def _endpoint_addresses(value: Value) -> dict[str, Readiness]:
+    found: dict[str, Readiness] = {}
+    for endpoint in value.get("endpoints") or []:
+        address, readiness = canonical(endpoint["addresses"][0]), _readiness(endpoint.get("conditions") or {})
+        found[address] = max(readiness, found.get(address, readiness))
+    return found
+
+
+def _readiness(conditions: Value) -> Readiness:
+    """Without a value an endpoint is ready, serving, and not terminating (EndpointSlice API)."""
+    if conditions.get("ready") is not False:
+        return Readiness.READY
+    leaving = conditions.get("terminating") is True and conditions.get("serving") is not False
+    return Readiness.LEAVING if leaving else Readiness.NOT_READY
 
 
 def _route(identity: Identity, value: Value) -> RouteObject:

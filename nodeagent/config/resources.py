@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -67,14 +68,22 @@ class ServiceObject:
         return f"{self.namespace}/{self.name}"
 
 
+class Readiness(enum.IntEnum):
+    """Of an endpoint: whether new connections of its Service may go there.  More is better."""
+
+    NOT_READY = 0  # policy protects it all the same: it may well answer who dials its own address
+    LEAVING = 1  # terminating, but serving still: used while no endpoint is ready, as kube-proxy does
+    READY = 2
+
+
 @dataclass(frozen=True, slots=True)
 class SliceObject:
-    """Ready endpoints of one Service: `addresses` x `ports` (name -> number), TCP only."""
+    """Endpoints of one Service: `addresses` x `ports` (name -> number), TCP only."""
 
     namespace: str
     name: str
     service: str  # "" = no Service named
-    addresses: tuple[str, ...]
+    addresses: Mapping[str, Readiness]
     ports: Mapping[str, int]
 
 

@@ -91,12 +91,12 @@ class RouteIndex:
         reason, message = self.backend_fault(ref)
         if reason:
             return Backend(name, ref.weight, (), f"{reason}: {message}")
-        endpoints = self._topology.reachable(service, ref.port, family)
-        owners = self._ownership.of_service_port(service, ref.port, endpoints)
+        reached = self._topology.reachable_family(service, ref.port, family)
+        owners = self._ownership.of_service_port(service, ref.port, reached)
         return Backend(
             name,
             ref.weight,
-            endpoints,
+            self._topology.endpoints(service, ref.port, reached),
             policies=self._policies.applied(owners.services, owners.namespaces),
             ports=owners.ports,
             refuse=self._policies.refusal(owners.services, owners.namespaces),

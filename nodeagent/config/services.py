@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nodeagent.config.resources import ServiceObject, ServicePort, SliceObject
+from nodeagent.config.resources import Readiness, ServiceObject, ServicePort, SliceObject
 from nodeagent.core.addresses import family
 from nodeagent.core.model import Endpoint, Protocol
 
@@ -27,23 +27,32 @@ class EndpointOwners:
 
 
 class Topology:
-    """Look-ups over one ObjectSet; endpoint tuples are sorted, so equal sets compare equal."""
+    """Look-ups over one ObjectSet; endpoint tuples are sorted, so equal sets compare equal.
+
+    `owners` has every endpoint, ready or not: policy protects a pod by its address as long as it may answer there.
+    """
 
     def __init__(self, services: Mapping[str, ServiceObject], slices: Iterable[SliceObject]) -> None:
         self.services = services
         self.owners: dict[Endpoint, EndpointOwners] = {}
-        self._endpoints: dict[tuple[str, int, int], tuple[Endpoint, ...]] = {}
+        self._members: dict[tuple[str, int, int], tuple[Endpoint, ...]] = {}
+        self._chosen: dict[tuple[str, int, int], tuple[Endpoint, ...]] = {}
         by_service = _group(slices)
         for key, service in services.items():
             self._join(service, by_service.get(key, ()))
 
     def endpoints(self, service: str, port: int, wanted: int) -> tuple[Endpoint, ...]:
-        """Ready endpoints of address family `wanted` (4 or 6)."""
-        return self._endpoints.get((service, port, wanted), ())
+        """Where new connections go: endpoints of address family `wanted` (4 or 6) that are ready, or the next best."""
+        return self._chosen.get((service, port, wanted), ())
 
-    def reachable(self, service: str, port: int, preferred: int) -> tuple[Endpoint, ...]:
-        """Endpoints for a route's backend: of the caller's family when there are any, else of the other."""
-        return self.endpoints(service, port, preferred) or self.endpoints(service, port, 10 - preferred)
+    def members(self, service: str, port: int, wanted: int) -> tuple[Endpoint, ...]:
+        """Every endpoint of this family, ready or not."""
+        return self._members.get((service, port, wanted), ())
+
+    def reachable_family(self, service: str, port: int, preferred: int) -> int:
+        """For a route's backend: the caller's family when it has endpoints to choose from, else the other."""
+        families = (preferred, 10 - preferred)
+        return next((wanted for wanted in families if self.endpoints(service, port, wanted)), preferred)
 
     def port(self, service: str, port: int) -> ServicePort | None:
         found = self.services.get(service)
@@ -51,20 +60,28 @@ class Topology:
 
     def _join(self, service: ServiceObject, slices: Iterable[SliceObject]) -> None:
         for port in service.ports:
-            found: dict[int, set[tuple[str, int]]] = {4: set(), 6: set()}
+            found: dict[tuple[str, int], Readiness] = {}
             for one in slices:
                 target = one.ports.get(port.name)
                 if target is None:
                     continue
-                for address in one.addresses:  # an IPv4-mapped one of an IPv6 slice is IPv4 here
-                    found[family(address)].add((address, target))
-            for number, pairs in found.items():
+                for address, readiness in one.addresses.items():
+                    pair = address, target
+                    found[pair] = max(readiness, found.get(pair, readiness))
+            for number in FAMILIES:  # an IPv4-mapped address of an IPv6 slice is IPv4 here
+                pairs = sorted(pair for pair in found if family(pair[0]) == number)
                 if pairs:
-                    self._add(service, port, number, [Endpoint(*pair) for pair in sorted(pairs)])
+                    self._add(service, port, number, [(Endpoint(*pair), found[pair]) for pair in pairs])
 
-    def _add(self, service: ServiceObject, port: ServicePort, number: int, endpoints: list[Endpoint]) -> None:
-        self._endpoints[service.key, port.port, number] = tuple(endpoints)
-        for endpoint in endpoints:
+    def _add(
+        self, service: ServiceObject, port: ServicePort, number: int, endpoints: list[tuple[Endpoint, Readiness]]
+    ) -> None:
+        key = (service.key, port.port, number)
+        best = max(readiness for _, readiness in endpoints)
+        if best is not Readiness.NOT_READY:
+            self._chosen[key] = tuple(endpoint for endpoint, readiness in endpoints if readiness is best)
+        self._members[key] = tuple(endpoint for endpoint, _ in endpoints)
+        for endpoint, _ in endpoints:
             self.owners.setdefault(endpoint, EndpointOwners()).service_ports.append((service, port))
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.conditions import ACCEPTED
+from nodeagent.core.coverage import coverage
 from nodeagent.core.model import FailMode, Protocol
 from tests.config import builders as some
 from tests.testbed import manifests
@@ -15,16 +16,80 @@ BATCH: Document = {"sources": [{"namespace": "batch"}]}
 BASE = [*some.callers(), *some.service("cart")]
 
 
-def test_a_service_is_a_frontend_per_cluster_ip_and_an_endpoint_per_ready_pod() -> None:
+def test_a_service_is_a_frontend_per_cluster_ip_and_an_endpoint_per_pod() -> None:
     service = manifests.service("shop", "cart", [some.VIP, "fd00::1"])
     four = manifests.endpoint_slice("shop", "cart", [some.POD, some.OTHER_POD])
     six = manifests.endpoint_slice("shop", "cart", ["fd00:0::2"], suffix="6")
     four["endpoints"][1]["conditions"] = {"ready": False}
     table = some.snapshot(service, four, six).destinations
-    assert set(table) == {(some.VIP, 80), ("fd00::1", 80), (some.POD, 8080), ("fd00::2", 8080)}
+    pods = {(some.POD, 8080), (some.OTHER_POD, 8080), ("fd00::2", 8080)}
+    assert set(table) == {(some.VIP, 80), ("fd00::1", 80), *pods}
     assert [one.address for one in table[some.VIP, 80].endpoints] == [some.POD]
     assert [one.address for one in table["fd00::1", 80].endpoints] == ["fd00::2"]
     assert table[some.VIP, 80].ports == (80, 8080)
+
+
+READY: Document = {"ready": True, "serving": True, "terminating": False}
+STARTING: Document = {"ready": False, "serving": False, "terminating": False}
+LEAVING: Document = {"ready": False, "serving": True, "terminating": True}
+STOPPED: Document = {"ready": False, "serving": False, "terminating": True}
+
+
+def chosen(*conditions: Document | None) -> list[str]:
+    """Where cart's connections go when its endpoints are, in order, in these conditions."""
+    addresses = [f"198.18.0.{11 + number}" for number in range(len(conditions))]
+    four = manifests.endpoint_slice("shop", "cart", addresses)
+    for endpoint, condition in zip(four["endpoints"], conditions, strict=True):
+        endpoint["conditions"] = condition
+    table = some.snapshot(manifests.service("shop", "cart", [some.VIP]), four).destinations
+    return [endpoint.address for endpoint in table[some.VIP, 80].endpoints]
+
+
+def test_endpoints_are_ready_unless_they_say_that_they_are_not() -> None:
+    first, second = "198.18.0.11", "198.18.0.12"
+    assert chosen(None, {}) == [first, second]
+    assert chosen({"ready": None}, {"ready": True}) == [first, second]
+    assert chosen(STARTING, READY) == [second]
+
+
+def test_endpoints_that_leave_but_serve_are_used_while_none_is_ready() -> None:
+    assert chosen(READY, LEAVING) == ["198.18.0.11"]
+    assert chosen(STARTING, LEAVING, STOPPED) == ["198.18.0.12"]
+    assert chosen({"ready": False, "terminating": True}) == ["198.18.0.11"]
+    assert chosen(STARTING, STOPPED) == []
+
+
+def test_of_two_entries_for_one_endpoint_the_better_counts() -> None:
+    one = manifests.endpoint_slice("shop", "cart", [some.POD, some.POD])
+    one["endpoints"][1]["conditions"] = STARTING
+    two = manifests.endpoint_slice("shop", "cart", [some.POD], suffix="2")
+    two["endpoints"][0]["conditions"] = LEAVING
+    table = some.snapshot(manifests.service("shop", "cart", [some.VIP]), one, two).destinations
+    assert [endpoint.address for endpoint in table[some.VIP, 80].endpoints] == [some.POD]
+
+
+@pytest.mark.parametrize("conditions", [STARTING, LEAVING, STOPPED], ids=["starting", "leaving", "stopped"])
+def test_an_endpoint_that_is_not_ready_keeps_its_policy(conditions: Document) -> None:
+    """It may still answer who dials its address, and connections to it are still there to be ended."""
+    cart = some.service("cart")
+    cart[1]["endpoints"][0]["conditions"] = conditions
+    snap = some.snapshot(*some.callers(), *cart, some.policy("p", "DENY", [BATCH], level="Network"))
+    assert some.ask(snap, "batch/job", (some.POD, 8080)).policy == "shop/p"
+    assert some.ask(snap, "shop/web", (some.POD, 8080)).status == 0
+    assert coverage(snap, [snap.workloads["batch/job"]]).of("batch/job") >= {(some.POD, 8080)}
+
+
+def test_what_protects_a_service_does_not_depend_on_which_of_its_pods_are_ready() -> None:
+    """alias shares a pod with cart; whether that one is ready must not open alias, nor a route to it."""
+    alias = some.service("alias", some.OTHER_VIP, some.POD)
+    alias[1]["endpoints"].append({"addresses": [some.OTHER_POD]})
+    route = manifests.http_route("shop", "r", "alias", [{"backendRefs": [manifests.backend("alias", 1)]}])
+    deny = some.policy("p", "DENY", [BATCH], level="Network")
+    for conditions in (READY, STARTING):
+        alias[1]["endpoints"][0]["conditions"] = conditions
+        front = some.snapshot(*BASE, *alias, route, deny).destinations[some.OTHER_VIP, 80]
+        assert [policy.name for policy in front.policies] == ["shop/p"]
+        assert [policy.name for policy in front.producer_rules[0].backends[0].policies] == ["shop/p"]
 
 
 def test_an_ipv4_mapped_endpoint_is_ipv4() -> None:
