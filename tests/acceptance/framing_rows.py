@@ -1,6 +1,6 @@
 """Run one suite of the HTTP/1 tables between two pods; print `{"rows": N, "failed": {ROW: WHY}}`.
 
-    python framing_rows.py SUITE UPSTREAM_NETNS PORT ADDRESS:PORT [--exact] [--rule TEXT]
+    python framing_rows.py SUITE UPSTREAM_NETNS PORT ADDRESS:PORT [--exact]
 
 Runs in the client's pod.  Its upstream listens on PORT in the namespace of another pod: a socket stays in the
 namespace in which it was made, so the thread goes there for that moment only.  ADDRESS:PORT is what the client
