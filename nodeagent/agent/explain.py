@@ -6,22 +6,33 @@ then, on the proxy rung, the request itself (path, authorization, route, backend
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.core.addresses import canonical, family
 from nodeagent.core.authorization import network_verdict
-from nodeagent.core.balance import shares
+from nodeagent.core.balance import shares as shares_of
 from nodeagent.core.decide import rules_for
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Decision, Destination, Protocol, RequestHead, Rule, Rung, Snapshot, Workload
+from nodeagent.core.model import (
+    Decision,
+    Destination,
+    Endpoint,
+    Protocol,
+    RequestHead,
+    Rule,
+    Rung,
+    Snapshot,
+    Workload,
+)
 from nodeagent.core.paths import PathError, normalize
 
 Answer = dict[str, Any]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,16 @@ class Question:
     target: str = "/"
     host: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What becomes of the requests that are drawn for one backend; `part` of all, 1 = every one."""
+
+    backend: str
+    part: float
+    decision: Decision
+    endpoints: tuple[Endpoint, ...]
 
 
 def parse_question(query: Mapping[str, Any]) -> Question:
@@ -185,16 +206,15 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     address = source_address(destination, caller)
     judge = Judge(destination, regex)
     decision = judge.decide(caller, address, head, 0.0)
-    answer: Answer = {"verdict": verdict_of(decision), "request": _decision(decision)}
     rule = _rule_of(destination, caller, decision)
-    if rule is not None:
-        answer["backends"] = list(_outcomes(judge, rule, caller, address, head))
-        answer["notes"] = _notes_on(answer["backends"])
-    elif decision.backend:
-        endpoints = [f"{endpoint.address}:{endpoint.port}" for endpoint in destination.endpoints]
-        answer["backends"] = [
-            {"name": decision.backend, "share": 1.0, "status": decision.status, "endpoints": endpoints}
-        ]
+    shares = list(_shares(judge, rule, caller, address, head)) if rule else []
+    if not shares and decision.backend:
+        shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
+    decisions = [share.decision for share in shares] or [decision]
+    answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed"), "request": _in_common(decisions)}
+    if shares:
+        answer["backends"] = [_backend(share) for share in shares]
+        answer["notes"] = _notes_on(shares)
     return answer
 
 
@@ -219,17 +239,17 @@ def verdict_of(decision: Decision) -> str:
     return "error" if decision.status else "allowed"
 
 
-def _decision(decision: Decision) -> Answer:
-    return {
-        "status": decision.status,
-        "reason": decision.reason,
-        "detail": decision.detail,
-        "flag": decision.flag,
-        "route": decision.route,
-        "rule": decision.rule,
-        "policy": decision.policy,
-        "audits": list(decision.audits),
-    }
+def _in_common(decisions: Sequence[Decision]) -> Answer:
+    """What becomes of such a request; None where that differs from share to share."""
+    names = ("status", "reason", "detail", "flag", "route", "rule", "policy")
+    found: Answer = {name: _common((getattr(one, name) for one in decisions), None) for name in names}
+    everywhere = set.intersection(*(set(one.audits) for one in decisions))
+    return {**found, "audits": [name for name in decisions[0].audits if name in everywhere]}
+
+
+def _common(values: Iterable[Value], otherwise: Value) -> Value:
+    found = set(values)
+    return found.pop() if len(found) == 1 else otherwise
 
 
 def _rule_of(destination: Destination, caller: Workload, decision: Decision) -> Rule | None:
@@ -238,28 +258,34 @@ def _rule_of(destination: Destination, caller: Workload, decision: Decision) -> 
     return next(named, None)
 
 
-def _notes_on(backends: list[Answer]) -> list[str]:
-    """Where one request may fare otherwise than the next, say so: `verdict` is that of the first share."""
-    denied = sum(backend["share"] for backend in backends if backend["status"] == 403)
-    if not denied or all(backend["status"] == 403 for backend in backends):
+def _notes_on(shares: Sequence[Share]) -> list[str]:
+    """Where one request may fare otherwise than the next, say so."""
+    denied = [share.part for share in shares if verdict_of(share.decision) == "denied"]
+    if not denied or len(denied) == len(shares):
         return []
-    return [f"{denied:.0%} of such requests are denied, by what protects the backend that they are routed to"]
+    return [f"{sum(denied):.0%} of such requests are denied, by what protects the backend that they are routed to"]
 
 
-def _outcomes(judge: Judge, rule: Rule, caller: Workload, address: str, head: RequestHead) -> Iterator[Answer]:
+def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: RequestHead) -> Iterator[Share]:
     """Ask the matcher once per backend, with a random number from the middle of that backend's share."""
     start = 0.0
-    for backend, share in zip(rule.backends, shares(rule.backends), strict=True):
-        if share > 0:
-            decision = judge.decide(caller, address, head, start + share / 2)
-            yield {
-                "name": backend.name,
-                "share": round(share, 4),
-                "status": decision.status,
-                "reason": decision.reason,
-                "detail": decision.detail,
-                "policy": decision.policy,
-                "audits": list(decision.audits),
-                "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in backend.endpoints],
-            }
-        start += share
+    for backend, part in zip(rule.backends, shares_of(rule.backends), strict=True):
+        if part > 0:
+            decision = judge.decide(caller, address, head, start + part / 2)
+            yield Share(backend.name, part, decision, backend.endpoints)
+        start += part
+
+
+def _backend(share: Share) -> Answer:
+    decision = share.decision
+    return {
+        "name": share.backend,
+        "share": round(share.part, 4),
+        "verdict": verdict_of(decision),
+        "status": decision.status,
+        "reason": decision.reason,
+        "detail": decision.detail,
+        "policy": decision.policy,
+        "audits": list(decision.audits),
+        "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in share.endpoints],
+    }

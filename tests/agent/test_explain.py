@@ -4,11 +4,15 @@ import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from nodeagent.admin.api import BadQueryError, NotFoundError
-from nodeagent.agent.explain import explain, parse_question
+from nodeagent.agent.explain import Question, explain, parse_question, request_head, source_address, verdict_of
+from nodeagent.core.decide import decide
+from nodeagent.core.model import Backend, Destination, RequestHead, Snapshot, Workload
 from nodeagent.regex import compile_regex
 from tests.agent.samples import CART_VIP, ENROLLED, NO_BATCH, snapshot
+from tests.core import strategies as some
 
 
 def ask(caller: str, to: str, **query: Any) -> dict[str, Any]:
@@ -48,7 +52,48 @@ def test_a_policy_behind_the_route_denies_its_backends_share() -> None:
         ("shop/cart-v1:80", 0, ""),
         ("shop/cart-v2:80", 403, "shop/no-batch"),
     ]
+    assert answer["verdict"] == "mixed"
+    assert [b["verdict"] for b in answer["backends"]] == ["allowed", "denied"]
+    assert (answer["request"]["status"], answer["request"]["route"]) == (None, "shop/cart")
     assert answer["notes"] == ["20% of such requests are denied, by what protects the backend that they are routed to"]
+
+
+def test_shares_that_fail_for_different_reasons_are_all_errors() -> None:
+    """No status stands for both: each backend says its own."""
+    base = snapshot()
+    cart = base.destinations[CART_VIP]
+    gone, empty = Backend("shop/gone:80", 1, (), "BackendNotFound"), Backend("shop/empty:80", 1)
+    failing = dataclasses.replace(cart.producer_rules[1], backends=(gone, empty))
+    table = {**base.destinations, CART_VIP: dataclasses.replace(cart, producer_rules=(failing,))}
+    question = parse_question({"from": "shop/web-1", "to": "cart"})
+    answer = explain(dataclasses.replace(base, destinations=table), ENROLLED, question, compile_regex)
+    assert (answer["verdict"], answer["request"]["status"]) == ("error", None)
+    assert [b["status"] for b in answer["backends"]] == [500, 503]
+
+
+@settings(max_examples=300, deadline=None)
+@given(some.destinations | some.routed_destinations(), some.workloads, some.heads, some.randoms)
+def test_what_is_decided_is_one_of_the_shares(
+    destination: Destination, caller: Workload, head: RequestHead, rand: float
+) -> None:
+    caller = dataclasses.replace(caller, addresses=("198.18.0.2", "fd00::2"))
+    table = {(destination.address, destination.port): destination}
+    to = f"[{destination.address}]:{destination.port}"
+    target = head.path + ("?" + head.query if head.query else "")
+    headers = tuple(pair for pair in head.headers if pair[0] != "host")
+    question = Question(caller.key, to, head.method, target, "shop", (("host", "shop"), *headers))
+    answer = explain(Snapshot(1, table, {caller.key: caller}), {caller.key}, question, compile_regex)
+    if "request" not in answer:  # connect() decides
+        return
+    judged = request_head(destination, question)
+    decision = decide(destination, caller, source_address(destination, caller), judged, rand, compile_regex)
+    found = answer.get("backends") or [{**answer["request"], "name": "", "share": 1, "verdict": answer["verdict"]}]
+    assert abs(sum(share["share"] for share in found) - 1) < 1e-3
+    served = (decision.backend, decision.status, decision.detail, decision.policy, list(decision.audits))
+    assert served in [
+        tuple(share[name] for name in ("name", "status", "detail", "policy", "audits")) for share in found
+    ]
+    assert answer["verdict"] in ("mixed", verdict_of(decision))
 
 
 def test_a_share_without_a_backend_says_500() -> None:
