@@ -37,13 +37,16 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`caller` "namespace/pod", `to` a service or address with port (see `find_destination`), `target` path?query."""
+    """`caller` "namespace/pod", `to` a service or address with port (see `find_destination`), `target` path?query.
+
+    `host` None: none was given, and `host_sent` says which one a client would send.
+    """
 
     caller: str
     to: str
     method: str = "GET"
     target: str = "/"
-    host: str = ""
+    host: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -66,7 +69,7 @@ def parse_question(query: Mapping[str, Any]) -> Question:
     if not isinstance(headers, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in headers):
         raise BadQueryError("'headers' must be a list of [name, value]")
     pairs = tuple((str(name).lower(), str(value)) for name, value in headers)
-    host = next((value for name, value in pairs if name == "host"), "")
+    host = next((value for name, value in pairs if name == "host"), None)
     method, target = str(query.get("method", "GET")), str(query.get("path", "/"))
     return Question(query["from"], query["to"], method, target, host, pairs)
 
@@ -198,11 +201,13 @@ def _direct(destination: Destination) -> Answer:
 
 
 def _at_request(destination: Destination, caller: Workload, question: Question, regex: Regex) -> Answer:
+    host = question.host if question.host is not None else host_sent(destination, question.to)
+    sent = {"host": host, "host_assumed": question.host is None}
     try:
-        head = request_head(destination, question)
+        head = request_head(destination, question, host)
     except (PathError, HostError) as error:
         detail = f"{error.reason}: such a request has no single reading"
-        return {"verdict": "refused", "request": {"status": 400, "reason": "bad-request", "detail": detail}}
+        return {"verdict": "refused", "request": {"status": 400, "reason": "bad-request", "detail": detail, **sent}}
     address = source_address(destination, caller)
     judge = Judge(destination, regex)
     decision = judge.decide(caller, address, head, 0.0)
@@ -211,21 +216,46 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     if not shares and decision.backend:
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
     decisions = [share.decision for share in shares] or [decision]
-    answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed"), "request": _in_common(decisions)}
+    answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
+    answer["request"] = {**_in_common(decisions), **sent}
+    answer["notes"] = _notes_on(shares)
+    if question.host is None and judges_hosts(destination):
+        answer["notes"].append(f"rules here look at the host; assumed is {host!r}: give another with -H 'Host: NAME'")
     if shares:
         answer["backends"] = [_backend(share) for share in shares]
-        answer["notes"] = _notes_on(shares)
     return answer
 
 
-def request_head(destination: Destination, question: Question) -> RequestHead:
+def request_head(destination: Destination, question: Question, host: str) -> RequestHead:
     """The head as the worker would judge it.  Raises PathError or HostError, which the worker answers with 400."""
     raw, _, query = question.target.partition("?")
     path = normalize(raw) if destination.judges_paths else raw
     target = path + ("?" + query if query else "")
-    default = destination.name.rpartition(":")[0].rpartition("/")[2] if destination.is_frontend else destination.address
-    host = parse_host(question.host) if question.host else default
-    return RequestHead(question.method, path, query, target, host, question.headers)
+    name = parse_host(host)
+    if not name:
+        raise HostError("empty host")
+    headers = question.headers if question.host is not None else (("host", host), *question.headers)
+    return RequestHead(question.method, path, query, target, name, headers)
+
+
+def host_sent(destination: Destination, to: str) -> str:
+    """What a client sends that dialled `to`: the name that it called, or the address and port.
+
+    The latter is also what the worker takes for the host of an HTTP/1.0 request without one.
+    """
+    name, _ = _split_port(to)
+    if _as_address(name) is not None:
+        address = f"[{destination.address}]" if ":" in destination.address else destination.address
+        return f"{address}:{destination.port}"
+    namespace, slash, service = name.partition("/")  # our own way to write it, not a name that one can dial
+    dialled = f"{service}.{namespace}" if slash else name
+    return dialled if destination.port == 80 else f"{dialled}:{destination.port}"
+
+
+def judges_hosts(destination: Destination) -> bool:
+    operations = [op for policy in destination.all_policies for rule in policy.rules for op in rule.http]
+    headers = [*(rule.headers for rule in destination.rules), *(op.headers for op in operations)]
+    return any(op.hosts for op in operations) or any(match.name == "host" for matches in headers for match in matches)
 
 
 def source_address(destination: Destination, caller: Workload) -> str:

@@ -9,7 +9,19 @@ from hypothesis import given, settings
 from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.agent.explain import Question, explain, parse_question, request_head, source_address, verdict_of
 from nodeagent.core.decide import decide
-from nodeagent.core.model import Backend, Destination, RequestHead, Snapshot, Workload
+from nodeagent.core.model import (
+    Action,
+    Backend,
+    Destination,
+    EnforcementLevel,
+    HttpOperation,
+    Policy,
+    PolicyRule,
+    RequestHead,
+    Snapshot,
+    ValueMatch,
+    Workload,
+)
 from nodeagent.regex import compile_regex
 from tests.agent.samples import CART_VIP, ENROLLED, NO_BATCH, snapshot
 from tests.core import strategies as some
@@ -80,12 +92,11 @@ def test_what_is_decided_is_one_of_the_shares(
     table = {(destination.address, destination.port): destination}
     to = f"[{destination.address}]:{destination.port}"
     target = head.path + ("?" + head.query if head.query else "")
-    headers = tuple(pair for pair in head.headers if pair[0] != "host")
-    question = Question(caller.key, to, head.method, target, "shop", (("host", "shop"), *headers))
+    question = Question(caller.key, to, head.method, target, "shop", head.headers)
     answer = explain(Snapshot(1, table, {caller.key: caller}), {caller.key}, question, compile_regex)
     if "request" not in answer:  # connect() decides
         return
-    judged = request_head(destination, question)
+    judged = request_head(destination, question, "shop")
     decision = decide(destination, caller, source_address(destination, caller), judged, rand, compile_regex)
     found = answer.get("backends") or [{**answer["request"], "name": "", "share": 1, "verdict": answer["verdict"]}]
     assert abs(sum(share["share"] for share in found) - 1) < 1e-3
@@ -128,6 +139,38 @@ def test_a_pods_own_address_is_never_touched() -> None:
 def test_an_ambiguous_path_is_refused_as_the_worker_refuses_it() -> None:
     answer = ask("shop/web-1", "cart", path="/a%2fb")
     assert (answer["verdict"], answer["request"]["status"]) == ("refused", 400)
+
+
+@pytest.mark.parametrize(
+    ("to", "port", "host", "judged"),
+    [
+        ("cart", 80, "cart", "cart"),
+        ("cart.shop.svc.cluster.local:80", 80, "cart.shop.svc.cluster.local", "cart.shop.svc.cluster.local"),
+        ("shop/cart:80", 80, "cart.shop", "cart.shop"),
+        ("cart:8080", 8080, "cart:8080", "cart"),
+        (f"{CART_VIP[0]}:80", 80, f"{CART_VIP[0]}:80", CART_VIP[0]),
+    ],
+)
+def test_without_a_host_it_is_what_a_client_sends_that_dialled_this(to: str, port: int, host: str, judged: str) -> None:
+    """A rule for exactly this host, and one for this Host header, are met; the answer says what was assumed."""
+    base = snapshot()
+    by_host = HttpOperation(hosts=(judged,), headers=(ValueMatch("host", host),))
+    deny = Policy("shop/by-host", Action.DENY, EnforcementLevel.APPLICATION, (PolicyRule((), (), (by_host,)),))
+    cart = dataclasses.replace(base.destinations[CART_VIP], name=f"shop/cart:{port}", port=port, policies=(deny,))
+    snap = dataclasses.replace(base, destinations={(CART_VIP[0], port): cart})
+
+    def answer(*headers: list[str]) -> dict[str, Any]:
+        question = parse_question({"from": "shop/web-1", "to": to, "headers": list(headers)})
+        return explain(snap, ENROLLED, question, compile_regex)
+
+    assumed = answer()
+    assert (assumed["request"]["policy"], assumed["request"]["host"]) == ("shop/by-host", host)
+    assert assumed["request"]["host_assumed"]
+    assert any(repr(host) in note for note in assumed["notes"])
+    given = answer(["Host", "other"])
+    assert (given["verdict"], given["request"]["host"], given["notes"]) == ("allowed", "other", [])
+    assert not given["request"]["host_assumed"]
+    assert answer(["Host", ""])["request"]["status"] == 400
 
 
 def test_an_address_stands_for_the_destination_it_belongs_to() -> None:
