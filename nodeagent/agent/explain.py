@@ -68,10 +68,18 @@ def parse_question(query: Mapping[str, Any]) -> Question:
     headers = query.get("headers", [])
     if not isinstance(headers, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in headers):
         raise BadQueryError("'headers' must be a list of [name, value]")
-    pairs = tuple((str(name).lower(), str(value)) for name, value in headers)
-    host = next((value for name, value in pairs if name == "host"), None)
+    host = next((str(value) for name, value in headers if str(name).lower() == "host"), None)
+    pairs = tuple((str(name).lower(), _as_received(str(value))) for name, value in headers)
     method, target = str(query.get("method", "GET")), str(query.get("path", "/"))
     return Question(query["from"], query["to"], method, target, host, pairs)
+
+
+def _as_received(value: str) -> str:
+    """The bytes that a client sends, as RequestHead carries them."""
+    try:
+        return value.encode(errors="surrogateescape").decode("latin-1")
+    except UnicodeEncodeError as error:
+        raise BadQueryError(f"header value {value!r} cannot be sent: it is no text") from error
 
 
 def explain(snapshot: Snapshot, enrolled: Collection[str], question: Question, regex: Regex) -> Answer:

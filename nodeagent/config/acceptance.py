@@ -65,6 +65,8 @@ def _policy_errors(spec: dict[str, Any]) -> Iterator[FieldError]:
 def _path_errors(item: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
     if item.get("type") == "RegularExpression":
         yield from _pattern_errors(item, path)
+        if not (item.get("value") or "").isascii():
+            yield FieldError((*path, "value"), "can never match: paths are judged percent-encoded (\u00e9 is %C3%A9)")
         return
     try:
         normal_path(PathKind.EXACT, item.get("value") or "/")

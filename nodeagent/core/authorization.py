@@ -2,8 +2,8 @@
 
 All policies of a destination form one pool: a matching DENY denies; else, if any ALLOW policy is
 there, one must match.  Where a request can be read in two ways (a header sent twice, an escaped
-path), DENY and AUDIT match if any reading matches, ALLOW only by the plain one, so that no spelling
-slips past.
+path, a value in another encoding), DENY and AUDIT match if any reading matches, ALLOW only by the
+plain one, so that no spelling slips past.
 
 `network_verdict` is the part that the kernel enforces at connect(); `authorize` judges a request and
 includes everything the kernel judged, so that a new rule reaches connections that already exist.
@@ -18,7 +18,7 @@ from typing import Protocol as Interface
 from nodeagent.core import paths
 from nodeagent.core.addresses import family, in_cidr
 from nodeagent.core.hosts import host_matches
-from nodeagent.core.matching import Regex, header_value, path_matches, value_matches
+from nodeagent.core.matching import Regex, field_spellings, header_value, path_matches, value_matches
 from nodeagent.core.model import (
     Action,
     Destination,
@@ -184,11 +184,14 @@ def _catches(op: HttpOperation, head: RequestHead, regex: Regex) -> bool:
 
 
 def _header_caught(match: ValueMatch, headers: Iterable[tuple[str, str]], regex: Regex) -> bool:
-    """Try the joined value, each field line and each list element; `x_env` counts as `x-env` (CGI reads it so)."""
+    """Try the joined value, each field line and each list element, in every character encoding that it may have.
+
+    `x_env` counts as `x-env` (CGI reads it so).
+    """
     lines = [value for name, value in headers if name == match.name or name.replace("_", "-") == match.name]
     elements = [element.strip(" \t") for line in lines for element in line.split(",")]
     readings = dict.fromkeys((",".join(lines), *lines, *elements)) if lines else {}
-    return any(value_matches(match, reading, regex) for reading in readings)
+    return any(value_matches(match, text, regex) for reading in readings for text in field_spellings(reading))
 
 
 def _is_account(accounts: Iterable[str], caller: Workload) -> bool:

@@ -80,7 +80,24 @@ def value_matches(match: ValueMatch, value: str | None, regex: Regex) -> bool:
 def header_value(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     """All values of a header joined by commas (RFC 9110 5.2), or None when it is absent."""
     values = [value for key, value in headers if key == name]
-    return ",".join(values) if values else None
+    return field_text(",".join(values)) if values else None
+
+
+def field_text(value: str) -> str:
+    """A field value as its sender means it: UTF-8 if its bytes are that, else ISO 8859-1 (RFC 9110 5.5)."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def field_spellings(value: str) -> tuple[str, ...]:
+    """Every way a server may read it: by byte, and as UTF-8 with a mark for each byte that is none."""
+    if value.isascii():
+        return (value,)
+    return (value, value.encode("latin-1").decode(errors="replace"))
 
 
 def query_value(query: str, name: str) -> str | None:

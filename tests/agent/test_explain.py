@@ -173,6 +173,19 @@ def test_without_a_host_it_is_what_a_client_sends_that_dialled_this(to: str, por
     assert answer(["Host", ""])["request"]["status"] == 400
 
 
+def test_a_header_that_is_not_ascii_is_explained_as_it_is_sent() -> None:
+    base = snapshot()
+    operation = HttpOperation(headers=(ValueMatch("x-team", "caf\u00e9"),))
+    deny = Policy("shop/no-cafe", Action.DENY, EnforcementLevel.APPLICATION, (PolicyRule((), (), (operation,)),))
+    cart = dataclasses.replace(base.destinations[CART_VIP], policies=(deny,))
+    snap = dataclasses.replace(base, destinations={CART_VIP: cart})
+    for value, verdict in (("caf\u00e9", "denied"), ("cafe", "allowed")):
+        question = parse_question({"from": "shop/web-1", "to": "cart", "headers": [["X-Team", value]]})
+        assert explain(snap, ENROLLED, question, compile_regex)["verdict"] == verdict
+    with pytest.raises(BadQueryError, match="cannot be sent"):
+        parse_question({"from": "shop/web-1", "to": "cart", "headers": [["x", "\ud800"]]})
+
+
 def test_an_address_stands_for_the_destination_it_belongs_to() -> None:
     answer = ask("shop/web-1", f"{CART_VIP[0]}:{CART_VIP[1]}")
     assert answer["to"]["name"] == "shop/cart:80"

@@ -41,7 +41,10 @@ def small(items: st.SearchStrategy[T], most: int = 2) -> st.SearchStrategy[tuple
 
 endpoints = st.builds(Endpoint, st.sampled_from(ADDRESSES), st.sampled_from((8080, 8081)))
 header_matches = st.builds(
-    ValueMatch, st.sampled_from(("x-env", "x-team")), st.sampled_from(("test", "prod", "t.*")), st.booleans()
+    ValueMatch,
+    st.sampled_from(("x-env", "x-team")),
+    st.sampled_from(("test", "prod", "t.*", "caf\u00e9")),
+    st.booleans(),
 )
 query_matches = st.builds(ValueMatch, st.sampled_from(("q", "r")), st.sampled_from(("1", "2", ".*")), st.booleans())
 path_tests = st.one_of(
@@ -148,7 +151,11 @@ def routed_destinations(draw: st.DrawFn) -> Destination:
 
 
 headers = small(
-    st.tuples(st.sampled_from(("x-env", "x_env", "x-team", "host")), st.sampled_from(("test", "prod", "prod, test"))), 3
+    st.tuples(
+        st.sampled_from(("x-env", "x_env", "x-team", "host")),
+        st.sampled_from(("test", "prod", "prod, test", "caf\u00c3\u00a9", "caf\u00e9")),
+    ),
+    3,
 )
 heads = st.builds(
     RequestHead,
