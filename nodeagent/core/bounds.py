@@ -1,6 +1,6 @@
 """How much one worker may hold, derived from the memory limit and RLIMIT_NOFILE.
 
-descriptors = nofile - RESERVED_FDS               kept back: control, broker, maps, listeners, logs
+descriptors = nofile - RESERVED_FDS - listeners - idle upstreams - sockets at hand
 connections = (descriptors / 2)                   a client side and an upstream side each
 memory      = (limit / workers) * PROXY_SHARE     split: half for connections' own state, half for buffers
 """
@@ -16,6 +16,8 @@ RESERVED_FDS = 128
 LISTENERS_PER_POD = 2
 MAX_PODS = 250
 """The kubelet's own bound is 110 by default and 250 where it is raised."""
+MAX_IDLE_UPSTREAMS = 2048
+MAX_SOCKET_STOCK = 512
 IDLE_CONNECTION_BYTES = 10 * KIB
 """Measured: 1 KB in the worker, and two sockets of 2.5 KB in the kernel; the rest is for heads and first buffers."""
 POD_SHARE = 0.6
@@ -42,6 +44,7 @@ class Bounds:
     upstream_idle_seconds: float = 4.0
     upstream_idle_per_endpoint: int = 64
     upstream_idle_total: int = 4096
+    socket_stock: int = 512
     replay_bytes: int = 64 * KIB
     linger_seconds: float = 2.0
     interim_responses: int = 16
@@ -60,12 +63,15 @@ def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
 
     `nofile` is one worker's soft RLIMIT_NOFILE.
     """
-    descriptors = max(nofile - RESERVED_FDS - LISTENERS_PER_POD * MAX_PODS, nofile // 4)
+    listeners = min(LISTENERS_PER_POD * MAX_PODS, nofile // 8)
+    idle, stock = min(MAX_IDLE_UPSTREAMS, nofile // 8), min(MAX_SOCKET_STOCK, nofile // 16)
+    descriptors = nofile - RESERVED_FDS - listeners - idle - stock
     share = int((memory or DEFAULT_MEMORY) * PROXY_SHARE) // max(workers, 1)
     connections = max(16, min(descriptors // 2, share // 2 // IDLE_CONNECTION_BYTES))
     return Bounds(
         connections=connections,
         connections_per_pod=max(8, int(connections * POD_SHARE)),
         buffered=max(MIB, share // 2),
-        upstream_idle_total=max(8, connections // 2),
+        upstream_idle_total=min(idle, max(8, connections // 2)),
+        socket_stock=stock,
     )

@@ -205,7 +205,7 @@ class Broker:
             request = _read_request(worker.end)
         except BlockingIOError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _BROKEN as error:
             self._complain(0, f"a worker broke the protocol and gets nothing more: {error!r}")
             request = None
         if request is None:
@@ -236,8 +236,12 @@ class Broker:
             worker.send({**message, "op": "failed", "errno": problem.errno or errno.EIO})
 
 
+_BROKEN = (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""What reading a hostile worker's datagram may raise; `{"count": Infinity}` and deep nesting included."""
+
+
 def _read_request(end: socket.socket) -> tuple[int, int, int] | None:
-    """(cookie, family, count), or None at the end.  OSError, ValueError, KeyError or TypeError for anything else."""
+    """(cookie, family, count), or None at the end.  One of _BROKEN for anything else."""
     message, fds = broker_wire.receive(end)
     _close(fds)  # nobody asked for any
     if message is None:

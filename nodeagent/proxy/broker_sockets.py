@@ -18,8 +18,6 @@ from nodeagent.proxy import broker_wire
 from nodeagent.proxy.broker_wire import FAMILIES, MAX_SOCKETS
 
 FIRST_BATCH = 2
-MAX_STOCK = 1024
-"""Sockets at hand in one worker, over all pods: they are descriptors that no connection uses yet."""
 QUIET_SECONDS = 10.0
 
 Key = tuple[int, int]  # (netns cookie, family)
@@ -48,7 +46,9 @@ class BrokerSockets:
         on_listener: Callable[[int, int, socket.socket | None], None],
         on_pod_gone: Callable[[int], None],
         on_end: Callable[[], None],
+        most: int,
     ) -> None:
+        """`most`: sockets at hand over all pods: descriptors that no connection uses yet."""
         end.setblocking(False)
         self._loop = loop
         self._end = end
@@ -57,6 +57,7 @@ class BrokerSockets:
         self._on_listener = on_listener
         self._on_pod_gone = on_pod_gone
         self._on_end = on_end
+        self._most = most
         self._ended = False
         loop.add_reader(end, self._readable)
 
@@ -98,7 +99,7 @@ class BrokerSockets:
             self._ask(key, stock)
 
     def _ask(self, key: Key, stock: _Stock) -> None:
-        count = min(stock.batch, MAX_STOCK - self._size)
+        count = min(stock.batch, self._most - self._size)
         count = max(count, min(len(stock.waiting), MAX_SOCKETS))
         if count <= 0:
             return
@@ -142,7 +143,9 @@ class BrokerSockets:
                 os.close(fd)
             return
         stock.asked = False
-        if op == "sockets":
+        if op == "sockets" and not fds:  # the kernel cut them off: we have no descriptors left
+            self._fail(stock, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        elif op == "sockets":
             self._fill((cookie, family), stock, [_socket_of(fd, family) for fd in fds])
         else:
             self._fail(stock, OSError(int(message["errno"]), os.strerror(int(message["errno"]))))
@@ -178,6 +181,15 @@ class BrokerSockets:
         for stock in self._stocks.values():
             self._fail(stock, OSError(errno.EPIPE, "the broker is gone"))
         self._on_end()
+
+    def close(self) -> None:
+        """Let go of what is at hand; who still waits hears nothing more."""
+        if not self._ended:
+            self._ended = True
+            self._loop.remove_reader(self._end)
+        for stock in self._stocks.values():
+            self._empty(stock)
+        self._stocks.clear()
 
     # ---- time ----
 

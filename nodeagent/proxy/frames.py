@@ -41,7 +41,7 @@ def encode_report(report: dict[str, Any]) -> bytes:
 def decode_report(frame: bytes) -> dict[str, Any]:
     try:
         report = json.loads(frame)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FrameError(f"a report that is not JSON: {error}") from error
     if not isinstance(report, dict) or not isinstance(report.get("op"), str):
         raise FrameError("a report without an op")

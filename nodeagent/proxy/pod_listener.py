@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import socket
 
-from nodeagent.proxy.sockets import BACKLOG, NOTSENT_LOWAT
+from nodeagent.proxy.sockets import set_common
 
-_TCP_NOTSENT_LOWAT = 25
+BACKLOG = 4096
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -25,8 +25,7 @@ def make_pod_listener(family: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         else:
             listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+        set_common(listener)
         listener.bind((_LOOPBACK[socket.AddressFamily(family)], 0))
         listener.listen(BACKLOG)
     except OSError:

@@ -12,29 +12,13 @@ _TCP_NOTSENT_LOWAT = 25
 UPSTREAM_BUFFER = 1024 * 1024
 """SO_RCVBUF of upstream sockets: what an upstream can have sent that a client does not take.  Enough for 10 Gbit/s
 at a millisecond; the kernel's own tuning goes to 6 MB, which 200 stalled clients would turn into 1.2 GB."""
-BACKLOG = 4096
-
-
-def make_listener(family: int) -> socket.socket:
-    """Listen on a kernel-chosen port of the loopback address.  Accepted sockets inherit the options."""
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _set_common(listener)
-        listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def make_upstream(family: int) -> socket.socket:
     """An unconnected socket towards an endpoint, non-blocking."""
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        _set_common(sock)
+        set_common(sock)
         with contextlib.suppress(PermissionError):  # without NET_ADMIN: the kernel's own tuning stays
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, UPSTREAM_BUFFER)
     except OSError:
@@ -46,7 +30,8 @@ def make_upstream(family: int) -> socket.socket:
 _SO_RCVBUFFORCE = 33
 
 
-def _set_common(sock: socket.socket) -> None:
+def set_common(sock: socket.socket) -> None:
+    """Options of every data socket: no delay, and no more unsent in the kernel than it takes to keep it busy."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
 

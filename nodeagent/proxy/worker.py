@@ -35,6 +35,7 @@ STATS_SECONDS = 1.0
 DRAIN_IDLE_SECONDS = 0.5
 """While draining, a keep-alive connection that was quiet for so long is closed: a request may be on its way to one
 that was used just now."""
+STRAGGLER_SECONDS = 0.5
 ORPHAN_SECONDS = 10.0
 """The agent is gone, and with it the broker: what is in flight may end, nothing new comes."""
 
@@ -65,12 +66,15 @@ class Worker:
         self._done = asyncio.Event()
         self._next_stats = 0.0
         self._drain_until = 0.0
+        self._close_listeners_at = 0.0
 
     async def run(self) -> None:
         loop = self._loop
         self._channel = AgentChannel(self._on_command, self._agent_gone)
         broker = socket.socket(fileno=self._fds.broker)
-        self._sockets = BrokerSockets(loop, broker, self._on_listener, self._on_pod_gone, self._broker_gone)
+        self._sockets = BrokerSockets(
+            loop, broker, self._on_listener, self._on_pod_gone, self._broker_gone, self._bounds.socket_stock
+        )
         self._engine = Engine(
             loop, self._bounds, self._sockets, self._accounting, compile_regex, self._on_event, self._on_tick
         )
@@ -138,9 +142,7 @@ class Worker:
     def _on_tick(self, now: float) -> None:
         self._sockets.tick(now)
         if self._drain_until:
-            self._engine.close_idle(DRAIN_IDLE_SECONDS)
-            if now >= self._drain_until or not self._engine.connections:
-                self._done.set()
+            self._go_on_draining(now)
         elif not self._sockets.ended:
             self._beat(time.monotonic_ns())
         if now >= self._next_stats:
@@ -151,14 +153,26 @@ class Worker:
         self._beats[self._index] = nanoseconds
 
     def _drain(self, seconds: float) -> None:
-        """Accept nothing more, let requests finish, close what is idle, end when all is closed or time is up."""
+        """Let requests finish, close what is idle, end when all is closed or time is up.
+
+        New connections do not come, since our heart stops; those that the hooks pointed here before may still be on
+        their way or in the queue, where closing the listener would reset them: it stays for STRAGGLER_SECONDS.
+        """
         if self._drain_until:
             return
-        self._drain_until = time.monotonic() + seconds
+        now = time.monotonic()
+        self._drain_until = now + seconds
+        self._close_listeners_at = now + min(STRAGGLER_SECONDS, seconds / 2)
         self._beat(0)
         self._engine.draining = True
-        for key in list(self._acceptors):
-            self._close_acceptor(key)
+
+    def _go_on_draining(self, now: float) -> None:
+        self._engine.close_idle(DRAIN_IDLE_SECONDS)
+        if now >= self._close_listeners_at:
+            for key in list(self._acceptors):
+                self._close_acceptor(key)
+        if now >= self._drain_until or not (self._engine.connections or self._acceptors):
+            self._done.set()
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A bug in a callback costs its own connection, which nobody will finish: count it and go on."""
