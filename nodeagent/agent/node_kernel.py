@@ -62,7 +62,14 @@ class MapKernel:
 
 
 def covered_by(tables: Tables, pods: Collection[EnrolledPod]) -> Coverage:
-    """What the maps enforce: destinations whose requests are judged or refused, and denials per pod."""
+    """What the maps enforce: destinations whose requests are judged or refused, and denials per pod.
+
+    At a frontend the flag ENFORCE does not tell a rule for everyone from a route of some callers that leads to what a
+    rule protects, and both count as the former here. Connections that went direct do not depend on it: they are to
+    an endpoint, which has no routes, so there the flag is exact. To a frontend's own address lead only connections
+    older than the enrolment or the Service, or made under `bypass on`, and a restart is no reason to end these:
+    were the flag read as "nobody", each of them would be, wherever a route is guarded.
+    """
     enforced = DestFlag.ENFORCE | DestFlag.REFUSE
     everyone = frozenset(target for target, row in tables.destinations.items() if row.flags & enforced)
     denied = {}
