@@ -33,12 +33,12 @@ class Lease:
 
     def try_acquire(self) -> bool:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = _lock(self._path, os.O_RDWR | os.O_CREAT)
+        file = try_lock(self._path, os.O_RDWR | os.O_CREAT)
         if file is None:
             return False
         self._fds = [file]
         if self._pins is not None:
-            directory = _lock(self._pins, os.O_RDONLY | os.O_DIRECTORY)
+            directory = try_lock(self._pins, os.O_RDONLY | os.O_DIRECTORY)
             self.pins_taken = directory is None
             if directory is None:
                 self.release()
@@ -61,7 +61,7 @@ class Lease:
             os.close(self._fds.pop())
 
 
-def _lock(path: Path, flags: int) -> int | None:
+def try_lock(path: Path, flags: int) -> int | None:
     """A descriptor that holds the lock of what is at `path`; None = another holds it."""
     fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from nodeagent.agent.lease import locked_by, try_lock
 from nodeagent.agent.settings import DEFAULT_STATE_DIR
 from nodeagent.cli import options
 from nodeagent.cli.errors import CliError
@@ -28,10 +32,6 @@ OURS_IN_RUN_DIR = re.compile(r"admin\.sock|agent\.lock|workers")
 @click.option("--keep-state", is_flag=True, help="Keep the last good configuration.")
 def uninstall(bpffs: Path, run_dir: Path, state_dir: Path, keep_state: bool) -> None:
     """Detach every hook, remove pins and counters, the run directory and the last good configuration."""
-    from nodeagent.agent import own_cgroup
-    from nodeagent.kernel import cgroups
-    from nodeagent.kernel.instance import Instance
-
     pid = agent_pid(run_dir)
     if pid:
         raise CliError(
@@ -41,12 +41,41 @@ def uninstall(bpffs: Path, run_dir: Path, state_dir: Path, keep_state: bool) -> 
     refuse_foreign(run_dir, OURS_IN_RUN_DIR, "--run-dir")
     places = [bpffs, run_dir] if keep_state else [bpffs, run_dir, state_dir / "last-good"]
     found = [path for path in places if path.exists()]
+    with pins_held(bpffs, run_dir):
+        _remove(bpffs, found)
+    message("removed " + ", ".join(map(str, found)) if found else f"nothing to remove: no instance in {bpffs}")
+
+
+def _remove(bpffs: Path, found: list[Path]) -> None:
+    from nodeagent.agent import own_cgroup
+    from nodeagent.kernel import cgroups
+    from nodeagent.kernel.instance import Instance
+
     Instance(cgroups.root(), bpffs).detach()
     for path in found:
         if path.exists():  # detach() has removed the pins with their directory
             shutil.rmtree(path)
     own_cgroup.remove_empty(cgroups.root(), bpffs)
-    message("removed " + ", ".join(map(str, found)) if found else f"nothing to remove: no instance in {bpffs}")
+
+
+@contextlib.contextmanager
+def pins_held(bpffs: Path, run_dir: Path) -> Iterator[None]:
+    """CliError if an agent works with the pins from another run directory; meanwhile none can start."""
+    if not bpffs.is_dir():
+        yield
+        return
+    lock = try_lock(bpffs, os.O_RDONLY | os.O_DIRECTORY)
+    if lock is None:
+        pid = locked_by(bpffs)
+        who, how = (f"pid {pid}", f"kill {pid}") if pid else ("a pid that is not visible from here", "by its --run-dir")
+        raise CliError(
+            f"an agent with {who} works with the pins in {bpffs}, though none runs with {run_dir}: it would be left "
+            f"without its maps. Nothing was removed; stop it first ({how}), and name its own --run-dir"
+        )
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def refuse_foreign(path: Path, ours: re.Pattern[str], option: str) -> None:

@@ -85,6 +85,18 @@ def test_uninstall_refuses_while_the_agent_lives(run: Run, tmp_path: Path) -> No
     assert f"kill {os.getpid()}" in result.stderr
 
 
+def test_uninstall_with_a_wrong_run_dir_still_refuses_while_the_agent_lives(run: Run, tmp_path: Path) -> None:
+    pins = tmp_path / "pins"
+    (pins / "v1").mkdir(parents=True)
+    lease = Lease(Settings(Path(), run_dir=tmp_path / "run").lease_file, pins)
+    assert lease.try_acquire()
+    result = run("uninstall", "--run-dir", tmp_path / "wrong", "--bpffs", pins, "--state-dir", tmp_path)
+    lease.release()
+    assert result.exit_code == 1
+    assert f"kill {os.getpid()}" in result.stderr
+    assert (pins / "v1").is_dir()
+
+
 @pytest.mark.parametrize("option", ["--run-dir", "--bpffs"])
 def test_uninstall_refuses_a_directory_that_holds_anything_of_others(run: Run, tmp_path: Path, option: str) -> None:
     places = {"--run-dir": tmp_path / "run", "--bpffs": tmp_path / "pins"}
