@@ -21,6 +21,7 @@ from nodeagent.agent.supervisor import Supervisor
 from nodeagent.agent.worker import State, Worker, WorkerFds
 from nodeagent.core.model import Snapshot
 from nodeagent.kernel import layout
+from nodeagent.kernel.bpf import BpfError
 from nodeagent.kernel.maps import Maps
 from nodeagent.proxy.frames import encode_command
 
@@ -150,7 +151,13 @@ class Fleet:
     # ---- supervisor.Host ----
 
     def claim_index(self, avoid: set[int]) -> int:
+        """A worker of an earlier agent may have had this number until now, and its ports be anyone's today."""
         claim = worker_index.claim(self._locks, avoid)
+        try:
+            self._maps.delete_worker_listeners(claim.index)
+        except BpfError:
+            os.close(claim.fd)
+            raise
         self._claims[claim.index] = claim.fd
         return claim.index
 

@@ -100,3 +100,13 @@ def test_the_number_of_a_worker_that_was_never_started_is_free_again(tmp_path: P
     assert index not in free_indexes(tmp_path)
     fleet.worker_gone(FakeWorker(index))
     assert index in free_indexes(tmp_path)
+
+
+def test_a_new_worker_does_not_inherit_the_listeners_of_who_had_its_number(tmp_path: Path) -> None:
+    """An earlier agent's worker that has just ended: its ports may be another process's by now."""
+    fleet, maps, _broker = make_fleet(tmp_path)
+    maps.set_listener(7, 0, 4, 40000)
+    maps.set_listener(7, 1, 4, 40001)
+    assert fleet.claim_index(set()) == 0
+    assert maps.entered == {(7, 1, 4): 40001}
+    fleet.worker_gone(FakeWorker(0))
