@@ -7,13 +7,16 @@ what was inspected is what the broker enters, even if the path is re-used meanwh
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from nodeagent.core.model import Workload
+from nodeagent.kernel.bpf import filesystem_magic
 from nodeagent.kernel.netns import NamespaceInfo, NetlinkError
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,7 @@ Inode = tuple[int, int]  # (st_dev, st_ino)
 REFUSED_SECONDS = 30.0
 # The same when the fault is ours: the child that looks into namespaces failed.
 FAILED_SECONDS = 5.0
+NSFS_MAGIC = 0x6E736673
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Refusal:
     inode: Inode | None
     until: float
     why: str
+    ours: bool = False  # we failed, not the pod
 
 
 Inspect = Callable[[list[str]], Awaitable[dict[str, NamespaceInfo]]]
@@ -88,15 +93,37 @@ def fd_path(fd: int) -> str:
     return f"/proc/{os.getpid()}/fd/{fd}"
 
 
+def open_namespace(path: str) -> int:
+    """A descriptor of the namespace at `path`, which is what someone wrote into a manifest: OSError if it is no such.
+
+    It is looked at before it is opened: to open a FIFO could wait for ever, to open a device can have an effect.
+    """
+    looked_at = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        itself = f"/proc/self/fd/{looked_at}"
+        if filesystem_magic(Path(itself)) != NSFS_MAGIC:
+            raise OSError(errno.EINVAL, "it is a file of another kind, no network namespace (`ip netns add` makes one)")
+        return os.open(itself, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(looked_at)
+
+
 class Enrolment:
     """The pods held now.  `problems` says for each pod that should be enrolled why it is not."""
 
-    def __init__(self, inspect: Inspect, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        inspect: Inspect,
+        clock: Callable[[], float] = time.monotonic,
+        open_path: Callable[[str], int] = open_namespace,
+    ) -> None:
         self._inspect = inspect
         self._clock = clock
+        self._open_path = open_path
         self._refused: dict[str, Refusal] = {}
         self._unopened: dict[str, str] = {}
         self.pods: dict[str, EnrolledPod] = {}
+        self.failing = ""  # a pod that is not held by our own fault, and why; "" = there is none
 
     @property
     def problems(self) -> dict[str, str]:
@@ -135,6 +162,8 @@ class Enrolment:
         missing = {key: path for key, path in targets.items() if key not in self.pods}
         self._refused = {key: refusal for key, refusal in self._refused.items() if self._still_refused(key, missing)}
         changes.added = await self._take_in({key: path for key, path in missing.items() if key not in self._refused})
+        failed = [f"pod {key}: {refusal.why}" for key, refusal in self._refused.items() if refusal.ours]
+        self.failing = failed[0] if failed else ""
         return changes
 
     def _still_refused(self, key: str, missing: Mapping[str, str]) -> bool:
@@ -163,6 +192,7 @@ class Enrolment:
         log.error("%d pods cannot be enrolled, their rules are not in force yet: %s", len(opened), error)
         for key, fd in opened.items():
             self._refuse(key, missing[key], inode_behind(fd), str(error), FAILED_SECONDS)
+            self._refused[key] = replace(self._refused[key], ours=True)
             os.close(fd)
         return []
 
@@ -175,7 +205,7 @@ class Enrolment:
         self._unopened = {}
         for key, path in sorted(missing.items()):
             try:
-                opened[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                opened[key] = self._open_path(path)
             except OSError as error:
                 inode = inode_of(path)
                 if inode is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,7 +119,7 @@ class Namespaces:
         return NamespaceInfo(int(content), ("198.18.0.2",)) if content.isdigit() else NamespaceInfo(error=content)
 
     def enrolment(self) -> Enrolment:
-        return Enrolment(self.inspect, lambda: self.now)
+        return Enrolment(self.inspect, lambda: self.now, lambda path: os.open(path, os.O_RDONLY))
 
 
 def workloads(**paths: str) -> dict[str, Workload]:

@@ -5,7 +5,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from nodeagent.agent.enrolment import Changes, Enrolment, release
+import pytest
+
+from nodeagent.agent.enrolment import Changes, Enrolment, inode_behind, inode_of, open_namespace, release
 from nodeagent.core.model import Workload
 from tests.agent.fakes import Namespaces, pod, workloads
 
@@ -73,12 +75,35 @@ def test_pods_that_left_are_told_although_the_look_into_new_ones_failed(tmp_path
         changes = update(enrolment, workloads(new=new))
         assert [gone.key for gone in changes.removed] == ["shop/old"]
         assert "the netlink child ended" in enrolment.problems["shop/new"]
+        assert "the netlink child ended" in enrolment.failing
         assert len(os.listdir("/proc/self/fd")) == open_before
         release(changes.removed)
         namespaces.failing, namespaces.now = "", 6.0
         assert [added.key for added in update(enrolment, workloads(new=new)).added] == ["shop/new"]
+        assert enrolment.failing == ""
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "file", "directory"])
+def test_what_is_no_namespace_is_refused_without_being_opened(tmp_path: Path, kind: str) -> None:
+    """To open a FIFO for reading would wait for a writer: the whole agent with it."""
+    path = tmp_path / "not-a-namespace"
+    {"fifo": os.mkfifo, "file": Path.touch, "directory": Path.mkdir}[kind](path)
+    enrolment = Enrolment(Namespaces(tmp_path).inspect)
+    open_before = len(os.listdir("/proc/self/fd"))
+    assert update(enrolment, workloads(odd=str(path))).added == []
+    assert "no network namespace" in enrolment.problems["shop/odd"]
+    assert enrolment.is_current(workloads(odd=str(path)))
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_the_file_of_a_namespace_is_opened() -> None:
+    fd = open_namespace("/proc/self/ns/net")
+    try:
+        assert inode_behind(fd) == inode_of("/proc/self/ns/net")
+    finally:
+        os.close(fd)
 
 
 def test_changes_after_changes_leave_out_what_came_and_left_again() -> None:
