@@ -97,12 +97,16 @@ class KernelSync:
             write(layout.OWN_ADDRESSES).delete(_own_key(own))
 
     def collect(self, now: float) -> int:
-        """Delete retired sets and verdicts whose grace is over: how many elements.  `now` is time.monotonic()."""
-        due = [todo for when, todo in self._retired if now - when >= GRACE_S]
-        self._retired = [(when, todo) for when, todo in self._retired if now - when < GRACE_S]
-        deleted = sum(self._delete_old(todo) for todo in due)
-        if due and not self._retired and self._tables is not None:
-            self._names.drop_pods(entry.pod for entry in self._tables.pods.values())
+        """Delete retired sets and verdicts whose grace is over: how many elements.  `now` is time.monotonic().
+
+        What the kernel refuses to delete (BpfError) stays retired, and is tried again at the next call.
+        """
+        deleted = 0
+        while self._retired and now - self._retired[0][0] >= GRACE_S:
+            deleted += self._delete_old(self._retired[0][1])
+            if len(self._retired) == 1 and self._tables is not None:
+                self._names.drop_pods(entry.pod for entry in self._tables.pods.values())
+            del self._retired[0]
         return deleted
 
     def _delete_old(self, todo: Plan) -> int:

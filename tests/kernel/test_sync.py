@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from nodeagent.core.kernel_state import LocalPod
-from nodeagent.core.model import Action, Destination, Snapshot, Workload
+from nodeagent.core.model import Action, Destination, Endpoint, Snapshot, Workload
 from nodeagent.kernel import abi, bpf, layout
 from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.sync import GRACE_S, KernelSync, read_tables
@@ -60,6 +61,24 @@ def test_after_a_failed_write_nothing_that_is_in_use_is_deleted(maps: Maps) -> N
     row = held.destinations["198.19.0.1", 80]
     assert held.endpoint_sets[row.ep_set] == first.endpoints
     assert list(held.verdict_tables[row.policy]) == [held.pods[77].pod]
+
+
+def test_what_cannot_be_deleted_now_is_deleted_later(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = KernelSync(maps)
+    for last in (3, 4, 5):  # two sets retire
+        kernel.sync(snapshot(service("a", "198.19.0.1", (f"198.18.0.{last}", 80))), PODS)
+
+    def refused(_key: bytes) -> bool:
+        raise bpf.BpfError(errno.ENOMEM, "cannot delete from map endpoints: Cannot allocate memory")
+
+    later = time.monotonic() + GRACE_S + 1
+    with monkeypatch.context() as patched:
+        patched.setattr(maps.map(layout.ENDPOINTS), "delete", refused)
+        with pytest.raises(bpf.BpfError):
+            kernel.collect(later)
+    assert len(read_tables(maps).endpoint_sets) == 3
+    kernel.collect(later)
+    assert list(read_tables(maps).endpoint_sets.values()) == [(Endpoint("198.18.0.5", 80),)]
 
 
 def names_of(maps: Maps, kind: abi.NameKind) -> set[str]:
