@@ -16,11 +16,12 @@ from collections.abc import Callable
 from random import random
 from typing import TYPE_CHECKING
 
-from nodeagent.core.framing import Body, RequestPlan
+from nodeagent.core.framing import Body
 from nodeagent.core.model import Decision, Workload
 from nodeagent.core.refusals import REQUESTS, Refusal, Refused
+from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy.exchange import Exchange
-from nodeagent.proxy.http1 import HeadProbe
+from nodeagent.proxy.head_wait import HeadWait
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import reply
 from nodeagent.proxy.stream import READ_BYTES, Stream
@@ -55,23 +56,22 @@ class Downstream:
         "_counted",
         "_discarding",
         "_in_loop",
-        "_moved",
-        "_probe",
-        "_probed",
-        "_relay",
         "_started",
-        "_unsent",
+        "_wait",
         "address",
         "caller",
         "caller_address",
         "cookie",
         "engine",
         "exchange",
+        "moved",
         "opened",
         "port",
+        "relayed",
         "requests",
         "state",
         "stream",
+        "unsent_before",
         "used",
         "view",
     )
@@ -90,11 +90,10 @@ class Downstream:
         self.opened = self.used = engine.tick
         self._buffer = b""
         self._counted = 0  # bytes of the buffer that are in the worker's budget
-        self._probe: HeadProbe | None = None
-        self._probed = 0  # bytes of the buffer that the probe has seen
-        self._relay: Relay | None = None
-        self._moved = 0  # by the relay, when it was last looked at
-        self._unsent = 0  # when the linger clock was last looked at
+        self._wait: HeadWait | None = None
+        self.relayed: Relay | None = None
+        self.moved = 0  # by the relay, when it was last looked at
+        self.unsent_before = 0  # when the linger clock was last looked at
         self._started = 0.0
         self._discarding = 0
         self._at_eof = False
@@ -223,8 +222,8 @@ class Downstream:
         if end < 4 or end - start > self.engine.bounds.head_bytes:
             self._await_head(buffer)
             return False
-        if self._probe is not None:
-            self._stop_probe()
+        if self._wait is not None:
+            self._stop_waiting()
         self._buffer = b""
         if end == len(buffer):
             self._request(buffer[start:] if start else buffer, b"")
@@ -243,27 +242,18 @@ class Downstream:
         return 2
 
     def _await_head(self, buffer: bytes) -> None:
-        """Part of a head is held: bounded in size, in time, and refused once it cannot become one."""
-        engine = self.engine
-        if len(buffer) > engine.bounds.head_bytes:
-            self._refuse(REQUESTS["head-size"])
-            return
-        if engine.budget.exhausted:
-            self._refuse(REQUESTS["overloaded"])
-            return
-        if self._probe is None:
-            self._probe = HeadProbe()
-            engine.heads.start(self, engine.now())
-        seen, self._probed = self._probed, len(buffer)
+        """Part of a head is held."""
+        if self._wait is None:
+            self._wait = HeadWait(self)
         try:
-            self._probe.feed(buffer[seen:], buffer)
+            self._wait.look(buffer)
         except Refused as error:
             self._refuse(error.refusal)
 
-    def _stop_probe(self) -> None:
-        self._probed = 0
-        self._probe = None
-        self.engine.heads.stop(self)
+    def _stop_waiting(self) -> None:
+        if self._wait is not None:
+            self._wait.stop()
+            self._wait = None
 
     def head_timed_out(self) -> None:
         self._refuse(REQUESTS["head-slow"])
@@ -288,6 +278,11 @@ class Downstream:
         self.state = _BUSY
         self.exchange = exchange = Exchange(self, plan, decision, started, len(head))
         exchange.start(rest)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Between requests: nothing of the next one has come."""
+        return self.state == _HEAD and not self._buffer
 
     # ---- answers of our own ----
 
@@ -321,8 +316,7 @@ class Downstream:
 
     def _refuse(self, refusal: Refusal, size: int = 0) -> None:
         """Answer a broken request and end: what follows it cannot be told apart from it."""
-        if self._probe is not None:
-            self._stop_probe()
+        self._stop_waiting()
         self._started = self._started if size else self.engine.now()
         self._buffer = b""
         data = reply(refusal.status, refusal.reason, refusal.detail, False, False, 1)
@@ -344,19 +338,8 @@ class Downstream:
             return
         else:
             self.stream.tell_when_drained()
-        self._unsent = self.stream.unsent
+        self.unsent_before = self.stream.unsent
         self.engine.lingering.start(self, self.engine.now())
-
-    def linger_timed_out(self) -> None:
-        """A client that still takes the answer gets the time for it; one that does not is reset, not ended."""
-        engine, unsent = self.engine, self.stream.unsent
-        if unsent < self._unsent:
-            self._unsent = unsent
-            self.used = engine.tick
-        if unsent and self.used > engine.tick - engine.bounds.stall_seconds:
-            engine.lingering.start(self, engine.now())
-        else:
-            self.drop()
 
     # ---- from the exchange ----
 
@@ -397,32 +380,12 @@ class Downstream:
             on_end(client_bytes, upstream_bytes)
             self._closed()
 
-        self._relay = Relay(self.stream, upstream, ended)
-        self._relay.start(held, from_upstream)
-        if self._at_eof and not self._relay.ended:
+        self.relayed = Relay(self.stream, upstream, ended)
+        self.relayed.start(held, from_upstream)
+        if self._at_eof and not self.relayed.ended:
             upstream.write_eof()
 
     # ---- ends ----
-
-    def end_if_idle(self, idle_before: float, stalled_before: float) -> None:
-        """Close a connection that waits for a request since `idle_before`; end what has not moved since the other."""
-        if self._relay is not None:
-            self._end_idle_relay(self._relay, idle_before)
-        elif self.state == _HEAD and not self.stream.backed_up:
-            if self.used < idle_before and not self._buffer:
-                self.close()
-        elif self.used < stalled_before and self.state != _LINGER:
-            if self.exchange is not None:
-                self.exchange.stalled()
-            else:
-                self.drop()
-
-    def _end_idle_relay(self, relay: Relay, before: float) -> None:
-        if relay.moved != self._moved:
-            self._moved = relay.moved
-            self.used = self.engine.tick
-        elif self.used < before:
-            relay.finish(abort=True)
 
     def close(self) -> None:
         """An end in good order, once the client has what was written."""
@@ -438,8 +401,8 @@ class Downstream:
 
     def drop(self) -> None:
         """Close at once; the client sees a reset if something is unsent."""
-        if self._relay is not None:
-            self._relay.finish(abort=True)
+        if self.relayed is not None:
+            self.relayed.finish(abort=True)
             return
         self.stream.discard()
         self._closed()
@@ -453,8 +416,7 @@ class Downstream:
 
     def _closed(self) -> None:
         if self.state != _CLOSED:
-            if self._probe is not None:
-                self._stop_probe()
+            self._stop_waiting()
             self.state = _CLOSED
             self._buffer = b""
             self._count()

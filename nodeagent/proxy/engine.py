@@ -12,10 +12,11 @@ from typing import Any, Protocol, TypeVar
 from nodeagent.core.addresses import family
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.decide import DENIED
-from nodeagent.core.framing import RequestPlan
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import Decision, Snapshot, Workload
 from nodeagent.core.refusals import Refusal
+from nodeagent.core.request_plan import RequestPlan
+from nodeagent.proxy import patience
 from nodeagent.proxy.accounting import Accounting
 from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.downstream import Downstream, State
@@ -260,7 +261,7 @@ class Engine:
         now = self.tick = self.now()
         self._each(self.heads.take_expired(now), Downstream.head_timed_out)
         self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
-        self._each(self.lingering.take_expired(now), Downstream.linger_timed_out)
+        self._each(self.lingering.take_expired(now), patience.linger_timed_out)
         self.pool.expire(now)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
@@ -277,10 +278,7 @@ class Engine:
 
     def _sweep(self, idle_before: float, stalled_before: float) -> None:
         def end_if_idle(connection: Downstream | RelayedConnection) -> None:
-            if isinstance(connection, Downstream):
-                connection.end_if_idle(idle_before, stalled_before)
-            else:
-                connection.end_if_idle(idle_before)
+            patience.end_if_idle(connection, idle_before, stalled_before)
 
         self._each(list(self.connections), end_if_idle)
 
@@ -288,7 +286,7 @@ class Engine:
         """While draining: connections without a request for so long."""
         before = self.tick - seconds
         waiting = (one for one in list(self.connections) if isinstance(one, Downstream) and one.state is State.HEAD)
-        self._each(waiting, lambda down: down.end_if_idle(before, 0.0))
+        self._each(waiting, lambda down: patience.end_if_idle(down, before, 0.0))
 
 
 def _address_of(caller: Workload, peer: str, dialled: str) -> str:

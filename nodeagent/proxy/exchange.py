@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodeagent.core.framing import RequestPlan
 from nodeagent.core.model import Decision, Endpoint
 from nodeagent.core.refusals import RESPONSES, Refusal, Refused
+from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy.request_body import RequestBody
 from nodeagent.proxy.response import Response
 from nodeagent.proxy.stream import BULK_READ_BYTES, READ_BYTES

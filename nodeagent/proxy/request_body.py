@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.chunked import LAST_CHUNK, ChunkedDecoder, ChunkError, encode_chunk
-from nodeagent.core.framing import Body, RequestPlan
+from nodeagent.core.framing import Body
 from nodeagent.core.refusals import REQUESTS, Refused
+from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy.http1 import parse_trailer
 
 

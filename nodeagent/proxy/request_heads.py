@@ -7,10 +7,10 @@ the view alone, and is not changed afterwards.  Bounded: MAX_HEADS heads of MAX_
 from __future__ import annotations
 
 from nodeagent.core.fields import SECRET
-from nodeagent.core.framing import RequestPlan, plan_request
 from nodeagent.core.model import RequestHead
 from nodeagent.core.paths import PathError, normalize
 from nodeagent.core.refusals import Refusal, Refused
+from nodeagent.core.request_plan import RequestPlan, plan_request
 from nodeagent.proxy.http1 import parse_request
 from nodeagent.proxy.view import View
 

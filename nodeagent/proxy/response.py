@@ -9,8 +9,10 @@ from __future__ import annotations
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.chunked import ChunkedDecoder, ChunkError, encode_chunk
 from nodeagent.core.fields import Fields
-from nodeagent.core.framing import Body, RequestPlan, ResponsePlan, interim_head, plan_response
+from nodeagent.core.framing import Body
 from nodeagent.core.refusals import RESPONSES, Refused
+from nodeagent.core.request_plan import RequestPlan
+from nodeagent.core.response_plan import ResponsePlan, interim_head, plan_response
 from nodeagent.proxy import usual_heads
 from nodeagent.proxy.http1 import parse_response
 from nodeagent.proxy.request_body import last_chunk

@@ -6,7 +6,7 @@ depends on nothing but the head.  Bounded: at most MAX_HEADS heads of MAX_HEAD b
 
 from __future__ import annotations
 
-from nodeagent.core.framing import ResponsePlan
+from nodeagent.core.response_plan import ResponsePlan
 
 MAX_HEADS = 512
 MAX_HEAD = 1024
