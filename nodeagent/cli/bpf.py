@@ -88,7 +88,7 @@ def maps(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  # 
         for name in sorted(path.name for path in layout.maps.iterdir()):
             table = opened.map(name)
             spec = table.spec
-            entries = None if spec.map_type in NO_FILL else len(table.items())
+            entries = None if spec.map_type in NO_FILL else table.count()
             rows.append(
                 {
                     "name": name,

@@ -73,7 +73,7 @@ def dead_status(layout: Layout) -> dict[str, Any]:
         now = time.monotonic()
         ages = {index: round(now - beat / 1e9, 3) for index, beat in enumerate(maps.heartbeats()) if beat}
         beating = {index: age for index, age in ages.items() if age * 1000 <= config.heartbeat_limit_ms}
-        pods = len(maps.map("pods").items())
+        pods = maps.map("pods").count()
         outcomes: dict[str, int] = {}
         for row in maps.connections():
             word = row.outcome.name.lower().replace("_", "-")

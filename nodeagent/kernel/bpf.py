@@ -14,6 +14,7 @@ import platform
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 _SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
@@ -255,8 +256,22 @@ class Map:
         """All elements, read in batches where the map type can do that."""
         if self.spec.map_type == MAP_TYPE_SK_STORAGE:
             return {}
-        found = self._items_by_batch()
-        return found if found is not None else self._items_one_by_one()
+        try:
+            return dict(pair for batch in self._batches() for pair in batch.pairs())
+        except BpfError:
+            return self._items_one_by_one()
+
+    def count(self) -> int:
+        """How many elements there are.  Cheap: no element is copied out of the batches' buffers.
+
+        A batch holds whole buckets of the hash, each seen once: what others write meanwhile is not counted twice.
+        """
+        if self.spec.map_type == MAP_TYPE_SK_STORAGE:
+            return 0
+        try:
+            return sum(batch.count for batch in self._batches())
+        except BpfError:  # a walk that deletions restart sees a key again, and has to end: two rounds are enough
+            return len(set(islice(self.keys(), 2 * self.spec.max_entries)))
 
     def _items_one_by_one(self) -> dict[bytes, bytes]:
         found = {}
@@ -266,40 +281,42 @@ class Map:
                 found[key] = value
         return found
 
-    def _items_by_batch(self, room: int = 1024) -> dict[bytes, bytes] | None:
-        """None if a bucket of the hash does not fit the room (ENOSPC) or the type has no batch command."""
-        key_size, value_size = self.spec.key_size, self._stride * self._cpus
-        keys, values = ctypes.create_string_buffer(room * key_size), ctypes.create_string_buffer(room * value_size)
-        cursor = ctypes.create_string_buffer(max(key_size, 8))
-        found: dict[bytes, bytes] = {}
-        start = 0
-        while True:
-            attr = _attr(
-                "<QQQQIIQQ",
-                start,
-                ctypes.addressof(cursor),
-                ctypes.addressof(keys),
-                ctypes.addressof(values),
-                room,
-                self.fd,
-                0,
-                0,
-            )
-            last = False
+    def _batches(self, room: int = 1024) -> Iterator[Batch]:
+        """BpfError if a bucket of the hash does not fit the room (ENOSPC) or the type has no batch command."""
+        batch = Batch(self.spec.key_size, self._stride * self._cpus, room)
+        cursor = ctypes.create_string_buffer(max(self.spec.key_size, 8))
+        place = ctypes.addressof(cursor)
+        start, last = 0, False
+        while not last:
+            attr = _attr("<QQQQIIQQ", start, place, *batch.addresses(), room, self.fd, 0, 0)
             try:
                 _call(MAP_LOOKUP_BATCH, attr, self.name)
             except BpfError as error:
                 if error.errno != errno.ENOENT:
-                    return None
+                    raise
                 last = True
-            count = struct.unpack_from("<I", attr.raw, 32)[0]
-            raw_keys, raw_values = keys.raw, values.raw
-            for i in range(count):
-                key = raw_keys[i * key_size : (i + 1) * key_size]
-                found[key] = raw_values[i * value_size : (i + 1) * value_size]
-            if last:
-                return found
-            start = ctypes.addressof(cursor)
+            batch.count = struct.unpack_from("<I", attr.raw, 32)[0]
+            yield batch
+            start = place
+
+
+class Batch:
+    """What one batch look-up found; the next one overwrites it."""
+
+    def __init__(self, key_size: int, value_size: int, room: int) -> None:
+        self.count = 0
+        self._sizes = key_size, value_size
+        self._keys = ctypes.create_string_buffer(room * key_size)
+        self._values = ctypes.create_string_buffer(room * value_size)
+
+    def addresses(self) -> tuple[int, int]:
+        return ctypes.addressof(self._keys), ctypes.addressof(self._values)
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        key_size, value_size = self._sizes
+        keys, values = self._keys.raw, self._values.raw
+        for i in range(self.count):
+            yield keys[i * key_size : (i + 1) * key_size], values[i * value_size : (i + 1) * value_size]
 
 
 class PreparedTake:

@@ -237,7 +237,7 @@ class Maps:
 
     def in_flight(self) -> int:
         """Redirects that no worker has accepted yet, reservations included."""
-        return len(self.map(layout.ORIGINALS).items())
+        return self.map(layout.ORIGINALS).count()
 
     def under_way(self, netns: int) -> int:
         """Sockets of one namespace that hold a place there and are not established: what `pod_limit` bounds."""

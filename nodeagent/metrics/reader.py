@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 
 from nodeagent.kernel import bpf, layout
 from nodeagent.kernel.bpf import Map
@@ -40,7 +39,7 @@ def read_connections(pins: Layout) -> list[ConnectionRow]:
 
 
 class FillReader:
-    """How full each map is that can fill up.  Counting takes a call per entry, so it is done every few seconds only."""
+    """How full each map is that can fill up.  A full map takes a while to count: it is done every few seconds only."""
 
     def __init__(self, pins: Layout, clock: Callable[[], float] = time.monotonic) -> None:
         self._pins = pins
@@ -62,11 +61,5 @@ def _count_all(pins: Layout) -> list[MapFill]:
         for name in sorted(path.name for path in pins.maps.iterdir()):
             opened = maps.map(name)
             if opened.spec.map_type not in NO_FILL and not name.startswith(layout.REQUESTS):
-                fills.append(MapFill(name, count_entries(opened), opened.spec.max_entries))
+                fills.append(MapFill(name, opened.count(), opened.spec.max_entries))
     return fills
-
-
-def count_entries(table: Map) -> int:
-    """Keys only: values would be most of the memory.  A walk that others' deletions restart sees a key again, so keys
-    are told apart, and ends: what was seen after two rounds is the answer."""
-    return len(set(islice(table.keys(), 2 * table.spec.max_entries)))

@@ -11,7 +11,7 @@ import pytest
 from nodeagent.kernel import bpf
 from nodeagent.kernel.layout import Layout
 from nodeagent.metrics import reader
-from nodeagent.metrics.reader import FILLS_SECONDS, FillReader, MapFill, count_entries
+from nodeagent.metrics.reader import FILLS_SECONDS, FillReader, MapFill
 
 
 def make_map(entries: int, room: int = 4096) -> bpf.Map:
@@ -24,7 +24,7 @@ def make_map(entries: int, room: int = 4096) -> bpf.Map:
 def test_entries_are_counted_exactly() -> None:
     for entries in (0, 1, 1000):
         table = make_map(entries)
-        assert count_entries(table) == entries
+        assert table.count() == entries
         table.close()
 
 
@@ -45,7 +45,7 @@ def test_entries_that_come_and_go_meanwhile_do_not_multiply_the_count() -> None:
     thread = threading.Thread(target=churn)
     thread.start()
     try:
-        counts = [count_entries(table) for _ in range(30)]
+        counts = [table.count() for _ in range(30)]
     finally:
         stop.set()
         thread.join(5)
