@@ -42,25 +42,37 @@ def compile(  # noqa: A001  (the word for it)
     """Compile everything.
 
     `refuse_broken`: what a policy protects that never was good is refused.  `groundwork` is that of these objects,
-    for who has it already.
+    for who has it already: what the last call with it made and nothing changed is in the new snapshot, too.
     """
     ground = groundwork or lay(objects)
     topology, ownership = ground.topology, ground.ownership
     policies = PolicyIndex(objects, refuse_broken=refuse_broken)
     routes = RouteIndex(objects, topology, ownership, policies, generation)
     table: Table = {}
-    _add_endpoints(table, topology, policies, ownership)
-    conditions = _add_frontends(table, Indexes(topology, ownership, policies, routes))
+    _add_endpoints(table, ground, policies)
+    conditions = _add_frontends(table, Indexes(topology, ownership, policies, routes), ground.made)
     _add_other_ports(table, ownership.residents, policies)
+    ground.made.clear()
+    ground.made.update(table)
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
     return Snapshot(generation, table, ground.pods), conditions
 
 
-def _add_endpoints(table: Table, topology: Topology, policies: PolicyIndex, ownership: Ownership) -> None:
-    for endpoint, owners in topology.owners.items():
+def _add_endpoints(table: Table, ground: Groundwork, policies: PolicyIndex) -> None:
+    for endpoint, ports in ground.topology.owners.items():
         target = (endpoint.address, endpoint.port)
-        table[target] = _unrouted(target, owners.protocol, ownership.of_endpoint(endpoint), policies)
+        owners, before = ground.ownership.of_endpoint(endpoint), ground.made.get(target)
+        if before is None or not _same_policies(before, owners, policies):
+            before = _unrouted(target, ports.protocol, owners, policies)
+        table[target] = before
+
+
+def _same_policies(before: Destination, owners: Owners, policies: PolicyIndex) -> bool:
+    """What policies make of a destination depends on them, and on what is in the same groundwork."""
+    return before.policies == policies.applied(owners.services, owners.namespaces) and not (
+        before.refuse or policies.refusal(owners.services, owners.namespaces)
+    )
 
 
 def _unrouted(target: Target, protocol: Protocol, owners: Owners, policies: PolicyIndex) -> Destination:
@@ -82,7 +94,7 @@ def _unrouted(target: Target, protocol: Protocol, owners: Owners, policies: Poli
     )
 
 
-def _add_frontends(table: Table, indexes: Indexes) -> list[Condition]:
+def _add_frontends(table: Table, indexes: Indexes, made: Table) -> list[Condition]:
     """Add a destination for every cluster IP and port; the first Service of an address taken twice keeps it."""
     conditions: list[Condition] = []
     services = indexes.topology.services
@@ -95,14 +107,19 @@ def _add_frontends(table: Table, indexes: Indexes) -> list[Condition]:
                     message = f"{address}:{port.port} already belongs to {taken.name}"
                     conditions.append(Condition("Service", key, "", ACCEPTED, FALSE, "Conflicted", message))
                     continue
-                table[address, port.port] = _frontend(service, port, address, indexes)
+                before = made.get((address, port.port))
+                table[address, port.port] = _frontend(service, port, address, indexes, before)
     return conditions
 
 
-def _frontend(service: ServiceObject, port: ServicePort, address: str, indexes: Indexes) -> Destination:
+def _frontend(
+    service: ServiceObject, port: ServicePort, address: str, indexes: Indexes, before: Destination | None
+) -> Destination:
     policies, wanted = indexes.policies, family(address)
     groups = indexes.routes.groups(service.key, port.port, wanted)
     owners = indexes.ownership.of_service_port(service.key, port.port, wanted)
+    if before and not before.has_routes and not groups and _same_policies(before, owners, policies):
+        return before
     applied = policies.applied(owners.services, owners.namespaces)
     name = f"{service.key}:{port.port}"
     return Destination(

@@ -1,29 +1,30 @@
 """What compile makes of Services, EndpointSlices, Pods and Namespaces alone.
 
 Most changes are of a route or a policy.  Then nothing of this has to be made again, which is the
-slower half of compiling a big configuration.
+slower half of compiling a big configuration, and of the destinations only those that the change meets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
 from nodeagent.config.services import Topology
 from nodeagent.config.workloads import workloads
-from nodeagent.core.model import Workload
+from nodeagent.core.model import Destination, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Groundwork:
-    """Never changed once laid."""
+    """Never changed once laid, but for `made`: what the last compile on it made, to be used again where it is equal."""
 
     objects: ObjectSet
     topology: Topology
     pods: Mapping[str, Workload]
     ownership: Ownership
+    made: dict[tuple[str, int], Destination] = field(default_factory=dict, compare=False, repr=False)
 
 
 def lay(objects: ObjectSet, before: Groundwork | None = None) -> Groundwork:

@@ -96,25 +96,23 @@ def _target_conditions(
     where = (
         f"{target.kind} {target.name}" if target.kind == "Namespace" else f"Service {policy.namespace}/{target.name}"
     )
-    service = services.get(f"{policy.namespace}/{target.name}")
+    service = services.get(f"{policy.namespace}/{target.name}") if target.kind == "Service" else None
     if target.kind == "Service" and service is None:
         message = f"{where} does not exist; the policy takes effect when it does"
         field = f"spec.targetRefs[{index}].name"
         yield Condition(KIND, policy.key, where, ACCEPTED, FALSE, "TargetNotFound", message, field, generation)
         return
-    message, field = _http_on_other_ports(policy, target, services)
+    covered = [service] if service else [one for one in services.values() if one.namespace == policy.namespace]
+    message, field = _http_on_other_ports(policy, covered)
     yield Condition(KIND, policy.key, where, ACCEPTED, TRUE, "Accepted", message, field, generation)
     yield Condition(KIND, policy.key, where, PROGRAMMED, UNKNOWN, "Pending", "", "", generation)
 
 
-def _http_on_other_ports(
-    policy: PolicyObject, target: TargetRef, services: Mapping[str, ServiceObject]
-) -> tuple[str, str]:
-    """(message, field) when HTTP fields meet ports where HTTP is not read."""
+def _http_on_other_ports(policy: PolicyObject, covered: Iterable[ServiceObject]) -> tuple[str, str]:
+    """(message, field) when HTTP fields meet ports where HTTP is not read, of the Services that the policy targets."""
     index = next((number for number, rule in enumerate(policy.policy.rules) if rule.http), None)
     if index is None:
         return "", ""
-    covered = [s for s in services.values() if s.namespace == policy.namespace and _covers(target, s)]
     ports = [f"{s.key}:{port.port}" for s in covered for port in s.ports if port.protocol is not Protocol.HTTP1]
     if not ports:
         return "", ""
@@ -124,10 +122,6 @@ def _http_on_other_ports(
         Action.AUDIT: "the rule audits nothing there",
     }[policy.policy.action]
     return f"HTTP is not read on {', '.join(sorted(ports))}: {effect}", f"spec.rules[{index}].http"
-
-
-def _covers(target: TargetRef, service: ServiceObject) -> bool:
-    return target.kind == "Namespace" or target.name == service.name
 
 
 def _target_key(namespace: str, target: TargetRef) -> tuple[str, str]:

@@ -34,13 +34,14 @@ class Coverage:
 
 def coverage(snapshot: Snapshot, pods: Iterable[Workload]) -> Coverage:
     """`pods` are the enrolled workloads of this node."""
-    everyone = {target for target, destination in snapshot.destinations.items() if judges_requests(destination)}
+    ruled = {target: here for target, here in snapshot.destinations.items() if not here.is_plain}
+    everyone = {target for target, destination in ruled.items() if judges_requests(destination)}
     verdicts = Verdicts()
     judged: dict[Verdict, list[Target]] = {}
-    for target, here in snapshot.destinations.items():
+    for target, here in ruled.items():
         if has_network_part(here):
             judged.setdefault(verdicts.at(here), []).append(target)
-    routed = {target: here for target, here in snapshot.destinations.items() if here.rung is Rung.PROXY}
+    routed = {target: here for target, here in ruled.items() if here.rung is Rung.PROXY}
     guarded = [(target, here, groups) for target, here in routed.items() if (groups := guarded_groups(here))]
 
     def judges(pod: Workload) -> Iterator[Target]:

@@ -151,12 +151,17 @@ def _destination_entry(destination: Destination, verdicts: _VerdictTables, ids: 
         dest=ids[NameKind.DEST, destination.name],
         flags=destination_flags(destination),
         endpoints=_reachable(destination) if destination.is_frontend else None,
-        verdicts=verdicts.of(destination),
+        verdicts=None if destination.is_plain else verdicts.of(destination),
     )
 
 
+_NO_FLAG = DestFlag(0)
+
+
 def destination_flags(destination: Destination) -> DestFlag:
-    flags = DestFlag(0)
+    if destination.is_plain:
+        return DestFlag.FRONTEND if destination.is_frontend else _NO_FLAG
+    flags = _NO_FLAG
     if destination.refuse:
         flags |= DestFlag.REFUSE
     if destination.rung is Rung.PROXY:
@@ -171,7 +176,7 @@ def destination_flags(destination: Destination) -> DestFlag:
 def _reachable(destination: Destination) -> tuple[Endpoint, ...]:
     """Endpoints of the frontend's own family: a socket cannot change its family at connect()."""
     wanted = family(destination.address)
-    return tuple(endpoint for endpoint in destination.endpoints if family(endpoint.address) == wanted)
+    return tuple([endpoint for endpoint in destination.endpoints if family(endpoint.address) == wanted])
 
 
 class _VerdictTables:

@@ -192,6 +192,11 @@ class Destination:
     refuse: str = ""  # not empty: a rule here cannot be enforced; deny at connect, and this is why
 
     @property
+    def is_plain(self) -> bool:
+        """Nothing is to be decided about a caller or a request here: most destinations of a big configuration."""
+        return not (self.policies or self.refuse or self.has_producer_route or self.consumer_rules)
+
+    @property
     def has_routes(self) -> bool:
         return self.has_producer_route or bool(self.consumer_rules)
 

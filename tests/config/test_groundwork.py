@@ -33,6 +33,40 @@ def test_a_change_compiles_to_the_same_with_and_without_what_was_there_before(mo
         assert again == compile_objects(now, 2)
 
 
+BROKEN = some.policy("broken", "DENY", [{"sources": [{"cidr": "ten"}]}])
+TO_DB = manifests.http_route("shop", "r", "cart", [{"backendRefs": [manifests.backend("db", 1)]}])
+DB = some.service("db", some.OTHER_VIP, some.OTHER_POD)
+STEPS: list[list[Document]] = [
+    [],
+    [some.policy("p", "DENY", [{"http": {"methods": ["PUT"]}}])],
+    [some.policy("p", "DENY", [{"http": {"methods": ["GET"]}}])],
+    [TO_DB],
+    [TO_DB, some.policy("p", "DENY", [{}], service="db")],
+    [DENY],
+    [BROKEN],
+    [],
+]
+
+
+def test_generations_on_one_groundwork_are_what_each_compiles_to_alone() -> None:
+    """Policies and routes come, change and go; an earlier generation's destinations are used where they are equal."""
+    ground = None
+    for before in STEPS:
+        for now in STEPS:
+            for generation, documents in enumerate((before, now)):
+                found = some.load({"all.yaml": some.text(*BASE, *DB, *documents)})[1]
+                ground = lay(found, ground)
+                assert compile_objects(found, generation, groundwork=ground) == compile_objects(found, generation)
+
+
+def test_destinations_that_a_change_does_not_meet_are_the_same_objects_in_the_next_generation() -> None:
+    old, new = some.objects(*BASE, *DB), some.objects(*BASE, *DB, some.policy("p", "DENY", [{}], service="db"))
+    ground = lay(old)
+    before, after = (compile_objects(one, 1, groundwork=lay(one, ground))[0].destinations for one in (old, new))
+    same = {target for target, destination in after.items() if destination is before[target]}
+    assert same == {(some.VIP, 80), (some.POD, 8080)}
+
+
 def test_a_change_of_policies_and_routes_leaves_the_groundwork_as_it_is() -> None:
     before = lay(some.objects(*BASE))
     assert lay(some.objects(*BASE, DENY), before) is before

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from nodeagent.core.coverage import Coverage, coverage, is_covered, newly_covered
+from hypothesis import given
+
+from nodeagent.core.authorization import has_network_part
+from nodeagent.core.backends import guarded_groups
+from nodeagent.core.coverage import Coverage, coverage, is_covered, judges_requests, newly_covered
 from nodeagent.core.model import (
     Action,
     Destination,
@@ -9,10 +13,12 @@ from nodeagent.core.model import (
     Policy,
     PolicyRule,
     Protocol,
+    Rung,
     Snapshot,
     Source,
     Workload,
 )
+from tests.core import strategies as some
 
 WEB = Workload("shop", "web-1", "web", "web", ("198.18.0.1",), "/run/netns/web", enrolled=True)
 JOB = Workload("batch", "job-1", "job", "job", ("198.18.0.2",), "/run/netns/job", enrolled=True)
@@ -48,6 +54,16 @@ def test_a_rule_that_was_there_before_covers_nothing_new() -> None:
 def test_a_refused_destination_covers_everyone() -> None:
     now = coverage(snapshot(protocol=Protocol.OPAQUE, refuse="rule cannot be enforced"), [WEB])
     assert newly_covered(Coverage(), now, [WEB.key]) == {WEB.key: {CART}}
+
+
+@given(some.destinations | some.routed_destinations())
+def test_a_plain_destination_is_one_that_nobody_has_to_judge(destination: Destination) -> None:
+    """Coverage and the kernel's state leave these out early."""
+    judged = judges_requests(destination) or has_network_part(destination) or bool(guarded_groups(destination))
+    if destination.is_plain:
+        assert (destination.rung, judged) == (Rung.DIRECT, False)
+    else:
+        assert destination.policies or destination.refuse or destination.has_routes
 
 
 def test_any_other_port_of_an_address_does_not_mean_ports_with_an_entry_of_their_own() -> None:
