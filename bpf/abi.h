@@ -168,6 +168,7 @@ enum na_outcome {
 	NA_OUT_DRAINED = 15,            /* direct connections ended because a rule first covered them */
 	NA_OUT_UNPOLICED = 16,          /* connections found that are older than their pod's enrolment */
 	NA_OUT_CUT = 17,                /* ... and ended because the namespace asks for it */
+	NA_OUT_UNJUDGED = 18,           /* a caller that is not enrolled, to a destination with a rule: passed (no workload) */
 };
 struct na_conn_key {
 	__u32 workload;

@@ -336,6 +336,18 @@ NA_INLINE int na_judge_dest(struct bpf_sock_addr *ctx, struct bpf_sock *sk, stru
 	return na_direct(sk, caller, dest, dial, outcome);
 }
 
+/* A caller that is not enrolled passes; where a rule would have judged it, it is counted. */
+NA_INLINE void na_note_unjudged(struct bpf_sock_addr *ctx, const struct na_dial *dial)
+{
+	struct na_dest *dest;
+
+	if (ctx->protocol != NA_IPPROTO_TCP || na_is_loopback(&dial->addr))
+		return;
+	dest = na_find_dest(dial);
+	if (dest && (dest->policy || (dest->flags & (NA_DEST_ENFORCE | NA_DEST_REFUSE))))
+		na_count(0, dest->dest, NA_OUT_UNJUDGED, 0);
+}
+
 NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
 {
 	struct na_caller caller = {};
@@ -354,8 +366,10 @@ NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
 		return NA_PASS;
 	caller.netns = bpf_get_netns_cookie(ctx);
 	caller.pod = pods.lookup(&caller.netns);
-	if (!caller.pod)
+	if (!caller.pod) {
+		na_note_unjudged(ctx, dial);
 		return NA_PASS;
+	}
 	if (na_is_loopback(&dial->addr) || na_is_own(caller.netns, &dial->addr))
 		return NA_PASS;
 	if (ctx->protocol == NA_IPPROTO_UDP) {

@@ -7,6 +7,7 @@ import enum
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from nodeagent import __version__
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 # Said wherever the state of the mesh is shown, because it is what a reader would wrongly assume.
 NOTES = (
-    "callers that are not enrolled are not judged: policy is applied where a connection starts",
+    "callers that are not enrolled are not judged: policy is applied where a connection starts "
+    "(nodeagent_unjudged_connections_total counts them)",
     "UDP, and so QUIC (HTTP/3), passes untouched",
 )
 
@@ -48,6 +50,11 @@ class AdminView:
             return f"no worker is alive: {parts.fleet.supervisor.problem or 'they are being started'}"
         if self.in_force() < progress.synced:
             return f"workers have not acknowledged generation {progress.synced} yet"
+        unreachable = parts.fleet.why_unreachable(parts.kernel.known_cookies())
+        if unreachable:
+            return unreachable
+        if parts.enrolment.failing:
+            return parts.enrolment.failing
         if not parts.instance.is_attached():
             return "the connect hooks are not attached"
         return ""
@@ -172,8 +179,9 @@ class AdminView:
         question = explain.parse_question(query)
         return explain.explain(self._snapshot(), self._parts.enrolment.pods, question, compile_regex)
 
-    def observe(self, query: Mapping[str, str]) -> AsyncIterator[Json]:
-        return observe_stream.stream(self._parts.observers, query, self._why_silent)
+    def observe(self, query: Mapping[str, str]) -> AbstractAsyncContextManager[AsyncIterator[Json]]:
+        parts = self._parts
+        return observe_stream.stream(parts.observers, query, self._why_silent, parts.fleet.not_observing)
 
     def _why_silent(self, source: str) -> str:
         enrolled = self._parts.enrolment.pods

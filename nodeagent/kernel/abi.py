@@ -70,6 +70,7 @@ class Outcome(enum.IntEnum):
     DRAINED = 15
     UNPOLICED = 16
     CUT = 17
+    UNJUDGED = 18
 
 
 class NameKind(enum.IntEnum):

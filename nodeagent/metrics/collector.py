@@ -7,7 +7,6 @@ holds no counter that a restart could set back.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -72,8 +71,7 @@ BY_CALLER: tuple[tuple[str, str, tuple[str, ...], Mapping[Outcome, str]], ...] =
         {Outcome.CUT: ""},
     ),
 )
-# One scrape renders, one waits; more would take all the threads that compiling the configuration needs too.
-SCRAPES_AT_ONCE = 2
+UNJUDGED = "Connections of callers that are not enrolled to a destination with a rule: they passed without judgement."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,37 +122,28 @@ class NodeCollector(Collector):
             totals = series.outcomes_by_labels(connections, labels, words, shown[name])
             dropped += totals.dropped
             yield _count_family(name, text, totals)
+        unjudged = series.outcomes_by_callee(connections, Outcome.UNJUDGED, shown["unjudged"])
+        dropped += unjudged.dropped
+        yield _count_family("unjudged_connections", UNJUDGED, unjudged)
         yield _gauge("series_over_cap", "Series that this scrape added to the overflow series.", dropped)
         yield from _fill_families(self._sources.fills())
         yield from _reading_families(self._sources.readings())
 
 
 class MetricsRenderer:
-    """Text in the format that the Accept header asks for: Prometheus 0.0.4 or OpenMetrics.
-
-    Called in threads that others need too.  So no more than SCRAPES_AT_ONCE are in here, one of them rendering;
-    who comes on top of that gets the text that was finished last.
-    """
+    """Text in the format that the Accept header asks for: Prometheus 0.0.4 or OpenMetrics.  `render` in one thread."""
 
     def __init__(self, sources: Sources, cap: int = series.SERIES_CAP) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(NodeCollector(sources, cap))
-        self._room = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
-        self._turn = threading.Lock()
-        self._last: dict[str, bytes] = {}  # by content type
+
+    def format_of(self, accept: str) -> str:
+        """The content type."""
+        return choose_encoder(accept)[1]
 
     def render(self, accept: str) -> tuple[bytes, str]:
         encoder, content_type = choose_encoder(accept)
-        last = self._last.get(content_type)
-        if not self._room.acquire(blocking=last is None):
-            return last or b"", content_type
-        try:
-            with self._turn:
-                text = encoder(self._registry)
-        finally:
-            self._room.release()
-        self._last[content_type] = text
-        return text, content_type
+        return encoder(self._registry), content_type
 
 
 def _request_families(totals: series.Totals) -> Iterator[Metric]:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeagent.kernel import bpf, layout
-from nodeagent.kernel.bpf import Map
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.maps import ConnectionRow, Maps, SeriesRow
 

@@ -16,12 +16,8 @@ from nodeagent.kernel.maps import ConnectionRow, SeriesRow
 SERIES_CAP = 5000
 OVERFLOW = "overflow"
 
-CALLER_AND_CALLEE = (
-    "source_workload",
-    "source_workload_namespace",
-    "destination_service",
-    "destination_service_namespace",
-)
+CALLEE = ("destination_service", "destination_service_namespace")
+CALLER_AND_CALLEE = ("source_workload", "source_workload_namespace", *CALLEE)
 REQUEST_LABELS = (
     "reporter",
     *CALLER_AND_CALLEE,
@@ -134,6 +130,15 @@ def outcomes_by_labels(
         if word is not None:
             key = (word, *split_workload(row.workload))
             totals.add(key[-len(labels) :], (row.opened,))
+    return totals
+
+
+def outcomes_by_callee(rows: Iterable[ConnectionRow], outcome: Outcome, shown: Shown) -> Totals:
+    """Connections of one outcome by where they went: for callers that nobody can name."""
+    totals = Totals(CALLEE, 1, shown)
+    for row in rows:
+        if row.outcome == outcome:
+            totals.add(split_destination(row.destination), (row.opened,))
     return totals
 
 

@@ -24,6 +24,18 @@ def test_a_pod_that_is_not_enrolled_is_untouched(node: Node) -> None:
     assert sum(row.opened for row in node.maps.connections()) == before
 
 
+def test_a_caller_that_is_not_enrolled_passes_a_rule_and_is_counted(node: Node) -> None:
+    port = node.client("listen('0.0.0.0')")
+    guarded = service(
+        "guarded", node.web.ipv4, port=port, is_frontend=False, policies=(policy("d", Action.DENY, CLIENT),)
+    )
+    node.configure(guarded)
+    peer, _own = node.backend(f"dial({node.web.ipv4!r}, {port})")
+    assert peer == [node.web.ipv4, port]
+    rows = [row for row in node.maps.connections() if row.destination == guarded.name]
+    assert [(row.workload, row.outcome, row.opened) for row in rows] == [("", Outcome.UNJUDGED, 1)]
+
+
 def test_a_service_address_leads_to_an_endpoint_and_reads_as_dialled(node: Node) -> None:
     vip, port = node.vip(), backend_port(node)
     node.configure(service("direct", vip, (node.server.ipv4, port)))
