@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 Json = dict[str, Any]
@@ -28,11 +29,16 @@ class AdminApi(Protocol):
     def snapshot(self) -> Json: ...
     async def connections(self, namespace: str, name: str) -> list[Json]: ...
     def explain(self, query: Mapping[str, Any]) -> Json: ...
-    def observe(self, query: Mapping[str, str]) -> AsyncIterator[Json]: ...
+    def observe(self, query: Mapping[str, str]) -> AbstractAsyncContextManager[AsyncIterator[Json]]:
+        """Entered once the stream misses nothing any more: a request sent from then on is in it."""
+
     async def handover(self) -> Json:
         """Give up the lease for a newer agent, drain and end; the hooks stay attached."""
 
 
 class MetricsSource(Protocol):
+    def format_of(self, accept: str) -> str:
+        """Accept headers of one format, of which there are a few, get the same text."""
+
     def render(self, accept: str) -> tuple[bytes, str]:
-        """The exposition and its content type; called in a thread, so it reads maps and plain values only."""
+        """The exposition and its content type; called in one thread, so it reads maps and plain values only."""

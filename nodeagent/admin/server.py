@@ -15,6 +15,7 @@ from aiohttp import web
 
 from nodeagent.admin import API_VERSION
 from nodeagent.admin.api import AdminApi, BadQueryError, Json, MetricsSource, NotFoundError
+from nodeagent.admin.scrapes import Scrapes
 
 # An explain request is the only body we read: a method, a path and headers as long as the data path takes them.
 MAX_BODY = 256 * 1024
@@ -44,7 +45,7 @@ class AdminServer:
 
     def __init__(self, api: AdminApi, metrics: MetricsSource) -> None:
         self._api = api
-        self._metrics = metrics
+        self._scrapes = Scrapes(metrics)
         self._runners: list[web.AppRunner] = []
         self._socket: tuple[Path, int] | None = None  # path and inode
         self.metrics_port = 0
@@ -83,6 +84,7 @@ class AdminServer:
         """Close both; the socket file goes too, unless a successor has already replaced it."""
         for runner in self._runners:
             await runner.cleanup()
+        await self._scrapes.close()
         if self._socket is not None:
             path, inode = self._socket
             _remove_own(path, inode)
@@ -126,7 +128,7 @@ class AdminServer:
 
     async def _render_metrics(self, request: web.Request) -> web.Response:
         accept = request.headers.get("Accept", "")
-        body, content_type = await asyncio.to_thread(self._metrics.render, accept)
+        body, content_type = await self._scrapes.text(accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, _request: web.Request) -> web.Response:
@@ -160,16 +162,13 @@ class AdminServer:
 
     async def _observe(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        stream = self._api.observe(dict(request.query))
-        first = await anext(stream, None)  # before the head is sent: a filter that makes no sense is a 400
-        try:
-            await response.prepare(request)
-            if first is not None:
-                await response.write(_line(first))
-            async for record in stream:
-                await response.write(_line(record))
-        except ConnectionResetError:
-            pass  # the watcher left: how every `observe -f` ends
+        async with self._api.observe(dict(request.query)) as records:
+            try:
+                await response.prepare(request)
+                async for record in records:
+                    await response.write(_line(record))
+            except ConnectionResetError:
+                pass  # the watcher left: how every `observe -f` ends
         return response
 
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 # Said wherever the state of the mesh is shown, because it is what a reader would wrongly assume.
 NOTES = (
-    "callers that are not enrolled are not judged: policy is applied where a connection starts "
-    "(nodeagent_unjudged_connections_total counts them)",
+    (
+        "callers that are not enrolled are not judged: policy is applied where a connection starts "
+        "(nodeagent_unjudged_connections_total counts them)"
+    ),
     "UDP, and so QUIC (HTTP/3), passes untouched",
 )
 

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nodeagent.agent import worker_index
+from nodeagent.agent import health, worker_index
 from nodeagent.agent.broker_client import BrokerClient
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.supervisor import Supervisor
@@ -31,6 +32,7 @@ FAMILIES = (4, 6)
 # How long a replaced worker may finish what it has when its broker died: it cannot open upstreams any more.
 ORPHAN_DRAIN_SECONDS = 5.0
 CONNECTIONS_SECONDS = 2.0
+OBSERVE_SECONDS = 2.0
 # A broker that dies right after its start is retried slowly: each death also costs the workers.
 QUICK_DEATH_SECONDS = 5.0
 BROKER_RETRY_SECONDS = 1.0
@@ -48,7 +50,9 @@ class Fleet:
         self._pods: dict[int, str] = {}
         self._pod_fds: dict[int, int] = {}
         self._snapshot_frame = b""
-        self._observing = False
+        self._switches = 0
+        self._observing = 0
+        self._confirmed: dict[Worker, int] = {}  # the last switch that a worker confirmed
         self._changed = asyncio.Event()
         self._listings: dict[Worker, list[asyncio.Future[list[dict[str, Any]]]]] = {}
         self.generation = 0
@@ -79,8 +83,20 @@ class Fleet:
         self._send_all(self._snapshot_frame)
 
     def observe(self, on: bool) -> None:
-        self._observing = on
-        self._send_all(encode_command("observe", on))
+        """Each switch has a number, which workers give back; 0 = off.  Those that drain still have requests."""
+        self._switches += 1
+        self._observing = self._switches if on else 0
+        frame = encode_command("observe", self._observing)
+        for worker in self.supervisor.workers:
+            worker.send_encoded(frame)
+
+    async def not_observing(self, seconds: float = OBSERVE_SECONDS) -> list[int]:
+        """Wait until all workers that get connections confirmed the last switch: numbers of those that did not."""
+        await self._wait(lambda: not self._unconfirmed(), seconds)
+        return self._unconfirmed()
+
+    def _unconfirmed(self) -> list[int]:
+        return [worker.index for worker in self.serving() if self._confirmed.get(worker) != self._observing]
 
     def add_pods(self, pods: list[EnrolledPod]) -> None:
         """Workers hear who a cookie is before the broker makes listeners there.
@@ -131,14 +147,18 @@ class Fleet:
 
     async def wait_settled(self, cookies: set[int], seconds: float) -> bool:
         """True once a worker serves, all that do acknowledged and listen in `cookies`; False when time is up."""
+        return await self._wait(lambda: self._settled(cookies), seconds)
+
+    async def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Look again after each report, until time is up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while not self._settled(cookies):
+        while not condition():
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), end - loop.time())
             except TimeoutError:
-                return self._settled(cookies)
+                return condition()
         return True
 
     def _settled(self, cookies: set[int]) -> bool:
@@ -147,6 +167,19 @@ class Fleet:
 
     def _listens(self, worker: Worker, cookies: set[int]) -> bool:
         return all((cookie, family) in worker.report.listening for cookie in cookies for family in FAMILIES)
+
+    def why_unreachable(self, cookies: set[int]) -> str:
+        """Why connections from these namespaces would not find a worker, as the hooks look for one; "" = they would."""
+        entered = [worker for worker in self.supervisor.active if worker in self._entered]
+        if not entered:
+            return "the listeners of no worker are in the maps yet"
+        deaf = [str(worker.index) for worker in entered if not self._listens(worker, cookies)]
+        if deaf:
+            return f"worker {', '.join(deaf)} does not listen in every enrolled pod yet"
+        oldest = time.monotonic() - health.DEFAULTS.beat
+        if not any(self.heartbeat(worker.index) > oldest for worker in entered):
+            return "no worker beats, so the hooks choose none"
+        return ""
 
     # ---- supervisor.Host ----
 
@@ -177,10 +210,10 @@ class Fleet:
         )
         await worker.start(fds, self._bounds)
         worker.send_encoded(self._pods_frame())
+        if self._observing:  # before the snapshot: with that it begins to get connections
+            worker.send("observe", self._observing)
         if self._snapshot_frame:
             worker.send_encoded(self._snapshot_frame)
-        if self._observing:
-            worker.send("observe", True)
 
     def heartbeat(self, index: int) -> float:
         beat = self._maps.map(layout.HEARTBEATS).lookup(index.to_bytes(4, sys.byteorder))
@@ -197,6 +230,7 @@ class Fleet:
         return {
             "ready": self._on_ready,
             "applied": self._on_applied,
+            "observing": self._on_observing,
             "listening": self._on_listening,
             "event": self._on_event,
             "stats": self._on_stats,
@@ -208,6 +242,7 @@ class Fleet:
         self._maps.clear_heartbeat(worker.index)
         self.broker.remove_worker(worker.index)
         self._entered.discard(worker)
+        self._confirmed.pop(worker, None)
         claim = self._claims.pop(worker.index, None)
         if claim is not None:  # it was never started
             os.close(claim)
@@ -226,6 +261,10 @@ class Fleet:
             self._entered.add(worker)
             for (cookie, family), port in worker.report.listening.items():
                 self._enter(worker, cookie, family, port)
+        self._changed.set()
+
+    def _on_observing(self, worker: Worker, report: dict[str, Any]) -> None:
+        self._confirmed[worker] = int(report["number"])
         self._changed.set()
 
     def _on_listening(self, worker: Worker, report: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 
 from nodeagent.admin.api import BadQueryError
 from nodeagent.agent import record_filter
@@ -12,15 +13,40 @@ from nodeagent.agent.observers import Observers, Record, Watcher
 SILENCE_SECONDS = 5.0
 
 
-def stream(observers: Observers, query: Mapping[str, str], why_silent: Callable[[str], str]) -> AsyncIterator[Record]:
-    """Matching records; `{"notice": text}` when nothing matched for five seconds.  BadQueryError at once, not later.
+@asynccontextmanager
+async def stream(
+    observers: Observers,
+    query: Mapping[str, str],
+    why_silent: Callable[[str], str],
+    unconfirmed: Callable[[], Awaitable[list[int]]],
+) -> AsyncIterator[AsyncIterator[Record]]:
+    """Matching records; `{"notice": text}` at the start and when nothing matched for five seconds.
 
-    `why_silent(source filter)` names a likely reason, for example a pod that is not enrolled.
+    Entered once every worker has confirmed that it sends its records: `unconfirmed` waits for that, and returns the
+    numbers of those that did not in time.  `why_silent(source filter)` names a likely reason, for example a pod that
+    is not enrolled.  BadQueryError before anything is begun.
     """
     matches, last = record_filter.parse(query), _last(query)
-    if query.get("follow") == "1":
-        return _followed(observers, Watcher(matches), query, why_silent)
-    return _kept([record for record in observers.history if matches(record)][-last:], query)
+    if query.get("follow") != "1":
+        yield _kept([record for record in observers.history if matches(record)][-last:], query)
+        return
+    watcher = Watcher(matches)
+    observers.add(watcher)
+    try:
+        begun = _begun(query, await unconfirmed())
+        async with aclosing(_live(watcher, query, why_silent, begun)) as records:
+            yield records
+    finally:
+        observers.remove(watcher)
+
+
+def _begun(query: Mapping[str, str], silent_workers: list[int]) -> str:
+    """Tells a person, and a program, that what is sent from now on is shown."""
+    text = f"watching (filters: {record_filter.describe(query)})"
+    if not silent_workers:
+        return text
+    numbers = ", ".join(map(str, silent_workers))
+    return f"{text}; worker {numbers} has not confirmed it: requests that pass there may be missing"
 
 
 async def _kept(found: list[Record], query: Mapping[str, str]) -> AsyncIterator[Record]:
@@ -28,17 +54,6 @@ async def _kept(found: list[Record], query: Mapping[str, str]) -> AsyncIterator[
         yield record
     if not found:
         yield {"notice": _nothing_kept(query)}
-
-
-async def _followed(
-    observers: Observers, watcher: Watcher, query: Mapping[str, str], why_silent: Callable[[str], str]
-) -> AsyncIterator[Record]:
-    observers.add(watcher)
-    try:
-        async for record in _live(watcher, query, why_silent):
-            yield record
-    finally:
-        observers.remove(watcher)
 
 
 def _last(query: Mapping[str, str]) -> int:
@@ -55,7 +70,10 @@ def _nothing_kept(query: Mapping[str, str]) -> str:
     )
 
 
-async def _live(watcher: Watcher, query: Mapping[str, str], why_silent: Callable[[str], str]) -> AsyncIterator[Record]:
+async def _live(
+    watcher: Watcher, query: Mapping[str, str], why_silent: Callable[[str], str], begun: str
+) -> AsyncGenerator[Record, None]:
+    yield {"notice": begun}
     told = 0
     while True:
         try:

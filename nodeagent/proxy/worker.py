@@ -97,6 +97,7 @@ class Worker:
             self._engine.set_pods(payload)
         elif kind == "observe":
             self._engine.observing = bool(payload)
+            self._channel.report("observing", number=payload)
         elif kind == "connections":
             self._channel.report("connections", rows=self._engine.rows())
         elif kind == "drain":

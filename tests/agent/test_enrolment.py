@@ -85,11 +85,11 @@ def test_pods_that_left_are_told_although_the_look_into_new_ones_failed(tmp_path
     run(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "file", "directory"])
-def test_what_is_no_namespace_is_refused_without_being_opened(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, Path.mkdir])
+def test_what_is_no_namespace_is_refused_without_being_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
     """To open a FIFO for reading would wait for a writer: the whole agent with it."""
     path = tmp_path / "not-a-namespace"
-    {"fifo": os.mkfifo, "file": Path.touch, "directory": Path.mkdir}[kind](path)
+    make(path)
     enrolment = Enrolment(Namespaces(tmp_path).inspect)
     open_before = len(os.listdir("/proc/self/fd"))
     assert update(enrolment, workloads(odd=str(path))).added == []

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.worker import State
 from nodeagent.agent.worker_index import free_indexes
+from nodeagent.proxy.frames import LENGTH, decode_command
 from tests.agent import samples
 from tests.agent.fakes import FakeWorker, applied, listens, make_fleet, pod
 
@@ -110,3 +112,69 @@ def test_a_new_worker_does_not_inherit_the_listeners_of_who_had_its_number(tmp_p
     assert fleet.claim_index(set()) == 0
     assert maps.entered == {(7, 1, 4): 40001}
     fleet.worker_gone(FakeWorker(0))
+
+
+# ---- would a connection find a worker? ----
+
+
+def test_no_pod_is_served_before_a_worker_knows_the_snapshot_listens_and_beats(tmp_path: Path) -> None:
+    worker = FakeWorker(0, State.STARTING)
+    fleet, maps, _broker = make_fleet(tmp_path, worker)
+    fleet.add_pods([pod("shop/web", 7, fd=50), pod("shop/job", 8, fd=51)])
+    fleet.publish(samples.snapshot(1))
+    maps.beats[0] = 0.0
+    assert "the listeners of no worker" in fleet.why_unreachable({7, 8})
+    applied(fleet, worker, 1)
+    listens(fleet, worker, 7)
+    assert "worker 0 does not listen in every enrolled pod" in fleet.why_unreachable({7, 8})
+    listens(fleet, worker, 8)
+    assert "no worker beats" in fleet.why_unreachable({7, 8})
+    maps.beats[0] = time.monotonic() - 3.0
+    assert "no worker beats" in fleet.why_unreachable({7, 8})
+    maps.beats[0] = time.monotonic()
+    assert fleet.why_unreachable({7, 8}) == ""
+
+
+def test_a_worker_that_is_only_being_started_does_not_make_pods_unreachable(tmp_path: Path) -> None:
+    serving, starting = FakeWorker(0), FakeWorker(1, State.STARTING)
+    fleet, _maps, _broker = make_fleet(tmp_path, serving, starting)
+    fleet.add_pods([pod("shop/web", 7, fd=50)])
+    fleet.publish(samples.snapshot(1))
+    listens(fleet, serving, 7)
+    applied(fleet, serving, 1)
+    assert fleet.why_unreachable({7}) == ""
+
+
+# ---- observe ----
+
+
+def confirms(fleet: Fleet, worker: FakeWorker, number: int) -> None:
+    fleet.worker_reported(worker, {"op": "observing", "number": number})
+
+
+def test_workers_observe_once_each_confirmed_the_last_switch_not_one_before(tmp_path: Path) -> None:
+    one, two = FakeWorker(0), FakeWorker(1)
+    fleet, _maps, _broker = make_fleet(tmp_path, one, two)
+    for worker in (one, two):
+        applied(fleet, worker, 0)
+    fleet.observe(True)
+    fleet.observe(False)
+    fleet.observe(True)
+    sent = [decode_command(frame[LENGTH.size :]) for frame in one.sent]
+    assert sent == [("observe", 1), ("observe", 0), ("observe", 3)]
+    confirms(fleet, one, 1)
+    confirms(fleet, two, 3)
+    assert asyncio.run(fleet.not_observing(0.01)) == [0]
+    confirms(fleet, one, 0)
+    confirms(fleet, one, 3)
+    assert asyncio.run(fleet.not_observing(0.01)) == []
+
+
+def test_a_worker_that_drains_is_told_too_but_not_waited_for(tmp_path: Path) -> None:
+    serving, draining = FakeWorker(0), FakeWorker(1, State.DRAINING)
+    fleet, _maps, _broker = make_fleet(tmp_path, serving, draining)
+    applied(fleet, serving, 0)
+    fleet.observe(True)
+    assert len(draining.sent) == 1
+    confirms(fleet, serving, 1)
+    assert asyncio.run(fleet.not_observing(0.01)) == []

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.maps import ConnectionRow
-from nodeagent.metrics.collector import SCRAPES_AT_ONCE, MetricsRenderer, Reading, Sources
+from nodeagent.metrics.collector import MetricsRenderer, Reading, Sources
 from nodeagent.metrics.reader import MapFill
 
 CAP = 3
@@ -31,20 +29,15 @@ def row(workload: str, outcome: Outcome, opened: int = 1) -> ConnectionRow:
 
 @dataclass
 class Node:
-    """What scrapes read; `gate` holds a rendering back while it is not set."""
+    """What scrapes read."""
 
     rows: list[ConnectionRow] = field(default_factory=list)
-    gate: threading.Event = field(default_factory=threading.Event)
-    rendering: int = 0
 
     def __post_init__(self) -> None:
-        self.gate.set()
         sources = Sources(requests=list, connections=self._connections, fills=self._fills, readings=self._readings)
         self.renderer = MetricsRenderer(sources, CAP)
 
     def _connections(self) -> list[ConnectionRow]:
-        self.rendering += 1
-        self.gate.wait(5)
         return self.rows
 
     def _fills(self) -> list[MapFill]:
@@ -79,24 +72,3 @@ def test_a_series_that_was_shown_never_falls_for_one_that_came_later() -> None:
     after = node.scrape()["udp_sockets_total"]
     assert before == {"b": 5.0, "c": 5.0, "d": 5.0}
     assert after == {**before, "overflow": 7.0}
-
-
-def test_scrapes_beyond_the_limit_take_no_thread_that_others_wait_for() -> None:
-    node = Node([row("web", Outcome.UDP)])
-    first = node.renderer.render("")
-    node.rendering = 0
-    node.gate.clear()
-    inside = [threading.Thread(target=node.renderer.render, args=("",)) for _ in range(SCRAPES_AT_ONCE)]
-    for thread in inside:
-        thread.start()
-    while not node.rendering or node.renderer._room._value:  # until all are inside
-        time.sleep(0.001)
-    began = time.monotonic()
-    more = [node.renderer.render("") for _ in range(20)]
-    assert time.monotonic() - began < 1.0
-    assert more == [first] * 20
-    assert node.rendering == 1
-    node.gate.set()
-    for thread in inside:
-        thread.join(5)
-    assert node.rendering == SCRAPES_AT_ONCE

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class FakeApi:
         self.answer: Json = STATUS
         self.observers = Observers(lambda _on: None)
         self.records: list[Json] = [RECORD]
+        self.confirmed = threading.Event()  # clear it, and no worker confirms that it observes
+        self.confirmed.set()
 
     def live(self) -> str:
         return ""
@@ -84,16 +87,23 @@ class FakeApi:
     def explain(self, query: Mapping[str, Any]) -> Json:
         return explain.explain(snapshot(), ENROLLED, explain.parse_question(query), compile_regex)
 
-    def observe(self, query: Mapping[str, str]) -> AsyncIterator[Json]:
+    def observe(self, query: Mapping[str, str]) -> AbstractAsyncContextManager[AsyncIterator[Json]]:
         self.observers.history.clear()
         self.observers.history.extend(self.records)
-        return observe_stream.stream(self.observers, query, lambda _source: "Nobody is enrolled.")
+        return observe_stream.stream(self.observers, query, lambda _source: "Nobody is enrolled.", self._unconfirmed)
+
+    async def _unconfirmed(self) -> list[int]:
+        await asyncio.to_thread(self.confirmed.wait, 5)
+        return []
 
     async def handover(self) -> Json:
         raise NotImplementedError("no command of these tests asks for it")  # an error, not an answer
 
 
 class NoMetrics:
+    def format_of(self, accept: str) -> str:
+        raise NotImplementedError(accept)
+
     def render(self, accept: str) -> tuple[bytes, str]:
         raise NotImplementedError(accept)
 

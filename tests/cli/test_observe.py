@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import yaml
 
 from nodeagent.agent import observe_stream
+from nodeagent.agent.settings import admin_socket
 from tests.cli.conftest import Run
 from tests.cli.fake_agent import RECORD, FakeAgent
 
@@ -74,6 +77,48 @@ def test_nothing_found_is_said_on_stderr_with_what_to_do(ask: Run, agent: FakeAg
     assert "nodeagent observe -f" in result.stderr
 
 
+def ask_for_stream(agent: FakeAgent) -> socket.socket:
+    """`GET /v1/observe?follow=1`, with nothing read of the answer."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(5)
+    connection.connect(str(admin_socket(agent.run_dir)))
+    connection.sendall(b"GET /v1/observe?follow=1 HTTP/1.1\r\nHost: agent\r\n\r\n")
+    return connection
+
+
+def test_the_head_of_a_followed_stream_is_sent_once_the_workers_observe_and_not_before(agent: FakeAgent) -> None:
+    agent.api.confirmed.clear()
+    with ask_for_stream(agent) as connection:
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(5)
+        agent.api.confirmed.set()
+        received = b""
+        while b"watching (filters: none)" not in received:  # with no request at all
+            received += connection.recv(65536)
+        assert received.startswith(b"HTTP/1.1 200 OK")
+        agent.publish({**RECORD, "path": "/right-after"})
+        while b"/right-after" not in received:
+            received += connection.recv(65536)
+
+
+def test_a_watcher_that_left_before_the_head_was_sent_is_forgotten(agent: FakeAgent) -> None:
+    agent.api.confirmed.clear()
+    with ask_for_stream(agent):
+        wait_until(lambda: agent.api.observers.watching)
+    agent.api.confirmed.set()
+    agent.publish(RECORD)  # written to nobody
+    wait_until(lambda: not agent.api.observers.watching)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_filter_that_makes_no_sense_is_wrong_usage(ask: Run) -> None:
     result = ask("observe", "--status", "ok")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -94,6 +139,7 @@ def test_a_followed_stream_shows_what_comes_is_never_silent_and_says_when_the_ag
     result = ask("observe", "-f", "--path", "/now")
     waiter.join()
     assert "GET /now" in result.stdout
+    assert result.stderr.startswith("watching (filters: --path /now)")
     assert "0 matching requests" in result.stderr
     assert "--path /now" in result.stderr
     assert "Nobody is enrolled." in result.stderr
