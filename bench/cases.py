@@ -10,13 +10,17 @@ from bench.errors import UnknownNameError
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One load: `connections` of one wrk thread on `path`; `status` is what every answer must be."""
+    """One load: `connections` of one wrk thread on `path`; `status` is what every answer must be.
+
+    `varied`: no two requests are alike (path, an id and a trace in headers), so that nothing can be remembered.
+    """
 
     name: str
     connections: int
     path: str
     status: int = 200
     close: bool = False
+    varied: bool = False
 
 
 SMALL, LARGE, DENIED = "/", "/large", "/admin/"
@@ -24,6 +28,7 @@ SMALL, LARGE, DENIED = "/", "/large", "/admin/"
 CASES = (
     Case("keepalive-c1", 1, SMALL),
     Case("keepalive-c32", 32, SMALL),
+    Case("varied-c32", 32, SMALL, varied=True),
     Case("close-c16", 16, SMALL, close=True),
     Case("large-1mb", 8, LARGE),
     Case("deny", 32, DENIED, status=403),

@@ -30,7 +30,8 @@ class Load:
 
 def command(case: Case, url: str, seconds: int) -> list[str]:
     argv = ["wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT)]
-    return [*argv, *(["-H", "Connection: close"] if case.close else []), url]
+    close = ["-H", "Connection: close"] if case.close else []
+    return [*argv, *close, url, *(["--", "varied"] if case.varied else [])]
 
 
 def parse(output: str, status: int) -> Load:

@@ -1,1 +1,8 @@
-"""Pure decisions: no I/O, no clock, no randomness, no third-party import."""
+"""Pure decisions: no I/O, no clock, no randomness, no third-party import.
+
+    vocabulary       model (what a configuration says), bounds, buckets, addresses, hosts, paths
+    a request        decide (the reference) and judge (the same, prepared): matching, authorization, backends,
+                     prepared_policies, balance
+    a message        lines, fields, framing, request_plan, response_plan, chunked, refusals
+    the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
+"""

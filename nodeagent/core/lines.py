@@ -31,6 +31,9 @@ Read = TypeVar("Read")
 RequestLine = tuple[str, bytes, int]  # method, target, minor version
 StatusLine = tuple[int, bytes, int]  # status, phrase, minor version
 
+MAX_SEEN = 16384
+
+_seen: set[int] = set()  # hashes of lines that came once
 _fields: dict[bytes, Field] = {}
 _requests: dict[bytes, RequestLine] = {}
 _statuses: dict[bytes, StatusLine] = {}
@@ -72,7 +75,7 @@ def _read_field(line: bytes) -> Field | None:
     if match is None:
         return None
     field = make_field(match[1], match[2].strip(b" \t"))
-    if len(line) <= MAX_LINE and field[2] not in SECRET:
+    if _came_before(line) and field[2] not in SECRET:
         _remember(_fields, line, field)
     return field
 
@@ -82,7 +85,7 @@ def _read_request_line(line: bytes) -> RequestLine | None:
     if match is None:
         return None
     start = (match[1].decode("ascii"), match[2], 1 if match[3] == b"1" else 0)
-    if len(line) <= MAX_LINE:
+    if _came_before(line):
         _remember(_requests, line, start)
     return start
 
@@ -92,9 +95,20 @@ def _read_status_line(line: bytes) -> StatusLine | None:
     if match is None or match[2] == b"101":  # switching protocols: llhttp wants to see an Upgrade
         return None
     start = (int(match[2]), match[3], 1 if match[1] == b"1" else 0)
-    if len(line) <= MAX_LINE:
+    if _came_before(line):
         _remember(_statuses, line, start)
     return start
+
+
+def _came_before(line: bytes) -> bool:
+    """Ids, traces and dates never come again: a line is kept from the second time on, and not if it is long."""
+    mark = hash(line)
+    if mark in _seen:
+        return len(line) <= MAX_LINE
+    if len(_seen) >= MAX_SEEN:
+        _seen.clear()
+    _seen.add(mark)
+    return False
 
 
 def _remember(known: dict[bytes, Read], line: bytes, read: Read) -> None:

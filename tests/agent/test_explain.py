@@ -92,7 +92,7 @@ def test_what_is_decided_is_one_of_the_shares(
     table = {(destination.address, destination.port): destination}
     to = f"[{destination.address}]:{destination.port}"
     target = head.path + ("?" + head.query if head.query else "")
-    question = Question(caller.key, to, head.method, target, "shop", head.headers)
+    question = Question(caller.key, to, head.method, target, "shop", tuple(head.headers))
     answer = explain(Snapshot(1, table, {caller.key: caller}), {caller.key}, question, compile_regex)
     if "request" not in answer:  # connect() decides
         return
