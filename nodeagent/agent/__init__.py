@@ -3,4 +3,10 @@
 Five nouns: the *Agent* owns one instance on this node; a *Worker* is a supervised proxy process;
 the *Broker* makes sockets inside pods; an *EnrolledPod* is a workload whose namespace we hold;
 a *Generation* is a compiled configuration, in force once workers acknowledged it and maps carry it.
+
+    assembly          agent, settings, preflight, lease, own_cgroup, host_limits, on_loop
+    processes         fleet: supervisor, health, worker, worker_index, control, predecessors; broker_client, seqpacket;
+                      child (how each is started)
+    configuration     configuration -> programming (enrolment, node_kernel) -> settling (netns_connections, netns_child)
+    what it answers   admin_view: views, explain, observe_stream (observers, record_filter), readings
 """
