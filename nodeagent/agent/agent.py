@@ -18,6 +18,7 @@ from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
+from nodeagent.agent.garbage import Freezer
 from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
 from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
@@ -84,6 +85,7 @@ class Agent:
         self._warm = asyncio.Event()  # workers know the first snapshot, which waits to be written to the maps
         self._exempted = False  # our cgroup was not exempt before
         self._handed_over = False
+        self._freezer = Freezer()
         self.started = time.monotonic()
 
     # ---- life ----
@@ -117,6 +119,7 @@ class Agent:
         self._exempted = parts.maps.exempt(own.id)
         if lease.held:
             await self._attach(parts)
+        self._freezer.freeze()
         return parts
 
     def _take_lease(self) -> Lease:
@@ -277,6 +280,7 @@ class Agent:
                 await parts.programmer.apply(snapshot)
             except BpfError as error:
                 parts.programmer.failed(snapshot, error)
+            self._freezer.freeze()
 
     async def _watch_namespaces(self, parts: Parts) -> None:
         while True:

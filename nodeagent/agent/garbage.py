@@ -1,0 +1,28 @@
+"""The agent's garbage collector, kept from walking a big configuration again and again.
+
+All of it is long-lived, and none of it is in a cycle: an old generation goes by reference counts, frozen or not.
+But each full collection looks at every object, and stops the whole process meanwhile.
+"""
+
+from __future__ import annotations
+
+import gc
+
+# What was frozen as part of a cycle and is garbage now (a task, an exception) stays until it is thawed.
+THAW_EVERY = 100
+
+
+class Freezer:
+    """Call `freeze` when much that will stay has just been made."""
+
+    def __init__(self, thaw_every: int = THAW_EVERY) -> None:
+        self._thaw_every = thaw_every
+        self._times = 0
+
+    def freeze(self) -> None:
+        """Collect what is garbage now, and exempt the rest from later collections."""
+        self._times += 1
+        if self._times % self._thaw_every == 0:
+            gc.unfreeze()
+        gc.collect()
+        gc.freeze()
