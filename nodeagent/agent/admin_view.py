@@ -115,6 +115,7 @@ class AdminView:
                 "generation": facts.generation,
                 "in_force": facts.in_force,
                 "errors": parts.configuration.errors() + parts.programmer.errors(),
+                "warnings": parts.configuration.warnings(),
             },
             "workers": [self._worker(worker, facts) for worker in parts.fleet.supervisor.workers],
             "worker_deaths": facts.worker_deaths,

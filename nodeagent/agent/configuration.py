@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -85,42 +85,40 @@ class Configuration:
         return snapshot
 
     def _tell(self) -> None:
-        """Log each error once, when it appears."""
-        errors = self.errors()
-        for text in errors:
-            if text not in self._told:
-                log.error("%s", text)
-        self._told = set(errors)
+        """Log each error and warning once, when it appears."""
+        errors, warnings = self.errors(), self.warnings()
+        for level, texts in ((logging.ERROR, errors), (logging.WARNING, warnings)):
+            for text in texts:
+                if text not in self._told:
+                    log.log(level, "%s", text)
+        self._told = {*errors, *warnings}
 
     def errors(self) -> list[str]:
         """One line per fault of a file, document or object; what that means for a broken object ends the line."""
         problems = self._objects.problems if self._objects else ()
-        bad = list(self._bad_conditions())
+        bad = self._false(ACCEPTED)
         broken = {f"{one.kind} {one.object}": one for one in bad if not one.parent}
         said = [str(problem) + _effect(problem, broken.get(problem.object)) for problem in problems]
         told = {str(one.identity) for one in self._objects.broken} if self._objects else set()
         return said + [_line(one) for one in bad if one.parent or f"{one.kind} {one.object}" not in told]
 
-    def rejected(self) -> list[dict[str, Any]]:
-        """Objects with a False condition, as rows for `get`."""
-        rows = []
-        for condition in self._bad_conditions():
-            namespace, _, name = condition.object.rpartition("/")
-            rows.append(
-                {
-                    "kind": condition.kind,
-                    "namespace": namespace,
-                    "name": name,
-                    "reason": condition.reason,
-                    "message": condition.message,
-                }
-            )
-        return rows
+    def warnings(self) -> list[str]:
+        """One line per route that is in force as written, and refers to what cannot serve its share."""
+        return [_line(one) for one in self._false(RESOLVED_REFS)]
 
-    def _bad_conditions(self) -> Iterator[Condition]:
-        for condition in self._conditions:
-            if condition.type in (ACCEPTED, RESOLVED_REFS) and condition.status == FALSE:
-                yield condition
+    def rejected(self) -> list[dict[str, Any]]:
+        """Objects with a False condition, as rows for `get`; the worse one last, which is the one that is shown."""
+        unresolved = [_row(one, "ResolvedRefs=False", f"{one.reason}: ") for one in self._false(RESOLVED_REFS)]
+        return unresolved + [_row(one, one.reason) for one in self._false(ACCEPTED)]
+
+    def _false(self, kind: str) -> list[Condition]:
+        return [one for one in self._conditions if one.type == kind and one.status == FALSE]
+
+
+def _row(condition: Condition, state: str, prefix: str = "") -> dict[str, Any]:
+    namespace, _, name = condition.object.rpartition("/")
+    message = prefix + condition.message
+    return {"kind": condition.kind, "namespace": namespace, "name": name, "reason": state, "message": message}
 
 
 def _effect(problem: Problem, condition: Condition | None) -> str:

@@ -173,6 +173,10 @@ def check_configuration(place: Place) -> Iterator[Finding]:
     for error in errors:
         why = "this object is not in force as written"
         yield Finding("configuration", "objects", Level.ERROR, error, why, "correct it and save the file")
+    for warning in place.status["config"].get("warnings", []):  # an older agent says none
+        why = "this object is in force, and what it refers to cannot serve"
+        fix = "create what it refers to, or correct the reference"
+        yield Finding("configuration", "references", Level.WARNING, warning, why, fix)
     for pod, problem in sorted(place.status["pods"]["failed"].items()):
         why = "its connections are not in the mesh: no policy applies to them"
         fix = "point the pod's annotation mesh.nodeagent.dev/netns at a namespace of `ip netns list`"

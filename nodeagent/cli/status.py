@@ -108,7 +108,9 @@ def _instance_line(instance: Status) -> tuple[str, str]:
 def _config_lines(config: Status) -> list[tuple[str, str]]:
     waiting = "" if config["in_force"] == config["generation"] else f", generation {config['generation']} on its way"
     found = [(f"config    generation {config['in_force']} in force{waiting} ({config['source']})", "")]
-    return found + [(f"error     {error}", "red") for error in config["errors"]]
+    found += [(f"error     {error}", "red") for error in config["errors"]]
+    warnings = config.get("warnings", [])  # an older agent says none
+    return found + [(f"warning   {warning}", "yellow") for warning in warnings]
 
 
 def _worker_line(worker: Status) -> tuple[str, str]:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 from nodeagent.agent.configuration import Configuration
 from tests.config import builders as some
+from tests.testbed import manifests
 from tests.testbed.manifests import Document
 
 BASE = [*some.callers(), *some.service("cart")]
 
 
-def errors(directory: Path, *documents: Document) -> list[str]:
+def refs(*services: str) -> list[Document]:
+    return [manifests.backend(service, 50) for service in services]
+
+
+def configured(directory: Path, *documents: Document) -> Configuration:
     manifests = directory / "manifests"
     manifests.mkdir()
     (manifests / "all.yaml").write_text(some.text(*documents), encoding="utf-8")
@@ -24,7 +29,11 @@ def errors(directory: Path, *documents: Document) -> list[str]:
         await snapshots.aclose()  # type: ignore[attr-defined]  # an async generator, by its annotation an iterator
 
     asyncio.run(first())
-    return configuration.errors()
+    return configuration
+
+
+def errors(directory: Path, *documents: Document) -> list[str]:
+    return configured(directory, *documents).errors()
 
 
 def test_a_broken_object_is_one_line_with_file_field_and_what_is_in_force_instead(tmp_path: Path) -> None:
@@ -47,3 +56,29 @@ def test_an_object_defined_twice_is_still_told_what_else_is_wrong_with_it(tmp_pa
     assert len(lines) == 2
     assert "duplicate object" in lines[0]
     assert "already belongs to shop/cart:80" in lines[1]
+
+
+def test_a_route_to_a_missing_service_is_a_warning_and_no_error(tmp_path: Path) -> None:
+    """It is in force: the share of what is missing is answered 500."""
+    route = manifests.http_route("shop", "r", "cart", [{"backendRefs": refs("cart", "gone")}])
+    configuration = configured(tmp_path, *BASE, route)
+    assert configuration.errors() == []
+    (warning,) = configuration.warnings()
+    for part in (
+        "HTTPRoute shop/r",
+        "spec.rules[0].backendRefs[1]",
+        "Service shop/gone does not exist",
+        "answered 500",
+    ):
+        assert part in warning
+    (row,) = configuration.rejected()
+    assert (row["name"], row["reason"]) == ("r", "ResolvedRefs=False")
+    assert row["message"].startswith("BackendNotFound: Service shop/gone does not exist")
+
+
+def test_what_is_not_accepted_outweighs_what_is_not_resolved(tmp_path: Path) -> None:
+    route = manifests.http_route("shop", "r", "cart", [{"backendRefs": refs("gone")}])
+    route["spec"]["parentRefs"].append({"group": "", "kind": "Service", "name": "nowhere"})
+    configuration = configured(tmp_path, *BASE, route)
+    assert [row["reason"] for row in configuration.rejected()] == ["ResolvedRefs=False", "NoMatchingParent"]
+    assert (len(configuration.errors()), len(configuration.warnings())) == (1, 1)

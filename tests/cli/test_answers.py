@@ -93,6 +93,15 @@ def test_status_names_what_is_broken(ask: Run, agent: FakeAgent) -> None:
     assert [part for part in parts if part not in text] == []
 
 
+def test_status_shows_warnings_and_stays_ready(ask: Run, agent: FakeAgent) -> None:
+    warning = "HTTPRoute shop/r: BackendNotFound: Service shop/gone does not exist; its share is answered 500"
+    agent.api.answer = {**STATUS, "config": {**STATUS["config"], "warnings": [warning]}}
+    result = ask("status")
+    assert result.exit_code == 0
+    assert f"warning   {warning}" in result.stdout
+    assert "error " not in result.stdout
+
+
 @pytest.mark.parametrize("output", ["json", "yaml"])
 def test_status_for_programs_is_what_the_agent_said(ask: Run, output: str) -> None:
     assert parse(output, ask("status", "-o", output).stdout) == {"version": "v1", **STATUS}

@@ -182,6 +182,14 @@ def test_workers_that_serve_nobody_are_an_error(tmp_path: Path, changes: dict[st
     assert levels(checks.check_workers(place(tmp_path, **changes))) == wanted
 
 
+def test_a_reference_to_what_is_missing_is_a_warning_beside_objects_in_force(tmp_path: Path) -> None:
+    changes = {"config": {**STATUS["config"], "warnings": ["HTTPRoute shop/r: BackendNotFound"]}}
+    found = list(checks.check_configuration(place(tmp_path, **changes)))
+    assert levels(found) == [Level.WARNING, Level.OK, Level.OK]
+    assert found[0].what == "HTTPRoute shop/r: BackendNotFound"
+    assert found[0].fix
+
+
 def test_every_object_that_is_not_in_force_is_a_line(tmp_path: Path) -> None:
     changes = {
         "config": {**STATUS["config"], "errors": ["a.yaml: one", "b.yaml: two"]},
