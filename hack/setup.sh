@@ -11,6 +11,7 @@ APT_PACKAGES=(
     gcc libc6-dev                                       # tests: struct layouts as the C compiler sees them
     make nginx-light wrk                                # bench and demo: load
 )
+command -v go >/dev/null || APT_PACKAGES+=(golang-go)   # tests: an independent HTTP client and server
 
 say() { echo "set-up: $*"; }
 refuse() { echo "set-up: $*" >&2; exit 1; }

@@ -44,7 +44,7 @@ def rows_of(maps: Maps, name: str) -> list[Row]:
 
 def _fields(kind: Struct | None, raw: bytes, word: str) -> Row:
     if kind is None:
-        return {word: int.from_bytes(raw, "little")}
+        return {word: int.from_bytes(raw, "little", signed=word == "value")}  # `in_flight` counts up and down
     value = kind.from_buffer_copy(raw)
     names = [field[0] for field in kind._fields_ if field[0] != "pad"]
     return {name: _plain(name, getattr(value, name)) for name in names}

@@ -284,7 +284,7 @@ def _series_row(worker: int, raw: bytes) -> SeriesRow:
     s = abi.Series.from_buffer_copy(raw)
     return SeriesRow(
         worker=worker,
-        labels=dict(zip(abi.SERIES_LABELS, json.loads(s.labels or b"[]"), strict=False)),
+        labels=dict(zip(abi.SERIES_LABELS, json.loads(s.labels), strict=True)) if s.labels else {},
         requests=s.requests,
         request_bytes=s.request_bytes,
         response_bytes=s.response_bytes,

@@ -85,7 +85,8 @@ class Accounting:
 
     def _row(self, slot: int) -> dict[str, object]:
         words = self._words[slot * _WORDS : slot * _WORDS + _BUCKETS + BUCKETS].tolist()
-        labels = dict(zip(SERIES_LABELS, json.loads(self._label_bytes(slot) or b"[]"), strict=False))
+        text = self._label_bytes(slot)
+        labels = dict(zip(SERIES_LABELS, json.loads(text), strict=True)) if text else {}
         return {
             **labels,
             "requests": words[_REQUESTS],

@@ -1,4 +1,4 @@
-"""Acceptance line 12 without an agent: one line for each broken manifest, and the rest stays in force."""
+"""As tests/acceptance does with an agent: one line for each broken manifest, and the rest stays in force."""
 
 from __future__ import annotations
 

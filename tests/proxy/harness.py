@@ -299,6 +299,10 @@ class Proxy:
         found = {(one.address, one.port): one for one in destinations}
         self.engine.apply(Snapshot(self.engine.snapshot.generation + 1, found, {CALLER.key: CALLER}))
 
+    def set_endpoints(self, *endpoints: Endpoint) -> None:
+        self.destination = replace(self.destination, endpoints=endpoints)
+        self.apply(self.destination)
+
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
