@@ -6,7 +6,6 @@ import json
 import queue
 import subprocess
 import threading
-import time
 from typing import IO, Any
 
 from demo.clients import Clients
@@ -30,13 +29,15 @@ def observe(story: Story, shop: Shop, agent: Agent, clients: Clients, path: str)
     """Sends one request while `observe -f` runs; returns its record, {} if none was shown within some seconds."""
     words = ("observe", "-f", "--from", "shop/web-1", "--path", path)
     story.command(*words)
-    process = subprocess.Popen(agent.cli_argv(*words, "-o", "json"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    argv = agent.cli_argv(*words, "-o", "json")
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
+    assert process.stderr is not None
     lines: queue.Queue[bytes] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process.stdout, lines))
     reader.start()
     try:
-        time.sleep(1.0)  # observe starts up and subscribes; it shows only what passes from then on
+        process.stderr.readline()  # "watching": from now on every request is shown
         clients.curl(shop["web-1"], CATALOG, path)
         record: Record = json.loads(lines.get(timeout=5))
     except queue.Empty:
@@ -46,6 +47,7 @@ def observe(story: Story, shop: Shop, agent: Agent, clients: Clients, path: str)
         process.wait()
         reader.join()
         process.stdout.close()
+        process.stderr.close()
     story.show(json.dumps(record))
     return record
 

@@ -29,11 +29,11 @@ from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.kernel import cgroups
-from nodeagent.kernel.bpf import BpfError
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.loader import KernelError
 from nodeagent.kernel.maps import Maps
+from nodeagent.kernel.syscall import BpfError
 from nodeagent.metrics import reader
 from nodeagent.metrics.collector import MetricsRenderer, Sources
 

@@ -22,8 +22,8 @@ from nodeagent.agent.supervisor import Supervisor
 from nodeagent.agent.worker import State, Worker, WorkerFds
 from nodeagent.core.model import Snapshot
 from nodeagent.kernel import layout
-from nodeagent.kernel.bpf import BpfError
 from nodeagent.kernel.maps import Maps
+from nodeagent.kernel.syscall import BpfError
 from nodeagent.proxy.frames import encode_command
 
 log = logging.getLogger(__name__)

@@ -43,6 +43,7 @@ def bpf() -> None:
 def progs(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  # noqa: ARG001
     """List the hooks and their programs."""
     from nodeagent.kernel import bpf as kernel
+    from nodeagent.kernel import syscall
     from nodeagent.kernel.hooks import HOOKS
 
     layout = pins(bpffs)
@@ -53,7 +54,7 @@ def progs(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  #
         if not path.exists():
             rows.append({"hook": hook.name, "name": hook.program, "id": 0, "attached": False, "jited": 0, "maps": 0})
             continue
-        fd = kernel.obj_get(path)
+        fd = syscall.obj_get(path)
         try:
             info = kernel.prog_info(fd)
         finally:
@@ -78,7 +79,7 @@ def progs(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  #
 @options.run_dir
 def maps(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  # noqa: ARG001
     """List the maps and how full they are."""
-    from nodeagent.kernel.bpf import MAP_TYPE_NAMES
+    from nodeagent.kernel.bpf_map import MAP_TYPE_NAMES
     from nodeagent.kernel.maps import Maps
     from nodeagent.metrics.reader import NO_FILL
 

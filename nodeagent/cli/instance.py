@@ -10,7 +10,7 @@ from typing import Any
 from nodeagent.agent.lease import Lease, holder
 from nodeagent.agent.settings import Settings
 from nodeagent.cli.errors import MissingError
-from nodeagent.kernel import bpf
+from nodeagent.kernel import bpf, syscall
 from nodeagent.kernel.hooks import HOOKS
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.maps import Maps
@@ -43,7 +43,7 @@ def attached_hooks(layout: Layout) -> dict[str, dict[str, int]]:
     for hook in HOOKS:
         path = layout.link(hook.name)
         if path.exists():
-            fd = bpf.obj_get(path)
+            fd = syscall.obj_get(path)
             try:
                 program, cgroup = bpf.cgroup_link_info(fd)
             finally:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.kernel import layout
-from nodeagent.kernel.bpf import MapSpec
+from nodeagent.kernel.bpf_map import MapSpec
 
 _INSN = struct.Struct("<BBhi")
 _LD_IMM64 = 0x18

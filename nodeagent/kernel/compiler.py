@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nodeagent.kernel.bpf import map_info
+from nodeagent.kernel.bpf_map import map_info
 from nodeagent.kernel.bytecode import Bytecode, Program, map_references, to_json
 from nodeagent.kernel.hooks import HOOKS
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from nodeagent.kernel import bpf, cgroups, layout, loader, neighbours
+from nodeagent.kernel import bpf, bpf_map, cgroups, layout, loader, neighbours
 from nodeagent.kernel.bytecode import Bytecode, compile_in_child
 from nodeagent.kernel.hooks import HOOKS, Hook
 from nodeagent.kernel.layout import Layout
@@ -210,7 +210,7 @@ class Instance:
 
 
 def _empty(path: Path) -> None:
-    opened = bpf.Map.open(path)
+    opened = bpf_map.Map.open(path)
     try:
         for key in opened.items():
             opened.delete(key)

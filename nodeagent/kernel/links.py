@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nodeagent.kernel import bpf, cgroups
+from nodeagent.kernel import bpf, cgroups, syscall
 from nodeagent.kernel.hooks import Hook
 from nodeagent.kernel.layout import Layout
 
@@ -49,23 +49,23 @@ class LinkSwap:
 
     def _update(self, hook: Hook, path: Path, program: int) -> None:
         old = self._keep(bpf.prog_by_id(pinned_link(path)[0]))
-        link = self._keep(bpf.obj_get(path))
+        link = self._keep(syscall.obj_get(path))
         bpf.link_update(link, program)
         self._undo.callback(bpf.link_update, link, old)
         if path != self._pins.link(hook.name):
-            bpf.obj_pin(self._pins.link(hook.name), link)
+            syscall.obj_pin(self._pins.link(hook.name), link)
             self._undo.callback(self._pins.link(hook.name).unlink)
 
     def _create(self, hook: Hook, program: int) -> None:
         target = self._keep(os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY))
         link = self._keep(bpf.link_create(program, target, hook.attach_type))
-        bpf.obj_pin(self._pins.link(hook.name), link)
+        syscall.obj_pin(self._pins.link(hook.name), link)
         self._undo.callback(remove_link, self._pins.link(hook.name))
 
     def _pin_program(self, hook: Hook, program: int) -> None:
         path = self._pins.prog(hook.program)
         if path.exists():
-            self._undo.callback(_pin_again, path, self._keep(bpf.obj_get(path)))
+            self._undo.callback(_pin_again, path, self._keep(syscall.obj_get(path)))
         _pin_again(path, program)
 
     def _keep(self, fd: int) -> int:
@@ -76,7 +76,7 @@ class LinkSwap:
 
 def pinned_link(path: Path) -> tuple[int, int]:
     """(program id, cgroup id) of a pinned link; cgroup id 0 = its cgroup is gone, or it was detached."""
-    fd = bpf.obj_get(path)
+    fd = syscall.obj_get(path)
     try:
         return bpf.cgroup_link_info(fd)
     finally:
@@ -85,7 +85,7 @@ def pinned_link(path: Path) -> tuple[int, int]:
 
 def remove_link(path: Path) -> None:
     """Detach before the pin goes: someone else may hold the link open."""
-    fd = bpf.obj_get(path)
+    fd = syscall.obj_get(path)
     try:
         _prog, cgroup_id = bpf.cgroup_link_info(fd)
         if cgroup_id:
@@ -97,4 +97,4 @@ def remove_link(path: Path) -> None:
 
 def _pin_again(path: Path, fd: int) -> None:
     path.unlink(missing_ok=True)
-    bpf.obj_pin(path, fd)
+    syscall.obj_pin(path, fd)

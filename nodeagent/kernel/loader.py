@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nodeagent.kernel import abi, bpf, btf, layout
-from nodeagent.kernel.bpf import MapSpec
+from nodeagent.kernel import abi, bpf, bpf_map, btf, layout, syscall
+from nodeagent.kernel.bpf_map import MapSpec
 from nodeagent.kernel.bytecode import Bytecode
 from nodeagent.kernel.hooks import Hook
 from nodeagent.kernel.layout import Layout
@@ -40,8 +40,8 @@ def close_all(fds: Mapping[str, int]) -> None:
 
 def _reuse(spec: MapSpec, pins: Layout) -> int:
     path = pins.map(spec.name)
-    fd = bpf.obj_get(path)
-    found = bpf.map_info(fd)
+    fd = syscall.obj_get(path)
+    found = bpf_map.map_info(fd)
     if found.same_shape(spec):
         return fd
     os.close(fd)
@@ -53,9 +53,9 @@ def _reuse(spec: MapSpec, pins: Layout) -> int:
 
 
 def _create(spec: MapSpec, pins: Layout) -> int:
-    fd = _create_storage(spec) if spec.map_type == bpf.MAP_TYPE_SK_STORAGE else bpf.map_create(spec)
+    fd = _create_storage(spec) if spec.map_type == bpf_map.MAP_TYPE_SK_STORAGE else bpf_map.map_create(spec)
     try:
-        bpf.obj_pin(pins.map(spec.name), fd)
+        syscall.obj_pin(pins.map(spec.name), fd)
     except BaseException:
         os.close(fd)
         raise
@@ -63,14 +63,14 @@ def _create(spec: MapSpec, pins: Layout) -> int:
 
 
 def _create_storage(spec: MapSpec) -> int:
-    types = bpf.btf_load(btf.storage_types(spec.value_size))
+    types = bpf_map.btf_load(btf.storage_types(spec.value_size))
     try:
-        return bpf.map_create(spec, (types, btf.KEY_TYPE, btf.VALUE_TYPE))
+        return bpf_map.map_create(spec, (types, btf.KEY_TYPE, btf.VALUE_TYPE))
     finally:
         os.close(types)
 
 
-def make_overflow_counters(connections: bpf.Map) -> None:
+def make_overflow_counters(connections: bpf_map.Map) -> None:
     """The keys that count when the map is full: one per outcome, without names.  Existing ones stay."""
     for outcome in abi.Outcome:
         key = bytes(abi.ConnKey(0, 0, outcome, 0))

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from nodeagent.kernel import abi, bpf, layout
+from nodeagent.kernel import abi, bpf_map, layout, syscall
 from nodeagent.kernel.abi import Outcome
-from nodeagent.kernel.bpf import Map
+from nodeagent.kernel.bpf_map import Map
 
 ORIGINAL_LIFETIME_S = 30.0
 
@@ -127,8 +127,8 @@ class Maps:
     def exempt(self, cgroup: int) -> bool:
         """Never touch sockets of processes in this cgroup: True if it was not exempt before."""
         try:
-            self.map(layout.EXEMPT_CGROUPS).update(_u64(cgroup), b"\1", bpf.NOEXIST)
-        except bpf.BpfError as error:
+            self.map(layout.EXEMPT_CGROUPS).update(_u64(cgroup), b"\1", bpf_map.NOEXIST)
+        except syscall.BpfError as error:
             if error.errno == errno.EEXIST:
                 return False
             raise
@@ -174,16 +174,16 @@ class Maps:
         name = layout.requests_map(worker)
         try:
             return self.map(name)
-        except bpf.BpfError as error:
+        except syscall.BpfError as error:
             if error.errno != errno.ENOENT:
                 raise
         spec = self.map(layout.REQUESTS).spec
-        fd = bpf.map_create(
-            bpf.MapSpec(name, spec.map_type, spec.key_size, spec.value_size, spec.max_entries, spec.flags)
+        fd = bpf_map.map_create(
+            bpf_map.MapSpec(name, spec.map_type, spec.key_size, spec.value_size, spec.max_entries, spec.flags)
         )
         try:
-            bpf.obj_pin(self.layout.map(name), fd)
-        except bpf.BpfError:
+            syscall.obj_pin(self.layout.map(name), fd)
+        except syscall.BpfError:
             Map.from_fd(fd).close()
             raise
         self._open[name] = Map.from_fd(fd)

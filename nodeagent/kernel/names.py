@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from nodeagent.core.kernel_state import Name, NameKind
 from nodeagent.kernel import abi
-from nodeagent.kernel.bpf import Map
+from nodeagent.kernel.bpf_map import Map
 
 log = logging.getLogger(__name__)
 

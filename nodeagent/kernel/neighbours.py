@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.kernel import abi, bpf, cgroups, layout
+from nodeagent.kernel import abi, bpf, bpf_map, cgroups, layout, syscall
 from nodeagent.kernel.hooks import HOOKS, PROGRAM_PREFIX, Hook
 from nodeagent.kernel.maps import decode_config
 
@@ -47,7 +47,7 @@ def _attached(cgroup: Path, hook: Hook, effective: bool = False) -> list[Attache
         return []
     try:
         ids = bpf.prog_query(fd, hook.attach_type, effective)
-    except bpf.BpfError as error:
+    except syscall.BpfError as error:
         if error.errno == errno.ENODEV:  # the cgroup is being removed
             return []
         raise
@@ -59,7 +59,7 @@ def _attached(cgroup: Path, hook: Hook, effective: bool = False) -> list[Attache
 def _describe(cgroup: Path, hook: Hook, number: int) -> Attached | None:
     try:
         fd = bpf.prog_by_id(number)
-    except bpf.BpfError as error:
+    except syscall.BpfError as error:
         if error.errno == errno.ENOENT:
             return None
         raise
@@ -74,9 +74,9 @@ def pinned_map_ids(bpffs: Path) -> frozenset[int]:
     """Ids of all maps pinned by the instance of this directory, whatever its layout version."""
     found = set()
     for path in bpffs.glob("v*/maps/*"):
-        fd = bpf.obj_get(path)
+        fd = syscall.obj_get(path)
         try:
-            found.add(bpf.map_id(fd))
+            found.add(bpf_map.map_id(fd))
         finally:
             os.close(fd)
     return frozenset(found)
@@ -88,8 +88,8 @@ def _is_ours(program: Attached) -> bool:
 
 def _instance_text(program: Attached) -> str:
     for number in program.map_ids:
-        fd = bpf.map_by_id(number)
-        opened = bpf.Map.from_fd(fd)
+        fd = bpf_map.map_by_id(number)
+        opened = bpf_map.Map.from_fd(fd)
         try:
             if opened.name == layout.CONFIG and opened.spec.value_size == _CONFIG_SIZE:
                 raw = opened.lookup(bytes(4)) or bytes(_CONFIG_SIZE)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
-from nodeagent.kernel import bpf
+from nodeagent.kernel import bpf_map
 
 NOBODY = 65534
-_SPEC = bpf.MapSpec("na_probe", bpf.MAP_TYPE_HASH, 4, 4, 1, 0)
+_SPEC = bpf_map.MapSpec("na_probe", bpf_map.MAP_TYPE_HASH, 4, 4, 1, 0)
 
 
 def probe() -> str:
     """ "" = yes; else the kernel's error.  Needs root; the map and the child are gone afterwards."""
-    opened = bpf.Map.from_fd(bpf.map_create(_SPEC))
+    opened = bpf_map.Map.from_fd(bpf_map.map_create(_SPEC))
     reader, writer = os.pipe()
     try:
         child = os.fork()
@@ -27,7 +27,7 @@ def probe() -> str:
         opened.close()
 
 
-def _in_child(opened: bpf.Map, writer: int) -> None:
+def _in_child(opened: bpf_map.Map, writer: int) -> None:
     """Never returns."""
     status = 1
     try:

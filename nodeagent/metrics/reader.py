@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nodeagent.kernel import bpf, layout
+from nodeagent.kernel import bpf_map, layout
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.maps import ConnectionRow, Maps, SeriesRow
 
 # Arrays are always full, and socket storage cannot be walked.
-NO_FILL = (bpf.MAP_TYPE_ARRAY, bpf.MAP_TYPE_PERCPU_ARRAY, bpf.MAP_TYPE_SK_STORAGE)
+NO_FILL = (bpf_map.MAP_TYPE_ARRAY, bpf_map.MAP_TYPE_PERCPU_ARRAY, bpf_map.MAP_TYPE_SK_STORAGE)
 FILLS_SECONDS = 5.0
 
 

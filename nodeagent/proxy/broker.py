@@ -167,11 +167,13 @@ class Broker:
             try:
                 listener = self._make_listener(cookie, family)
             except OSError as error:
-                self._send_listener(index, cookie, family, None)
-                if error.errno != errno.EAFNOSUPPORT:
-                    self._complain(cookie, f"cannot listen in the pod's namespace, trying again each second: {error}")
-                    self._missing.add((index, cookie, family))
-                    self._next_try = time.monotonic() + RETRY_SECONDS
+                if error.errno == errno.EAFNOSUPPORT:
+                    self._send_listener(index, cookie, family, None)
+                    continue
+                # The worker is told nothing, so that the agent knows that it does not listen there.
+                self._complain(cookie, f"cannot listen in the pod's namespace, trying again each second: {error}")
+                self._missing.add((index, cookie, family))
+                self._next_try = time.monotonic() + RETRY_SECONDS
             else:
                 self._send_listener(index, cookie, family, listener)
 

@@ -7,7 +7,7 @@ import struct
 from functools import lru_cache
 
 from nodeagent.kernel import abi
-from nodeagent.kernel.bpf import Map, PreparedTake
+from nodeagent.kernel.bpf_map import Map, PreparedTake
 
 _KEY = struct.Struct("=Q16sHHI")  # struct na_orig_key
 _VALUE = struct.Struct("=16sH")  # the start of struct na_orig

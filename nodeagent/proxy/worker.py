@@ -20,7 +20,7 @@ from typing import Any
 
 from nodeagent.core.bounds import Bounds
 from nodeagent.kernel.abi import MAX_WORKERS, SERIES_PER_WORKER
-from nodeagent.kernel.bpf import Map
+from nodeagent.kernel.bpf_map import Map
 from nodeagent.proxy import sandbox
 from nodeagent.proxy.acceptor import Acceptor
 from nodeagent.proxy.accounting import SERIES_BYTES, Accounting

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodeagent.agent import agent
-from nodeagent.kernel.bpf import BpfError
+from nodeagent.kernel.syscall import BpfError
 
 
 def test_a_map_that_cannot_be_cleaned_is_told_once_and_does_not_end_the_agent(

@@ -16,8 +16,8 @@ from nodeagent.agent.enrolment import EnrolledPod, Enrolment, release
 from nodeagent.agent.programming import Programmer
 from nodeagent.core.coverage import Coverage, Target
 from nodeagent.core.model import Snapshot, Workload
-from nodeagent.kernel.bpf import BpfError
 from nodeagent.kernel.netns import NetlinkError
+from nodeagent.kernel.syscall import BpfError
 from tests.agent import samples
 from tests.agent.fakes import Namespaces, workloads
 

@@ -11,7 +11,7 @@ from nodeagent.agent.health import Limits
 from nodeagent.agent.supervisor import Supervisor
 from nodeagent.agent.worker import State, Worker
 from nodeagent.agent.worker_index import NoFreeIndexError
-from nodeagent.kernel.bpf import BpfError
+from nodeagent.kernel.syscall import BpfError
 
 LIMITS = Limits(check=0.01, slow_retry=0.1)
 DRAINING = NoFreeIndexError("all 16 worker numbers are held; workers of an earlier agent are still draining")

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.kernel import bpf
+from nodeagent.kernel import bpf_map
 from nodeagent.kernel.layout import Layout
 from nodeagent.metrics import reader
 from nodeagent.metrics.reader import FILLS_SECONDS, FillReader, MapFill
 
 
-def make_map(entries: int, room: int = 4096) -> bpf.Map:
-    table = bpf.Map.from_fd(bpf.map_create(bpf.MapSpec("fills", bpf.MAP_TYPE_HASH, 8, 8, room, bpf.F_NO_PREALLOC)))
+def make_map(entries: int, room: int = 4096) -> bpf_map.Map:
+    spec = bpf_map.MapSpec("fills", bpf_map.MAP_TYPE_HASH, 8, 8, room, bpf_map.F_NO_PREALLOC)
+    table = bpf_map.Map.from_fd(bpf_map.map_create(spec))
     for number in range(entries):
         table.update(struct.pack("=Q", number), bytes(8))
     return table
@@ -33,7 +34,7 @@ def test_entries_that_come_and_go_meanwhile_do_not_multiply_the_count() -> None:
     stop = threading.Event()
 
     def churn() -> None:
-        mine = bpf.Map.from_fd(bpf.map_create(table.spec))  # an object of this thread, at the same map
+        mine = bpf_map.Map.from_fd(bpf_map.map_create(table.spec))  # an object of this thread, at the same map
         mine.close()
         mine.fd = table.fd
         while not stop.is_set():

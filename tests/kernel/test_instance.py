@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.core.model import FailMode
-from nodeagent.kernel import bpf, cgroups, layout
+from nodeagent.kernel import bpf, bpf_map, cgroups, layout, syscall
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.bytecode import Bytecode, CompileError, Program, compile_in_child
 from nodeagent.kernel.hooks import HOOKS
@@ -168,9 +168,9 @@ def test_pins_outside_bpffs_are_refused_with_the_mount_command(place: Path, byte
 def test_a_pinned_map_of_another_shape_is_refused(instance: Instance, bytecode: Bytecode) -> None:
     path = instance.layout.map(layout.PODS)
     path.unlink()
-    fd = bpf.map_create(bpf.MapSpec("pods", bpf.MAP_TYPE_HASH, 8, 4, 16, 0))
-    bpf.obj_pin(path, fd)
-    bpf.Map.from_fd(fd).close()
+    fd = bpf_map.map_create(bpf_map.MapSpec("pods", bpf_map.MAP_TYPE_HASH, 8, 4, 16, 0))
+    syscall.obj_pin(path, fd)
+    bpf_map.Map.from_fd(fd).close()
     with pytest.raises(KernelError, match="another shape"):
         instance.attach(bytecode=bytecode)
 
@@ -216,12 +216,12 @@ def test_when_a_hook_cannot_be_swapped_all_keep_the_programs_they_had(
     def until_the_last(link: int, program: int) -> None:
         swapped.append(program)
         if len(swapped) == len(HOOKS):
-            raise bpf.BpfError(5, "no")
+            raise syscall.BpfError(5, "no")
         update(link, program)
 
     update = bpf.link_update
     monkeypatch.setattr(bpf, "link_update", until_the_last)
-    with pytest.raises(bpf.BpfError):
+    with pytest.raises(syscall.BpfError):
         instance.attach(bytecode=bytecode)
     monkeypatch.undo()
     assert {hook.name: instance.link_info(hook) for hook in HOOKS} == before
@@ -233,7 +233,7 @@ def opened(folder: Path) -> Iterator[int]:
     import os
 
     for path in folder.iterdir():
-        fd = bpf.obj_get(path)
+        fd = syscall.obj_get(path)
         try:
             yield fd
         finally:

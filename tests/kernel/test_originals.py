@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from nodeagent.kernel import abi, bpf
+from nodeagent.kernel import abi, bpf_map
 from nodeagent.proxy.originals import KernelOriginals
 
 
 @pytest.fixture
-def table() -> Iterator[bpf.Map]:
+def table() -> Iterator[bpf_map.Map]:
     sizes = ctypes.sizeof(abi.OrigKey), ctypes.sizeof(abi.Orig)
-    opened = bpf.Map.from_fd(bpf.map_create(bpf.MapSpec("originals", bpf.MAP_TYPE_HASH, *sizes, 16, 0)))
+    opened = bpf_map.Map.from_fd(bpf_map.map_create(bpf_map.MapSpec("originals", bpf_map.MAP_TYPE_HASH, *sizes, 16, 0)))
     yield opened
     opened.close()
 
@@ -24,7 +24,7 @@ def table() -> Iterator[bpf.Map]:
     [("127.0.0.1", 4, "198.18.0.9"), ("::1", 6, "fd00:198:18::9"), ("198.18.0.2", 4, "198.19.0.1")],
 )
 def test_a_redirected_connection_is_told_once_where_it_was_going(
-    table: bpf.Map, source: str, family: int, dialled: str
+    table: bpf_map.Map, source: str, family: int, dialled: str
 ) -> None:
     originals = KernelOriginals(table)
     value = abi.Orig(abi.make_addr(dialled), abi.wire_port(8080), 0, 1, 2)

@@ -11,7 +11,7 @@ import pytest
 
 from nodeagent.core.kernel_state import LocalPod
 from nodeagent.core.model import Action, Destination, Endpoint, Snapshot, Workload
-from nodeagent.kernel import abi, bpf, layout
+from nodeagent.kernel import abi, bpf_map, layout, syscall
 from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.sync import GRACE_S, KernelSync, read_tables
 from tests.kernel.build import policy, service
@@ -34,9 +34,9 @@ def maps() -> Iterator[Maps]:
     """Not pinned, with room for four destinations."""
     made = Maps(layout.Layout())
     for name, (key, value, room) in SIZES.items():
-        kind = bpf.MAP_TYPE_PERCPU_HASH if name == layout.CONNECTIONS else bpf.MAP_TYPE_HASH
-        spec = bpf.MapSpec(name, kind, key, value, room, bpf.F_NO_PREALLOC)
-        made._open[name] = bpf.Map.from_fd(bpf.map_create(spec))
+        kind = bpf_map.MAP_TYPE_PERCPU_HASH if name == layout.CONNECTIONS else bpf_map.MAP_TYPE_HASH
+        spec = bpf_map.MapSpec(name, kind, key, value, room, bpf_map.F_NO_PREALLOC)
+        made._open[name] = bpf_map.Map.from_fd(bpf_map.map_create(spec))
     with made:
         yield made
 
@@ -53,7 +53,7 @@ def test_after_a_failed_write_nothing_that_is_in_use_is_deleted(maps: Maps) -> N
     kernel.sync(snapshot(first), PODS)
     kernel.sync(snapshot(second), PODS)  # the first set and table retire
     too_many = [service(f"b{i}", f"198.19.1.{i}", ("198.18.0.4", 80)) for i in range(8)]
-    with pytest.raises(bpf.BpfError):
+    with pytest.raises(syscall.BpfError):
         kernel.sync(snapshot(second, *too_many), PODS)
     kernel.sync(snapshot(first), PODS)  # and are named again within the grace period
     kernel.collect(time.monotonic() + GRACE_S + 1)
@@ -69,12 +69,12 @@ def test_what_cannot_be_deleted_now_is_deleted_later(maps: Maps, monkeypatch: py
         kernel.sync(snapshot(service("a", "198.19.0.1", (f"198.18.0.{last}", 80))), PODS)
 
     def refused(_key: bytes) -> bool:
-        raise bpf.BpfError(errno.ENOMEM, "cannot delete from map endpoints: Cannot allocate memory")
+        raise syscall.BpfError(errno.ENOMEM, "cannot delete from map endpoints: Cannot allocate memory")
 
     later = time.monotonic() + GRACE_S + 1
     with monkeypatch.context() as patched:
         patched.setattr(maps.map(layout.ENDPOINTS), "delete", refused)
-        with pytest.raises(bpf.BpfError):
+        with pytest.raises(syscall.BpfError):
             kernel.collect(later)
     assert len(read_tables(maps).endpoint_sets) == 3
     kernel.collect(later)
