@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import leftovers
 
@@ -28,6 +29,11 @@ RINGS = {
 NEEDS_ROOT = {"kernel", "acceptance"}
 # Audit events that a pure test must not raise.  Creating a socketpair (an event loop's own wake-up pipe) raises none.
 FORBIDDEN_IN_PURE = {"socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "time.sleep"}
+
+# The same examples on every run, so that a red test is red for everybody.  HYPOTHESIS_PROFILE=explore seeks new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 _guarded = False  # True while a test of the pure ring runs
 

@@ -17,7 +17,7 @@ from nodeagent.core.balance import shares as shares_of
 from nodeagent.core.decide import rules_for
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.judge import Judge
-from nodeagent.core.matching import Regex
+from nodeagent.core.matching import Regex, first_match
 from nodeagent.core.model import (
     Decision,
     Destination,
@@ -219,7 +219,7 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     address = source_address(destination, caller)
     judge = Judge(destination, regex)
     decision = judge.decide(caller, address, head, 0.0)
-    rule = _rule_of(destination, caller, decision)
+    rule = _rule_of(destination, caller, head, decision, regex)
     shares = list(_shares(judge, rule, caller, address, head)) if rule else []
     if not shares and decision.backend:
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
@@ -290,10 +290,11 @@ def _common(values: Iterable[Value], otherwise: Value) -> Value:
     return found.pop() if len(found) == 1 else otherwise
 
 
-def _rule_of(destination: Destination, caller: Workload, decision: Decision) -> Rule | None:
-    rules = rules_for(destination, caller) or ()
-    named = (rule for rule in rules if decision.route and (rule.route, rule.rule) == (decision.route, decision.rule))
-    return next(named, None)
+def _rule_of(
+    destination: Destination, caller: Workload, head: RequestHead, decision: Decision, regex: Regex
+) -> Rule | None:
+    """The rule that routed it; by matching and not by name, since a rule may be named as another one's number."""
+    return first_match(rules_for(destination, caller) or (), head, regex) if decision.route else None
 
 
 def _notes_on(shares: Sequence[Share]) -> list[str]:
