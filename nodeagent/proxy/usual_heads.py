@@ -18,7 +18,7 @@ get = _plans.get
 
 def remember(head: bytes, plan: ResponsePlan) -> None:
     """The plan must not change any more.  A head with a secret is not kept."""
-    if len(head) > MAX_HEAD or b"ookie:" in head:
+    if len(head) > MAX_HEAD or b"cookie:" in head.lower():
         return
     if len(_plans) >= MAX_HEADS:
         _plans.clear()
