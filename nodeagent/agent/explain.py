@@ -15,6 +15,7 @@ from nodeagent.core.addresses import canonical, family
 from nodeagent.core.authorization import network_verdict
 from nodeagent.core.balance import shares as shares_of
 from nodeagent.core.decide import rules_for
+from nodeagent.core.filters import NO_FILTERS, Filters, described
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex, first_match
@@ -58,6 +59,7 @@ class Share:
     part: float
     decision: Decision
     endpoints: tuple[Endpoint, ...]
+    filters: Filters = NO_FILTERS
 
 
 def parse_question(query: Mapping[str, Any]) -> Question:
@@ -225,7 +227,7 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
-    answer["request"] = {**_in_common(decisions), **sent}
+    answer["request"] = {**_in_common(decisions), **sent, "filters": described(rule.filters) if rule else []}
     answer["notes"] = _notes_on(shares)
     if question.host is None and judges_hosts(destination):
         answer["notes"].append(f"rules here look at the host; assumed is {host!r}: give another with -H 'Host: NAME'")
@@ -274,12 +276,12 @@ def source_address(destination: Destination, caller: Workload) -> str:
 def verdict_of(decision: Decision) -> str:
     if decision.status == 403:
         return "denied"
-    return "error" if decision.status else "allowed"
+    return "error" if decision.status and not decision.location else "allowed"
 
 
 def _in_common(decisions: Sequence[Decision]) -> Answer:
     """What becomes of such a request; None where that differs from share to share."""
-    names = ("status", "reason", "detail", "flag", "route", "rule", "policy")
+    names = ("status", "reason", "detail", "flag", "route", "rule", "policy", "location")
     found: Answer = {name: _common((getattr(one, name) for one in decisions), None) for name in names}
     everywhere = set.intersection(*(set(one.audits) for one in decisions))
     return {**found, "audits": [name for name in decisions[0].audits if name in everywhere]}
@@ -311,7 +313,7 @@ def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: Requ
     for backend, part in zip(rule.backends, shares_of(rule.backends), strict=True):
         if part > 0:
             decision = judge.decide(caller, address, head, start + part / 2)
-            yield Share(backend.name, part, decision, backend.endpoints)
+            yield Share(backend.name, part, decision, backend.endpoints, backend.filters)
         start += part
 
 
@@ -326,5 +328,6 @@ def _backend(share: Share) -> Answer:
         "detail": decision.detail,
         "policy": decision.policy,
         "audits": list(decision.audits),
+        "filters": described(share.filters),
         "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in share.endpoints],
     }

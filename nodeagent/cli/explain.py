@@ -44,7 +44,9 @@ def lines(answer: Row) -> list[tuple[str, str]]:
         found.append((f"why       {answer['why']}", ""))
     found += _connect_lines(answer.get("connect"))
     found += _request_lines(answer.get("request"))
-    found += [(f"backend   {_backend(backend)}", "") for backend in answer.get("backends", [])]
+    for backend in answer.get("backends", []):
+        found.append((f"backend   {_backend(backend)}", ""))
+        found += [(f"filter    {text} (of this backend)", "") for text in backend.get("filters", [])]
     found += [(f"endpoint  {endpoint}", "") for endpoint in answer.get("endpoints", [])]
     found += [(f"note      {note}", "yellow") for note in answer.get("notes", [])]
     found.append((f"verdict   {answer['verdict']}", answer["verdict"]))
@@ -68,7 +70,10 @@ def _request_lines(request: Row | None) -> list[tuple[str, str]]:
         found.append((f"policy    {request['policy']}", ""))
     if request.get("audits"):
         found.append((f"audited   {', '.join(request['audits'])}", "yellow"))
-    if request["status"]:
+    found += [(f"filter    {text}", "") for text in request.get("filters", [])]
+    if request.get("location"):
+        found.append((f"answer    {request['status']}, location {request['location']}", ""))
+    elif request["status"]:
         found.append((f"answer    {request['status']} {request['reason']}: {request['detail']}", "red"))
     return found
 

@@ -11,11 +11,13 @@ from typing import Any
 
 from nodeagent.config.problems import FieldError, FieldPath
 from nodeagent.config.reading import normal_path
+from nodeagent.config.schemas.filters import BACKEND_TYPES, CONFIGURED_BY
 from nodeagent.core.model import PathKind
 from nodeagent.core.paths import PathError
 from nodeagent.regex import RegexError, compile_regex
 
 _LATER = "is not supported by this release; the whole route is rejected, because it would be applied by half"
+_SHOWN = 60  # characters of a value that is quoted
 
 
 def unsupported(kind: str, value: dict[str, Any]) -> list[FieldError]:
@@ -36,12 +38,23 @@ def _route_errors(spec: dict[str, Any]) -> Iterator[FieldError]:
 
 
 def _later_features(rule: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
-    for name in ("filters", "timeouts"):
-        if rule.get(name):
-            yield FieldError((*path, name), _LATER)
+    yield from _later_filters(rule, path, tuple(CONFIGURED_BY))
+    if rule.get("timeouts"):
+        yield FieldError((*path, "timeouts"), _LATER)
     for index, backend in enumerate(rule.get("backendRefs") or []):
-        if backend.get("filters"):
-            yield FieldError((*path, "backendRefs", index, "filters"), _LATER)
+        yield from _later_filters(backend, (*path, "backendRefs", index), BACKEND_TYPES)
+
+
+def _later_filters(owner: dict[str, Any], path: FieldPath, supported: tuple[str, ...]) -> Iterator[FieldError]:
+    """A filter that is not applied must not be skipped either: the request would go where nobody meant it to."""
+    for index, one in enumerate(owner.get("filters") or []):
+        if one["type"] not in supported:
+            at, listed = (*path, "filters", index, "type"), ", ".join(supported)
+            yield FieldError(at, f"{_shown(one['type'])} {_LATER}; supported here: {listed}")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def _match_errors(match: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:

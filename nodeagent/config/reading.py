@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from nodeagent.config.filters import read_filters
 from nodeagent.config.resources import (
     BackendRef,
     Identity,
@@ -200,10 +201,12 @@ def _parent(index: int, ref: Value, namespace: str) -> ParentRef:
 
 
 def _route_rule(rule: Value, index: int, namespace: str) -> RouteRule:
+    matches = tuple(_route_match(match) for match in rule.get("matches") or [{}])
     return RouteRule(
         name=rule.get("name") or str(index),
-        matches=tuple(_route_match(match) for match in rule.get("matches") or [{}]),
+        matches=matches,
         backends=tuple(_backend(ref, namespace) for ref in rule.get("backendRefs") or []),
+        filters=read_filters(rule.get("filters") or (), matches[0].path),
     )
 
 
@@ -216,6 +219,7 @@ def _backend(ref: Value, namespace: str) -> BackendRef:
         name=ref["name"],
         port=ref.get("port") or 0,
         weight=1 if weight is None else weight,
+        filters=read_filters(ref.get("filters") or ()),
     )
 
 

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nodeagent.core.filters import NO_FILTERS, Filters
 from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
 
 
@@ -104,6 +105,7 @@ class BackendRef:
     name: str
     port: int
     weight: int
+    filters: Filters = NO_FILTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class RouteRule:
     name: str
     matches: tuple[RouteMatch, ...]
     backends: tuple[BackendRef, ...]
+    filters: Filters = NO_FILTERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ class RouteIndex:
                 match.headers,
                 match.query,
                 backends,
+                rule.filters,
             )
             for match in rule.matches
         ]
@@ -100,6 +101,7 @@ class RouteIndex:
             policies=self._policies.applied(owners.services, owners.namespaces),
             ports=owners.ports,
             refuse=self._policies.refusal(owners.services, owners.namespaces),
+            filters=ref.filters,
         )
 
     def backend_fault(self, ref: BackendRef) -> tuple[str, str]:

@@ -3,6 +3,6 @@
     vocabulary       model (what a configuration says), bounds, buckets, addresses, hosts, paths
     a request        decide (the reference) and judge (the same, prepared): matching, authorization, backends,
                      prepared_policies, balance
-    a message        lines, fields, framing, request_plan, response_plan, chunked, refusals
+    a message        lines, fields, framing, filters, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
 """

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from nodeagent.core.authorization import Authorization, authorize
 from nodeagent.core.backends import authorize_backend
 from nodeagent.core.balance import choose_backend, choose_endpoint
+from nodeagent.core.filters import Redirect, changes_of, redirect_location
 from nodeagent.core.matching import Regex, first_match
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Workload
 
@@ -19,6 +20,7 @@ DENIED = "denied"
 NO_ROUTE = "no-route"
 BACKEND_NOT_FOUND = "backend-not-found"
 NO_ENDPOINT = "no-endpoint"
+REDIRECT = "redirect"
 
 Gate = Callable[[Backend], Authorization]
 
@@ -39,6 +41,8 @@ def decide(
     rule = first_match(rules, head, regex)
     if rule is None:
         return no_route(destination, access.audits)
+    if rule.filters.redirect is not None:
+        return redirected(rule, rule.filters.redirect, destination.port, head, access.audits)
 
     def gate(backend: Backend) -> Authorization:
         return authorize_backend(destination, backend, caller, caller_address, head, regex)
@@ -80,7 +84,36 @@ def forward_by_rule(rule: Rule, rand: float, gate: Gate, audits: tuple[str, ...]
     endpoint = choose_endpoint(backend.endpoints, rest)
     if endpoint is None:
         return no_endpoint(backend.name, rule, audits)
-    return Decision(route=rule.route, rule=rule.rule, backend=backend.name, endpoint=endpoint, audits=audits)
+    return forwarded(rule, backend, endpoint, audits)
+
+
+def forwarded(rule: Rule, backend: Backend, endpoint: Endpoint, audits: tuple[str, ...] = ()) -> Decision:
+    return Decision(
+        route=rule.route,
+        rule=rule.rule,
+        backend=backend.name,
+        endpoint=endpoint,
+        audits=audits,
+        changes=changes_of(rule.filters, backend.filters),
+    )
+
+
+def redirected(
+    rule: Rule, redirect: Redirect, dialled_port: int, head: RequestHead, audits: tuple[str, ...] = ()
+) -> Decision:
+    """The answer of a rule with a redirect, which has no backend."""
+    target = head.path + ("?" + head.query if head.query else "")
+    location = redirect_location(redirect, head.host, dialled_port, target)
+    return Decision(
+        status=redirect.status,
+        reason=REDIRECT,
+        detail=f"rule {rule.rule} of HTTPRoute {rule.route} redirects to {location}",
+        route=rule.route,
+        rule=rule.rule,
+        audits=audits,
+        location=location,
+        changes=changes_of(rule.filters),
+    )
 
 
 def denial(policy: str, detail: str, audits: tuple[str, ...] = ()) -> Decision:

@@ -16,6 +16,7 @@ from functools import partial
 from nodeagent.core import decide as plain
 from nodeagent.core.backends import addresses_seen, audited_behind, brings_more, crosses_families, guarded_groups
 from nodeagent.core.balance import choose_backend, endpoint_index
+from nodeagent.core.filters import Redirect
 from nodeagent.core.matching import Regex, mismatch
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, PathKind, RequestHead, Rule, Workload
 from nodeagent.core.paths import respell
@@ -86,7 +87,7 @@ class Judge:
     def _candidates_for(self, caller: Workload, address: str, rules: Sequence[Rule]) -> tuple[Candidate, ...]:
         group = self._destination.rule_group(caller.namespace)
         if group not in self._prepared:
-            self._prepared[group] = [_PreparedRule(rule) for rule in rules]
+            self._prepared[group] = [_PreparedRule(rule, self._destination.port) for rule in rules]
             self._candidates[group] = tuple(rule.candidate for rule in self._prepared[group])
         if group not in self._guarded:
             return self._candidates[group]
@@ -121,15 +122,17 @@ class _PreparedRule:
 
     __slots__ = ("_choosers", "_rule", "candidate")
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, dialled_port: int) -> None:
         self._rule = rule
         self._choosers = [_backend_chooser(rule, backend) for backend in rule.backends]
-        self.candidate = _candidate(rule, _weighing(rule, self._choosers))
+        redirect = rule.filters.redirect
+        choose = _redirecting(rule, redirect, dialled_port) if redirect else _weighing(rule, self._choosers)
+        self.candidate = _candidate(rule, choose)
 
     def guarded(self, gate: Gate, regex: Regex) -> Candidate:
         """The same for one caller: `gate` says what its requests to each backend must pass."""
         gates = [gate(self._rule, backend) for backend in self._rule.backends]
-        if not any(gates):
+        if not any(gates) or self._rule.filters.redirect is not None:
             return self.candidate
         pairs = zip(gates, self._choosers, strict=True)
         choosers = [choose if gate is None else _gated(gate, choose, regex) for gate, choose in pairs]
@@ -157,6 +160,10 @@ def _candidate(rule: Rule, choose: Chooser) -> Candidate:
     return kind, value, value + "/", rule.method, None if simple else rule, choose
 
 
+def _redirecting(rule: Rule, redirect: Redirect, dialled_port: int) -> Chooser:
+    return lambda _rand, head: plain.redirected(rule, redirect, dialled_port, head)
+
+
 def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:
     """A chooser of the backend, by one chooser per backend; the usual single backend skips the weighing."""
     if len(choosers) == 1 and rule.backends[0].weight > 0:
@@ -177,10 +184,7 @@ def _backend_chooser(rule: Rule, backend: Backend) -> Chooser:
     if not backend.endpoints:
         return _constant(plain.no_endpoint(backend.name, rule))
 
-    def make(endpoint: Endpoint) -> Decision:
-        return Decision(route=rule.route, rule=rule.rule, backend=backend.name, endpoint=endpoint)
-
-    return _endpoint_chooser(backend.endpoints, make)
+    return _endpoint_chooser(backend.endpoints, partial(plain.forwarded, rule, backend))
 
 
 def _plain_chooser(destination: Destination) -> Chooser:

@@ -14,6 +14,8 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nodeagent.core.filters import NO_FILTERS, Changes, Filters
+
 
 class Protocol(enum.Enum):
     """What a Service port carries: appProtocol, else the port's name, else OPAQUE."""
@@ -96,6 +98,7 @@ class Backend:
     policies: tuple[Policy, ...] = ()
     ports: tuple[int, ...] = ()
     refuse: str = ""
+    filters: Filters = NO_FILTERS  # header changes, after the rule's own
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
@@ -123,6 +126,7 @@ class Rule:
     headers: tuple[ValueMatch, ...]
     query: tuple[ValueMatch, ...]
     backends: tuple[Backend, ...]
+    filters: Filters = NO_FILTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +239,12 @@ class Destination:
 
     @property
     def judges_paths(self) -> bool:
-        """True when a route or policy here looks at the path: then only its normal form is judged and forwarded."""
+        """True when a route or policy here looks at the path: then only its normal form is judged and forwarded.
+
+        A path that a filter changes counts too: a dot segment must not lead out of what it is replaced with.
+        """
+        if any(rule.filters.change_paths for rule in self.rules):
+            return True
         if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in self.rules):
             return True
         return any(op.paths for policy in self.all_policies for rule in policy.rules for op in rule.http)
@@ -285,6 +294,7 @@ class RequestHead:
 class Decision:
     """What to do with one request.  `status` 0 = forward to `endpoint` of `backend`; else answer that status.
 
+    `location` is where a redirect leads, `changes` what filters make of the request and its response.
     `reason` is one word for x-mesh-reason and the counters, `detail` one line for the client and for
     `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched.
     """
@@ -299,3 +309,5 @@ class Decision:
     backend: str = ""
     endpoint: Endpoint | None = None
     audits: tuple[str, ...] = ()
+    location: str = ""
+    changes: Changes | None = None

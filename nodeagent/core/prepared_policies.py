@@ -87,4 +87,6 @@ def _audited(decision: Decision, audits: tuple[str, ...]) -> Decision:
         decision.backend,
         decision.endpoint,
         audits,
+        decision.location,
+        decision.changes,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nodeagent.core.fields import NEVER_HOP_BY_HOP, Field, Fields, Special, host_of, make_field, tokens
+from nodeagent.core.filters import Changes, changed_fields, rewritten_target, with_host
 from nodeagent.core.framing import KNOWN_OPTIONS, MAX_LENGTH_DIGITS, NOTHING, Body
 from nodeagent.core.refusals import refuse_request
 
@@ -44,13 +45,24 @@ class RequestPlan:
     def head(self) -> bytes:
         """The bytes for the upstream, made once: a plan does not change when it was judged."""
         if not self._head:
-            self._head = self._make_head()
+            self._head = self._make_head(self.target, self.fields)
         return self._head
 
-    def _make_head(self) -> bytes:
-        lines = [field[4] for field in self.fields]
+    def changed_head(self, changes: Changes) -> bytes:
+        """The same after a route's filters; the plan itself stays, for it may be that of other requests too."""
+        target, fields, rewrite = self.target, self.fields, changes.rewrite
+        if changes.request is not None:
+            fields = changed_fields(fields, changes.request)
+        if rewrite is not None and rewrite.hostname:
+            fields = with_host(fields, rewrite.hostname.encode("ascii"))
+        if rewrite is not None and rewrite.path is not None:
+            target = rewritten_target(target.decode("ascii"), rewrite.path).encode("ascii")
+        return self._make_head(target, fields)
+
+    def _make_head(self, target: bytes, fields: Fields) -> bytes:
+        lines = [field[4] for field in fields]
         lines += [field[4] for field in self.hop]
-        return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (self.method.encode(), self.target, b"\r\n".join(lines))
+        return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (self.method.encode(), target, b"\r\n".join(lines))
 
 
 def plan_request(method: str, target: bytes, minor: int, fields: Fields, default_host: bytes) -> RequestPlan:
@@ -93,7 +105,7 @@ class _RequestSeen:
 def _replace_host(plan: RequestPlan, seen: _RequestSeen, authority: bytes) -> None:
     """RFC 9112 3.2.2: the authority of an absolute-form target is the host, whatever Host says."""
     seen.host = authority
-    plan.fields[:] = [make_field(field[0], authority) if field[3] == Special.HOST else field for field in plan.fields]
+    plan.fields[:] = with_host(plan.fields, authority)
 
 
 def _special_request_field(plan: RequestPlan, seen: _RequestSeen, field: Field) -> Field | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nodeagent.core.fields import NEVER_HOP_BY_HOP, Field, Fields, Special, tokens
+from nodeagent.core.fields import NEVER_HOP_BY_HOP, Field, Fields, Special, make_field, tokens
+from nodeagent.core.filters import HeaderChange, changed_fields
 from nodeagent.core.framing import KNOWN_OPTIONS, MAX_LENGTH_DIGITS, NOTHING, Body
 from nodeagent.core.refusals import refuse_response
 from nodeagent.core.request_plan import RequestPlan
@@ -152,6 +153,24 @@ def _keep_client(plan: ResponsePlan, request: RequestPlan, keep_alive: bool, lin
         lines.append(b"Connection: close")
     elif request.minor == 0:
         lines.append(b"Connection: keep-alive")
+
+
+def filtered_response(fields: Fields, change: HeaderChange) -> Fields:
+    """The fields after a route's filters.
+
+    What the upstream names in Connection goes first, and is named no more: else it could drop what a filter adds.
+    """
+    named = frozenset[bytes]().union(*(tokens(field[1]) for field in fields if field[3] == Special.CONNECTION))
+    named -= KNOWN_OPTIONS | NEVER_HOP_BY_HOP
+    if named:
+        fields = [_with_known_options(field) for field in fields if field[3] or field[2].encode() not in named]
+    return changed_fields(fields, change)
+
+
+def _with_known_options(field: Field) -> Field:
+    if field[3] != Special.CONNECTION:
+        return field
+    return make_field(field[0], b", ".join(sorted(tokens(field[1]) & KNOWN_OPTIONS)))
 
 
 def interim_head(status: int, phrase: bytes, fields: Fields) -> bytes:

@@ -23,7 +23,7 @@ from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy.exchange import Exchange
 from nodeagent.proxy.head_wait import HeadWait
 from nodeagent.proxy.relay import Relay
-from nodeagent.proxy.replies import reply
+from nodeagent.proxy.replies import redirection, reply
 from nodeagent.proxy.stream import READ_BYTES, Stream
 
 if TYPE_CHECKING:
@@ -293,7 +293,10 @@ class Downstream:
             plan.body == Body.LENGTH and left <= _MAX_DISCARD and not plan.expects_continue
         )
         keep = plan.keep_alive and skippable and not self.engine.draining and not self._at_eof
-        data = reply(decision.status, decision.reason, decision.detail, keep, plan.is_head, plan.minor)
+        if decision.location:
+            data = redirection(decision, keep, plan.is_head, plan.minor)
+        else:
+            data = reply(decision.status, decision.reason, decision.detail, keep, plan.is_head, plan.minor)
         self.stream.write(data)
         taken = min(len(rest), plan.length)
         self.engine.record(self, plan, decision, decision.status, size + taken, len(data), self._started)

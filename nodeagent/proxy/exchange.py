@@ -57,7 +57,8 @@ class Exchange:
         self.decision = decision
         self._started = started
         self._body = RequestBody(plan, bounds, size)
-        self._response = Response(plan, bounds)
+        changes = decision.changes
+        self._response = Response(plan, bounds, changes.response if changes is not None else None)
         self._response_size = 0
         self._up: Upstream | None = None
         self._reused = False
@@ -75,8 +76,8 @@ class Exchange:
 
     def start(self, rest: bytes) -> None:
         """Send the head with what has come of the body; pipelined bytes go back to the client's side."""
-        plan = self._plan
-        data = plan.head()
+        plan, changes = self._plan, self.decision.changes
+        data = plan.head() if changes is None else plan.changed_head(changes)
         down = self._down
         if rest and not self._body.done:
             try:

@@ -5,20 +5,44 @@ from __future__ import annotations
 from functools import lru_cache
 from http import HTTPStatus
 
+from nodeagent.core.fields import Fields, make_field
+from nodeagent.core.filters import changed_fields
+from nodeagent.core.model import Decision
+
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 @lru_cache(maxsize=1024)
 def reply(status: int, reason: str, detail: str, keep_alive: bool, is_head: bool, minor: int) -> bytes:
     """The whole response.  `minor` is the client's HTTP version: 1.0 must be told that the connection stays."""
+    fields = b"x-mesh-reason: %b\r\ncontent-type: text/plain\r\n" % reason.encode("ascii")
+    return _message(status, fields, detail, keep_alive, is_head, minor)
+
+
+def redirection(decision: Decision, keep_alive: bool, is_head: bool, minor: int) -> bytes:
+    """The whole response of a rule that redirects; the rule's other filters change its fields too."""
+    fields: Fields = [
+        make_field(b"x-mesh-reason", decision.reason.encode("ascii")),
+        make_field(b"content-type", b"text/plain"),
+    ]
+    if decision.changes is not None and decision.changes.response is not None:
+        fields = changed_fields(fields, decision.changes.response)
+    others = [field for field in fields if field[2] != "location"]
+    lines = b"".join(
+        b"%b\r\n" % field[4] for field in (make_field(b"location", decision.location.encode("ascii")), *others)
+    )
+    return _message(decision.status, lines, decision.detail, keep_alive, is_head, minor)
+
+
+def _message(status: int, fields: bytes, detail: str, keep_alive: bool, is_head: bool, minor: int) -> bytes:
     body = detail.encode("ascii", "replace") + b"\n"
     connection = (
         b"" if keep_alive and minor else b"connection: keep-alive\r\n" if keep_alive else b"connection: close\r\n"
     )
-    head = b"HTTP/1.1 %d %b\r\nx-mesh-reason: %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b\r\n" % (
+    head = b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\n%b\r\n" % (
         status,
         _PHRASES.get(status, b"Refused"),
-        reason.encode("ascii"),
+        fields,
         len(body),
         connection,
     )

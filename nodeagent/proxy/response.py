@@ -9,10 +9,11 @@ from __future__ import annotations
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.chunked import ChunkedDecoder, ChunkError, encode_chunk
 from nodeagent.core.fields import Fields
+from nodeagent.core.filters import HeaderChange
 from nodeagent.core.framing import Body
 from nodeagent.core.refusals import RESPONSES, Refused
 from nodeagent.core.request_plan import RequestPlan
-from nodeagent.core.response_plan import ResponsePlan, interim_head, plan_response
+from nodeagent.core.response_plan import ResponsePlan, filtered_response, interim_head, plan_response
 from nodeagent.proxy import usual_heads
 from nodeagent.proxy.http1 import parse_response
 from nodeagent.proxy.request_body import last_chunk
@@ -23,6 +24,7 @@ class Response:
 
     __slots__ = (
         "_bounds",
+        "_change",
         "_decoder",
         "_held",
         "_interims",
@@ -37,9 +39,10 @@ class Response:
         "switched",
     )
 
-    def __init__(self, request: RequestPlan, bounds: Bounds) -> None:
+    def __init__(self, request: RequestPlan, bounds: Bounds, change: HeaderChange | None = None) -> None:
         self._request = request
         self._bounds = bounds
+        self._change = change  # by a route's filters
         self._held = b""  # a head that has not arrived whole
         self._interims = 0
         self._decoder: ChunkedDecoder | None = None
@@ -109,7 +112,8 @@ class Response:
     def _is_usual(self) -> bool:
         """Where a response's plan depends on its head alone."""
         request = self._request
-        return request.minor == 1 and request.keep_alive and not request.is_head and not request.upgrade
+        plain = not request.is_head and not request.upgrade and self._change is None
+        return request.minor == 1 and request.keep_alive and plain
 
     def _hold(self, data: bytes) -> None:
         if len(data) > self._bounds.head_bytes:
@@ -138,6 +142,8 @@ class Response:
         if status == 101 and not (request.upgrade and request_done):
             raise Refused(RESPONSES["upstream-switch"])
         keep = request.keep_alive and not draining
+        if self._change is not None:
+            fields = filtered_response(fields, self._change)
         plan = plan_response(status, phrase, minor, fields, request, keep)
         if request_done:
             return plan

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
+from nodeagent.core.filters import NO_FILTERS, Filters, PathChange, Redirect, Rewrite, header_change
 from nodeagent.core.model import (
     Action,
     Backend,
@@ -75,6 +76,29 @@ policies = st.builds(
 policy_sets = st.lists(policies, max_size=3, unique_by=lambda policy: policy.name).map(tuple)
 port_numbers = st.sampled_from(((), (80, 8080)))
 refusals = st.sampled_from(("", "", "", "policy shop/broken is broken"))
+field_names = st.sampled_from(("x-env", "X-Env", "x-team", "Via", "set-cookie"))
+field_pairs = st.tuples(field_names, st.sampled_from(("1", "a, b", "caf\u00e9")))
+header_changes = st.builds(header_change, small(field_pairs), small(field_pairs), small(field_names))
+path_changes = st.builds(
+    PathChange, st.sampled_from(("/x", "/x/y", "/", "")), st.sampled_from((None, "/", "/a", "/a/b"))
+)
+redirects = st.builds(
+    Redirect,
+    st.sampled_from((301, 302, 303, 307, 308)),
+    st.sampled_from(("", "http", "https")),
+    st.sampled_from(("", "shop.example")),
+    st.sampled_from((0, 80, 443, 8443)),
+    st.none() | path_changes,
+)
+rewrites = st.builds(Rewrite, st.sampled_from(("", "inner.example")), st.none() | path_changes)
+backend_filters = st.just(NO_FILTERS) | st.builds(Filters, st.none() | header_changes, st.none() | header_changes)
+rule_filters = st.just(NO_FILTERS) | st.builds(
+    Filters,
+    st.none() | header_changes,
+    st.none() | header_changes,
+    st.sampled_from((True, False, False)).flatmap(lambda yes: redirects if yes else st.none()),
+    st.none() | rewrites,
+)
 backends = st.builds(
     Backend,
     st.sampled_from(("shop/a:80", "shop/b:80")),
@@ -84,10 +108,11 @@ backends = st.builds(
     policy_sets,
     port_numbers,
     refusals,
+    backend_filters,
 )
 rules = st.builds(
-    lambda route, rule, path, method, headers, query, where: Rule(
-        route, rule, path[0], path[1], method, headers, query, where
+    lambda route, rule, path, method, headers, query, where, filters: Rule(
+        route, rule, path[0], path[1], method, headers, query, where, filters
     ),
     st.sampled_from(("shop/r1", "shop/r2", "batch/r1")),
     st.sampled_from(("0", "1")),
@@ -96,6 +121,7 @@ rules = st.builds(
     small(header_matches),
     small(query_matches),
     small(backends, 3),
+    rule_filters,
 )
 workloads = st.builds(
     Workload,

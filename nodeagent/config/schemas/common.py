@@ -17,6 +17,7 @@ GROUP = Text(pattern=rf"|{_LABEL}(\.{_LABEL})*", shape="an API group in lower ca
 KIND = Text(pattern=r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?", shape="a kind", least=1, most=63)
 PORT = Whole(1, 65535)
 HEADER_NAME = Text(pattern=r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", shape="a header name", least=1, most=256)
+_PATH_CHARACTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/._~!$&'()*+,;=:@%")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
 
@@ -73,3 +74,17 @@ def top_level(spec: dict[str, Schema], required: tuple[str, ...] = (), *, open_e
     """An object with apiVersion, kind, metadata and `spec` fields (spec, status, ...)."""
     fields: dict[str, Schema] = {"apiVersion": Text(), "kind": Text(), "metadata": METADATA, **spec}
     return Fields(fields, ("apiVersion", "kind", "metadata", *required), open_ended=open_ended)
+
+
+def path_fault(value: str) -> str:
+    """What keeps a plain path from ever matching a request, or ""."""
+    if not value.startswith("/"):
+        return "must start with a slash"
+    for part in ("//", "/./", "/../", "%2f", "%2F", "#"):
+        if part in value:
+            return f"must not contain {part!r}"
+    if value.endswith(("/..", "/.")):
+        return "must not end with a dot segment"
+    if set(value) - _PATH_CHARACTERS:
+        return "must only contain characters of a URI path"
+    return ""

@@ -1,6 +1,6 @@
 """HTTPRoute (gateway.networking.k8s.io/v1, standard channel): fields, limits and cross-field rules.
 
-What the schema accepts and this release cannot do (filters, timeouts) is rejected later, with a
+What the schema accepts and this release cannot do (other filters, timeouts) is rejected later, with a
 condition; see nodeagent.config.acceptance.  Cross-field rules are named for the sentence that
 Gateway API gives to its own.
 """
@@ -21,8 +21,10 @@ from nodeagent.config.schemas.common import (
     OBJECT_NAME,
     PORT,
     SUBDOMAIN,
+    path_fault,
     top_level,
 )
+from nodeagent.config.schemas.filters import FILTERS, redirects_have_no_backend, replaced_prefix_is_the_only_match
 
 MAX_MATCHES = 128
 _PATH_TYPES = ("Exact", "PathPrefix", "RegularExpression")
@@ -34,7 +36,6 @@ _HOSTNAME = Text(
     least=1,
     most=253,
 )
-_PATH_CHARACTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/._~!$&'()*+,;=:@%")
 
 
 def plain_path_is_absolute_and_normal(path: dict[str, Any]) -> Iterator[FieldError]:
@@ -44,20 +45,6 @@ def plain_path_is_absolute_and_normal(path: dict[str, Any]) -> Iterator[FieldErr
     fault = path_fault(path["value"])
     if fault:
         yield FieldError(("value",), f"{path['value']!r} {fault}")
-
-
-def path_fault(value: str) -> str:
-    """What keeps a plain path from ever matching a request, or ""."""
-    if not value.startswith("/"):
-        return "must start with a slash"
-    for part in ("//", "/./", "/../", "%2f", "%2F", "#"):
-        if part in value:
-            return f"must not contain {part!r}"
-    if value.endswith(("/..", "/.")):
-        return "must not end with a dot segment"
-    if set(value) - _PATH_CHARACTERS:
-        return "must only contain characters of a URI path"
-    return ""
 
 
 def service_backend_has_port(backend: dict[str, Any]) -> Iterator[FieldError]:
@@ -114,9 +101,8 @@ def duration_ms(text: str) -> int:
 
 _REFERENCE: dict[str, Schema] = {"group": GROUP, "kind": KIND, "name": OBJECT_NAME, "namespace": LABEL, "port": PORT}
 _PARENT = Fields({**_REFERENCE, "sectionName": SUBDOMAIN}, ("name",))
-_FILTER = Fields({"type": Text(least=1)}, ("type",), open_ended=True)
 _BACKEND = Fields(
-    {**_REFERENCE, "weight": Whole(0, 1_000_000), "filters": Items(_FILTER, most=16)},
+    {**_REFERENCE, "weight": Whole(0, 1_000_000), "filters": FILTERS},
     ("name",),
     rules=(service_backend_has_port,),
 )
@@ -139,12 +125,13 @@ _RULE = Fields(
     {
         "name": SUBDOMAIN,
         "matches": Items(_MATCH, most=64),
-        "filters": Items(_FILTER, most=16),
+        "filters": FILTERS,
         "backendRefs": Items(_BACKEND, most=16),
         "timeouts": Fields(
             {"request": _DURATION, "backendRequest": _DURATION}, rules=(request_timeout_covers_backend_timeout,)
         ),
-    }
+    },
+    rules=(redirects_have_no_backend, replaced_prefix_is_the_only_match),
 )
 HTTP_ROUTE = top_level(
     {

@@ -1,0 +1,61 @@
+"""Filters of a validated HTTPRoute manifest as the values that `nodeagent.core.filters` applies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nodeagent.config.schemas.filters import CONFIGURED_BY
+from nodeagent.core.filters import Filters, HeaderChange, PathChange, Redirect, Rewrite, header_change
+from nodeagent.core.paths import normalize
+
+Value = dict[str, Any]
+
+
+def read_filters(listed: Iterable[Value], prefix: str = "") -> Filters:
+    """`prefix` is the path of the rule's one match, which is all that ReplacePrefixMatch can replace."""
+    given = {one["type"]: one[CONFIGURED_BY[one["type"]]] for one in listed}
+    return Filters(
+        request=_change(given.get("RequestHeaderModifier")),
+        response=_change(given.get("ResponseHeaderModifier")),
+        redirect=_redirect(given.get("RequestRedirect"), prefix),
+        rewrite=_rewrite(given.get("URLRewrite"), prefix),
+    )
+
+
+def _change(modifier: Value | None) -> HeaderChange | None:
+    """None when there is nothing to change: such messages take the usual way."""
+    if not modifier or not any(modifier.values()):
+        return None
+    return header_change(_pairs(modifier, "set"), _pairs(modifier, "add"), modifier.get("remove") or ())
+
+
+def _pairs(modifier: Value, kind: str) -> list[tuple[str, str]]:
+    return [(item["name"], item["value"]) for item in modifier.get(kind) or []]
+
+
+def _redirect(value: Value | None, prefix: str) -> Redirect | None:
+    if value is None:
+        return None
+    return Redirect(
+        status=value.get("statusCode") or 302,
+        scheme=value.get("scheme") or "",
+        hostname=value.get("hostname") or "",
+        port=value.get("port") or 0,
+        path=_path(value.get("path"), prefix),
+    )
+
+
+def _rewrite(value: Value | None, prefix: str) -> Rewrite | None:
+    if not value or not any(value.values()):
+        return None
+    return Rewrite(value.get("hostname") or "", _path(value.get("path"), prefix))
+
+
+def _path(value: Value | None, prefix: str) -> PathChange | None:
+    if value is None:
+        return None
+    if value["type"] == "ReplaceFullPath":
+        return PathChange(normalize(value["replaceFullPath"]))
+    replacement = value["replacePrefixMatch"]
+    return PathChange(normalize(replacement) if replacement else "", prefix)

@@ -1,0 +1,188 @@
+"""Filters of HTTPRoute rules and backendRefs: fields, limits and cross-field rules.
+
+A filter of a type that this release does not know is let pass here and rejected later, with its route
+(nodeagent.config.acceptance): its fields are none of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nodeagent.config.problems import FieldError
+from nodeagent.config.schema import Fields, Items, Text, Whole
+from nodeagent.config.schemas.common import HEADER_NAME, PORT, path_fault
+from nodeagent.core.fields import Special, make_field
+from nodeagent.core.filters import WELL_KNOWN_PORTS
+from nodeagent.core.paths import PathError, normalize
+
+CONFIGURED_BY = {
+    "RequestHeaderModifier": "requestHeaderModifier",
+    "ResponseHeaderModifier": "responseHeaderModifier",
+    "RequestRedirect": "requestRedirect",
+    "URLRewrite": "urlRewrite",
+}
+"""Filter type -> the one field that says what it does."""
+BACKEND_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier")
+"""Those that a backendRef may have; the others decide before a backend is chosen."""
+STATUS_CODES = (301, 302, 303, 307, 308)
+
+_CONTROLS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
+_NAME = Text(
+    pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+    shape="a hostname (lower case, no port, no wildcard)",
+    least=1,
+    most=253,
+)
+
+
+def header_fault(name: str) -> str:
+    """Why a filter must leave a field alone, or ""."""
+    if name.lower() == "host":
+        return "must not be changed as a header: use a URLRewrite filter with hostname"
+    if make_field(name.encode(), b"")[3] != Special.ORDINARY:
+        return "must not be changed: it belongs to the framing of the message or to one connection"
+    return ""
+
+
+def value_fault(value: str) -> str:
+    if any(character in _CONTROLS for character in value):
+        return "holds a control character, which no header value may"
+    if value != value.strip(" \t"):
+        return "must not start or end with a space: HTTP does not carry it"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "is no text that can be sent as UTF-8"
+    return ""
+
+
+def whole_path_fault(value: str) -> str:
+    fault = path_fault(value)
+    if fault:
+        return f"{value!r} {fault}"
+    try:
+        normalize(value)
+    except PathError as error:
+        return f"{value!r} cannot be a path: {error.reason}"
+    return ""
+
+
+def prefix_fault(value: str) -> str:
+    return whole_path_fault(value) if value else ""
+
+
+def fields_are_changed_once(modifier: dict[str, Any]) -> Iterator[FieldError]:
+    """No name that must be left alone, and none twice in a list: names differ by more than case."""
+    for kind in ("set", "add", "remove"):
+        seen: set[str] = set()
+        for index, item in enumerate(modifier.get(kind) or []):
+            at = (kind, index) if kind == "remove" else (kind, index, "name")
+            name = item if kind == "remove" else item["name"]
+            fault = header_fault(name)
+            if fault:
+                yield FieldError(at, f"{name!r} {fault}")
+            if name.lower() in seen:
+                yield FieldError(at, f"duplicate value: {name!r} (header names do not differ by case)")
+            seen.add(name.lower())
+
+
+def path_is_given_by_type(path: dict[str, Any]) -> Iterator[FieldError]:
+    for kind, name in (("ReplaceFullPath", "replaceFullPath"), ("ReplacePrefixMatch", "replacePrefixMatch")):
+        if path["type"] == kind and path.get(name) is None:
+            yield FieldError((name,), f"required value is missing: the type is {kind}")
+        if path["type"] != kind and path.get(name) is not None:
+            yield FieldError((name,), f"must not be given when the type is {path['type']}")
+
+
+def status_is_a_redirect(redirect: dict[str, Any]) -> Iterator[FieldError]:
+    status = redirect.get("statusCode")
+    if status is not None and status not in STATUS_CODES:
+        listed = ", ".join(map(str, STATUS_CODES))
+        yield FieldError(("statusCode",), f"unsupported value {status}: expected one of {listed}")
+
+
+def filter_is_what_its_type_says(one: dict[str, Any]) -> Iterator[FieldError]:
+    kind = one["type"]
+    wanted = CONFIGURED_BY.get(kind)
+    if wanted is None:
+        return
+    if one.get(wanted) is None:
+        yield FieldError((wanted,), f"required value is missing: the type is {kind}")
+    for name, value in one.items():
+        if name not in ("type", wanted) and value is not None:
+            yield FieldError((name,), f"must not be given when the type is {kind}")
+
+
+def filters_go_together(filters: list[dict[str, Any]]) -> Iterator[FieldError]:
+    seen: set[str] = set()
+    for index, one in enumerate(filters):
+        kind = one["type"]
+        if kind in seen and kind in CONFIGURED_BY:
+            yield FieldError((index, "type"), f"duplicate value: a {kind} filter cannot be repeated")
+        seen.add(kind)
+    if seen >= {"RequestRedirect", "URLRewrite"}:
+        yield FieldError((), "has a RequestRedirect and a URLRewrite filter; only one of them can take effect")
+
+
+def redirects_have_no_backend(rule: dict[str, Any]) -> Iterator[FieldError]:
+    redirects = any(one["type"] == "RequestRedirect" for one in rule.get("filters") or [])
+    if redirects and rule.get("backendRefs"):
+        yield FieldError(("backendRefs",), "must be empty: a rule with a RequestRedirect filter forwards nothing")
+
+
+def replaced_prefix_is_the_only_match(rule: dict[str, Any]) -> Iterator[FieldError]:
+    """Without matches, path or type a rule matches PathPrefix "/", as the API server defaults them."""
+    matches = rule.get("matches") or [{}]
+    kind = ((matches[0].get("path") or {}).get("type")) or "PathPrefix"
+    if len(matches) == 1 and kind == "PathPrefix":
+        return
+    for index, one in enumerate(rule.get("filters") or []):
+        name = CONFIGURED_BY.get(one["type"], "")
+        path = (one.get(name) or {}).get("path") or {} if name in ("requestRedirect", "urlRewrite") else {}
+        if path.get("type") == "ReplacePrefixMatch":
+            at = ("filters", index, name, "path", "type")
+            yield FieldError(at, "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix")
+
+
+_VALUE = Fields({"name": HEADER_NAME, "value": Text(least=1, most=4096, check=value_fault)}, ("name", "value"))
+_MODIFIER = Fields(
+    {
+        "set": Items(_VALUE, most=16),
+        "add": Items(_VALUE, most=16),
+        "remove": Items(HEADER_NAME, most=16),
+    },
+    rules=(fields_are_changed_once,),
+)
+_PATH = Fields(
+    {
+        "type": Text(enum=("ReplaceFullPath", "ReplacePrefixMatch")),
+        "replaceFullPath": Text(most=1024, check=whole_path_fault),
+        "replacePrefixMatch": Text(most=1024, check=prefix_fault),
+    },
+    ("type",),
+    rules=(path_is_given_by_type,),
+)
+_REDIRECT = Fields(
+    {
+        "scheme": Text(enum=tuple(WELL_KNOWN_PORTS)),
+        "hostname": _NAME,
+        "port": PORT,
+        "path": _PATH,
+        "statusCode": Whole(),
+    },
+    rules=(status_is_a_redirect,),
+)
+_FILTER = Fields(
+    {
+        "type": Text(least=1),
+        "requestHeaderModifier": _MODIFIER,
+        "responseHeaderModifier": _MODIFIER,
+        "requestRedirect": _REDIRECT,
+        "urlRewrite": Fields({"hostname": _NAME, "path": _PATH}),
+    },
+    ("type",),
+    open_ended=True,
+    rules=(filter_is_what_its_type_says,),
+)
+FILTERS = Items(_FILTER, most=16, rules=(filters_go_together,))
