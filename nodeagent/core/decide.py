@@ -107,7 +107,7 @@ def redirected(
     return Decision(
         status=redirect.status,
         reason=REDIRECT,
-        detail=f"rule {rule.rule} of HTTPRoute {rule.route} redirects to {location}",
+        detail=f"rule {rule.rule} of HTTPRoute {rule.route} redirects this request",  # a body that quotes no client
         route=rule.route,
         rule=rule.rule,
         audits=audits,

@@ -150,11 +150,14 @@ def described(filters: Filters) -> list[str]:
         host = [f"rewrite host to {filters.rewrite.hostname}"] if filters.rewrite.hostname else []
         lines += host + _described_path("rewrite", filters.rewrite.path)
     if filters.redirect is not None:
-        one = filters.redirect
-        parts = [one.scheme and f"scheme {one.scheme}", one.hostname and f"host {one.hostname}"]
-        parts += [one.port and f"port {one.port}", *_described_path("and replace", one.path)]
-        lines.append(" ".join(str(part) for part in (f"redirect with {one.status}", *parts) if part))
+        lines.append(_described_redirect(filters.redirect))
     return lines
+
+
+def _described_redirect(redirect: Redirect) -> str:
+    given = {"scheme": redirect.scheme, "host": redirect.hostname, "port": redirect.port}
+    parts = [f"{name} {value}" for name, value in given.items() if value]
+    return " ".join((f"redirect with {redirect.status}", *parts, *_described_path("and replace", redirect.path)))
 
 
 def _described_headers(message: str, change: HeaderChange | None) -> list[str]:

@@ -129,8 +129,8 @@ BROKEN: tuple[BrokenManifest, ...] = (
     _route("regex-explodes", "rules: [{matches: [{path: {type: RegularExpression, value: '/((a{999}){999}){999}'}}]}]",
            "spec.rules[0].matches[0].path.value", "not a valid RE2 expression"),
     # what a later release will do
-    _route("filter", "rules: [{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}]",
-           "spec.rules[0].filters", "not supported by this release", "whole route"),
+    _route("filter", "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}]}]",
+           "spec.rules[0].filters[0].type", "not supported by this release", "whole route"),
     _route("timeout", "rules: [{timeouts: {request: 1s}}]", "spec.rules[0].timeouts", "not supported by this release"),
     # YAML
     BrokenManifest("yaml-bracket", _GOOD.replace("}", "").encode(), "", ["not valid YAML"]),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.agent.explain import Question, explain, parse_question, request_head, source_address, verdict_of
 from nodeagent.core.decide import decide
+from nodeagent.core.filters import NO_FILTERS, Filters, PathChange, Redirect, Rewrite, header_change
 from nodeagent.core.model import (
     Action,
     Backend,
@@ -81,6 +82,33 @@ def test_shares_that_fail_for_different_reasons_are_all_errors() -> None:
     answer = explain(dataclasses.replace(base, destinations=table), ENROLLED, question, compile_regex)
     assert (answer["verdict"], answer["request"]["status"]) == ("error", None)
     assert [b["status"] for b in answer["backends"]] == [500, 503]
+
+
+def filtered(rule: Filters, backend: Filters = NO_FILTERS) -> dict[str, Any]:
+    """The answer for cart where its canary rule and first backend have filters."""
+    base = snapshot()
+    cart = base.destinations[CART_VIP]
+    beta, canary = cart.producer_rules
+    first, second = canary.backends
+    behind = () if rule.redirect else (dataclasses.replace(first, filters=backend), second)
+    changed = dataclasses.replace(canary, backends=behind, filters=rule)
+    table = {**base.destinations, CART_VIP: dataclasses.replace(cart, producer_rules=(beta, changed))}
+    question = parse_question({"from": "shop/web-1", "to": "cart", "path": "/old/x?q=1"})
+    return explain(dataclasses.replace(base, destinations=table), ENROLLED, question, compile_regex)
+
+
+def test_filters_are_shown_where_they_are_declared() -> None:
+    rule = Filters(rewrite=Rewrite("inner", PathChange("/new", "/")))
+    answer = filtered(rule, Filters(response=header_change(removing=["Server"])))
+    assert answer["request"]["filters"] == ["rewrite host to inner", "rewrite path prefix / with /new"]
+    assert [backend["filters"] for backend in answer["backends"]] == [["remove response header server"], []]
+
+
+def test_a_redirect_is_allowed_and_says_where_to() -> None:
+    answer = filtered(Filters(redirect=Redirect(308, "https", path=PathChange("/new", "/old"))))
+    assert (answer["verdict"], answer["request"]["status"]) == ("allowed", 308)
+    assert answer["request"]["location"] == "https://cart/new/x?q=1"
+    assert "backends" not in answer
 
 
 @settings(max_examples=300, deadline=None)

@@ -101,7 +101,7 @@ def test_errors_page_lists_exactly_the_refusals_that_there_are() -> None:
 
 def test_errors_page_names_every_reason_of_a_decision() -> None:
     page = text("docs/errors.md")
-    reasons = (decide.DENIED, decide.NO_ROUTE, decide.BACKEND_NOT_FOUND, decide.NO_ENDPOINT)
+    reasons = (decide.DENIED, decide.NO_ROUTE, decide.BACKEND_NOT_FOUND, decide.NO_ENDPOINT, decide.REDIRECT)
     assert [reason for reason in reasons if f"`{reason}`" not in page] == []
 
 

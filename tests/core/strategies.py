@@ -160,9 +160,10 @@ def routed_destinations(draw: st.DrawFn) -> Destination:
         st.lists(endpoints, max_size=1).map(tuple),
         policies=some_of_them,
         ports=port_numbers,
+        filters=backend_filters,
     )
     behind = draw(st.lists(backend, min_size=1, max_size=2).map(tuple))
-    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind)
+    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind, draw(rule_filters))
     return Destination(
         "shop/a:80",
         draw(st.sampled_from(ADDRESSES)),
