@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from nodeagent.cli.explain import lines as explain_lines
 from tests.cli.conftest import Run
 from tests.cli.fake_agent import STATUS, FakeAgent
 
@@ -125,6 +126,23 @@ def test_explain_names_the_rule_that_denies(ask: Run) -> None:
     assert "policy    shop/no-delete" in http
     assert "answer    403" in http
     assert "connect   EPERM by shop/no-batch" in ask("explain", "--from", "batch/job-1", "--to", "db.shop").stdout
+
+
+def test_explain_shows_filters_below_what_declares_them() -> None:
+    base = {"from": "shop/web-1", "to": {"name": "shop/cart:80", "address": "198.19.0.1", "port": 80}, "rung": "proxy"}
+    request = {"status": 0, "route": "shop/cart", "rule": "0", "location": "", "filters": ["rewrite host to inner"]}
+    share = {"name": "shop/v1:80", "share": 1.0, "status": 0, "endpoints": ["198.18.0.11:8080"]}
+    backend = {**share, "filters": ["remove response header server"]}
+    answer = {**base, "verdict": "allowed", "request": request, "backends": [backend]}
+    assert [line for line, _ in explain_lines(answer)][2:-1] == [
+        "route     shop/cart rule 0",
+        "filter    rewrite host to inner",
+        "backend   100% shop/v1:80 -> 198.18.0.11:8080",
+        "filter    remove response header server (of this backend)",
+    ]
+    redirected = {**request, "status": 308, "location": "https://cart/"}
+    found = explain_lines({**base, "verdict": "allowed", "request": redirected})
+    assert ("answer    308, location https://cart/", "") in found
 
 
 def test_explain_answers_programs(ask: Run) -> None:
