@@ -27,8 +27,7 @@ from nodeagent.config.schema import (
 )
 from nodeagent.config.schemas import SCHEMAS
 from nodeagent.config.schemas.authorization import cidr_fault
-from nodeagent.config.schemas.common import address_fault, time_fault
-from nodeagent.config.schemas.common import path_fault
+from nodeagent.config.schemas.common import address_fault, path_fault, time_fault
 from nodeagent.config.schemas.gateway import duration_ms
 from nodeagent.core.paths import PathError, normalize
 from nodeagent.regex import MAX_PATTERN
