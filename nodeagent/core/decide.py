@@ -95,6 +95,7 @@ def forwarded(rule: Rule, backend: Backend, endpoint: Endpoint, audits: tuple[st
         endpoint=endpoint,
         audits=audits,
         changes=changes_of(rule.filters, backend.filters),
+        timeouts=rule.timeouts,
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
+from nodeagent.core.route_timeouts import RouteTimeouts
 
 
 class Protocol(enum.Enum):
@@ -127,6 +128,7 @@ class Rule:
     query: tuple[ValueMatch, ...]
     backends: tuple[Backend, ...]
     filters: Filters = NO_FILTERS
+    timeouts: RouteTimeouts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +296,8 @@ class RequestHead:
 class Decision:
     """What to do with one request.  `status` 0 = forward to `endpoint` of `backend`; else answer that status.
 
-    `location` is where a redirect leads, `changes` what filters make of the request and its response.
+    `location` is where a redirect leads, `changes` what filters make of the request and its response, `timeouts`
+    how long it may take.
     `reason` is one word for x-mesh-reason and the counters, `detail` one line for the client and for
     `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched.
     """
@@ -311,3 +314,4 @@ class Decision:
     audits: tuple[str, ...] = ()
     location: str = ""
     changes: Changes | None = None
+    timeouts: RouteTimeouts | None = None

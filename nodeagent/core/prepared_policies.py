@@ -89,4 +89,5 @@ def _audited(decision: Decision, audits: tuple[str, ...]) -> Decision:
         audits,
         decision.location,
         decision.changes,
+        decision.timeouts,
     )

@@ -25,6 +25,7 @@ from nodeagent.proxy.head_wait import HeadWait
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import redirection, reply
 from nodeagent.proxy.stream import READ_BYTES, Stream
+from nodeagent.proxy.timed_exchange import TimedExchange
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
@@ -276,7 +277,8 @@ class Downstream:
             self._answer(plan, decision, len(head), rest)
             return
         self.state = _BUSY
-        self.exchange = exchange = Exchange(self, plan, decision, started, len(head))
+        kind = Exchange if decision.timeouts is None else TimedExchange
+        self.exchange = exchange = kind(self, plan, decision, started, len(head))
         exchange.start(rest)
 
     @property

@@ -14,7 +14,7 @@ from nodeagent.agent.worker import Worker
 from nodeagent.cli.main import COMMANDS
 from nodeagent.cli.run import run
 from nodeagent.config.manifest_files import read_manifest_file
-from nodeagent.core import decide
+from nodeagent.core import decide, route_timeouts
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.refusals import REQUESTS, RESPONSES, Refusal
 from nodeagent.kernel import abi
@@ -101,7 +101,9 @@ def test_errors_page_lists_exactly_the_refusals_that_there_are() -> None:
 
 def test_errors_page_names_every_reason_of_a_decision() -> None:
     page = text("docs/errors.md")
-    reasons = (decide.DENIED, decide.NO_ROUTE, decide.BACKEND_NOT_FOUND, decide.NO_ENDPOINT, decide.REDIRECT)
+    decided = (decide.DENIED, decide.NO_ROUTE, decide.BACKEND_NOT_FOUND, decide.NO_ENDPOINT, decide.REDIRECT)
+    timeouts = (route_timeouts.REQUEST_TIMEOUT, route_timeouts.BACKEND_REQUEST_TIMEOUT)
+    reasons = (*decided, *timeouts, *(reason + route_timeouts.ABORTED for reason in timeouts))
     assert [reason for reason in reasons if f"`{reason}`" not in page] == []
 
 

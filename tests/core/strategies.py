@@ -24,6 +24,7 @@ from nodeagent.core.model import (
     ValueMatch,
     Workload,
 )
+from nodeagent.core.route_timeouts import RouteTimeouts
 
 PATHS = ("/", "/a", "/a/b", "/ab", "/a/", "/a%20b", "/a:b", "/a%3Ab", "/a;x", "/A", "*")
 RULE_PATHS = ("/", "/a", "/a/b", "/ab", "/a:b", "/a%20b")
@@ -99,6 +100,7 @@ rule_filters = st.just(NO_FILTERS) | st.builds(
     st.sampled_from((True, False, False)).flatmap(lambda yes: redirects if yes else st.none()),
     st.none() | rewrites,
 )
+rule_timeouts = st.none() | st.builds(RouteTimeouts, st.sampled_from((0, 1000)), st.sampled_from((0, 500)))
 backends = st.builds(
     Backend,
     st.sampled_from(("shop/a:80", "shop/b:80")),
@@ -111,8 +113,8 @@ backends = st.builds(
     backend_filters,
 )
 rules = st.builds(
-    lambda route, rule, path, method, headers, query, where, filters: Rule(
-        route, rule, path[0], path[1], method, headers, query, where, filters
+    lambda route, rule, path, method, headers, query, where, filters, timeouts: Rule(
+        route, rule, path[0], path[1], method, headers, query, where, filters, timeouts
     ),
     st.sampled_from(("shop/r1", "shop/r2", "batch/r1")),
     st.sampled_from(("0", "1")),
@@ -122,6 +124,7 @@ rules = st.builds(
     small(query_matches),
     small(backends, 3),
     rule_filters,
+    rule_timeouts,
 )
 workloads = st.builds(
     Workload,
@@ -163,7 +166,7 @@ def routed_destinations(draw: st.DrawFn) -> Destination:
         filters=backend_filters,
     )
     behind = draw(st.lists(backend, min_size=1, max_size=2).map(tuple))
-    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind, draw(rule_filters))
+    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind, draw(rule_filters), draw(rule_timeouts))
     return Destination(
         "shop/a:80",
         draw(st.sampled_from(ADDRESSES)),

@@ -1,0 +1,81 @@
+"""An exchange whose rule has timeouts: the usual one, and two timers.
+
+A class of its own, so that other exchanges pay nothing.  The timers are the loop's and not the engine's tick, which
+is too coarse.  Whichever way an exchange ends it is recorded, so that is where the timers stop.
+"""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle
+
+from nodeagent.core.model import Endpoint
+from nodeagent.core.route_timeouts import ABORTED, BACKEND_REQUEST_TIMEOUT, REQUEST_TIMEOUT, timeout_detail
+from nodeagent.proxy.exchange import Exchange
+
+FLAG = "UT"
+
+
+class TimedExchange(Exchange):
+    """`timeouts.request` counts from the request's head, `timeouts.backendRequest` from the start of each try."""
+
+    __slots__ = ("_request_timer", "_try_timer")
+
+    _request_timer: TimerHandle | None
+    _try_timer: TimerHandle | None
+
+    def start(self, rest: bytes) -> None:
+        """Both timers run before anything is tried: the exchange may be over when that returns."""
+        timeouts = self.decision.timeouts
+        assert timeouts is not None
+        self._try_timer = self._request_timer = None
+        if timeouts.request:
+            loop, end = self._down.engine.loop, self._started + timeouts.request / 1000
+            self._request_timer = loop.call_at(end, self._timed_out, REQUEST_TIMEOUT)
+        super().start(rest)
+
+    def _go(self, endpoint: Endpoint, reuse: bool) -> None:
+        timeouts = self.decision.timeouts
+        assert timeouts is not None
+        if self._try_timer is not None:
+            self._try_timer.cancel()
+        if timeouts.backend_request:
+            seconds = timeouts.backend_request / 1000
+            self._try_timer = self._down.engine.loop.call_later(seconds, self._timed_out, BACKEND_REQUEST_TIMEOUT)
+        super()._go(endpoint, reuse)
+
+    def _timed_out(self, reason: str) -> None:
+        if self._over:
+            return
+        if self._response.done:
+            self._end_upload(reason)
+        elif self._response.plan is None:
+            self._answer_timeout(reason)
+        else:
+            self._abort(FLAG, reason + ABORTED)
+
+    def _answer_timeout(self, reason: str) -> None:
+        decision = self.decision
+        assert decision.timeouts is not None
+        detail = timeout_detail(decision.timeouts, reason, decision.route, decision.rule)
+        self._answer(504, reason, detail, FLAG)
+
+    def _end_upload(self, reason: str) -> None:
+        """The client has the whole response, in time; what is left of its request is not waited for any longer."""
+        if reason == REQUEST_TIMEOUT:
+            self._response.reusable = False
+            self._finish()
+
+    def _switch(self) -> None:
+        """101 was the response: what follows is neither request nor response."""
+        self._stop_timers()
+        super()._switch()
+
+    def _record(self, status: int, flag: str = "", reason: str = "") -> None:
+        self._stop_timers()
+        super()._record(status, flag, reason)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._request_timer, self._try_timer):
+            if timer is not None:
+                timer.cancel()
+        self._request_timer = self._try_timer = None
