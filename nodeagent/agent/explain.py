@@ -31,6 +31,7 @@ from nodeagent.core.model import (
     Workload,
 )
 from nodeagent.core.paths import PathError, normalize
+from nodeagent.core.route_timeouts import described as timeouts_described
 
 Answer = dict[str, Any]
 Value = TypeVar("Value")
@@ -227,7 +228,8 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
-    answer["request"] = {**_in_common(decisions), **sent, "filters": described(rule.filters) if rule else []}
+    shown = {"filters": described(rule.filters), "timeouts": timeouts_described(rule.timeouts)} if rule else {}
+    answer["request"] = {**_in_common(decisions), **sent, "filters": [], "timeouts": [], **shown}
     answer["notes"] = _notes_on(shares)
     if question.host is None and judges_hosts(destination):
         answer["notes"].append(f"rules here look at the host; assumed is {host!r}: give another with -H 'Host: NAME'")

@@ -71,6 +71,7 @@ def _request_lines(request: Row | None) -> list[tuple[str, str]]:
     if request.get("audits"):
         found.append((f"audited   {', '.join(request['audits'])}", "yellow"))
     found += [(f"filter    {text}", "") for text in request.get("filters", [])]
+    found += [(f"timeout   {text}", "") for text in request.get("timeouts", [])]
     if request.get("location"):
         found.append((f"answer    {request['status']}, location {request['location']}", ""))
     elif request["status"]:

@@ -39,8 +39,6 @@ def _route_errors(spec: dict[str, Any]) -> Iterator[FieldError]:
 
 def _later_features(rule: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
     yield from _later_filters(rule, path, tuple(CONFIGURED_BY))
-    if rule.get("timeouts"):
-        yield FieldError((*path, "timeouts"), _LATER)
     for index, backend in enumerate(rule.get("backendRefs") or []):
         yield from _later_filters(backend, (*path, "backendRefs", index), BACKEND_TYPES)
 

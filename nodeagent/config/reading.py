@@ -25,6 +25,7 @@ from nodeagent.config.resources import (
     TargetRef,
 )
 from nodeagent.core.addresses import canonical
+from nodeagent.core.durations import milliseconds
 from nodeagent.core.hosts import parse_host
 from nodeagent.core.model import (
     Action,
@@ -38,6 +39,7 @@ from nodeagent.core.model import (
     ValueMatch,
 )
 from nodeagent.core.paths import normalize
+from nodeagent.core.route_timeouts import RouteTimeouts
 
 Value = dict[str, Any]
 
@@ -207,7 +209,14 @@ def _route_rule(rule: Value, index: int, namespace: str) -> RouteRule:
         matches=matches,
         backends=tuple(_backend(ref, namespace) for ref in rule.get("backendRefs") or []),
         filters=read_filters(rule.get("filters") or (), matches[0].path),
+        timeouts=_timeouts(rule.get("timeouts") or {}),
     )
+
+
+def _timeouts(value: Value) -> RouteTimeouts | None:
+    """0s means none, and so does a field that is not given."""
+    request, backend = (milliseconds(value.get(name) or "") for name in ("request", "backendRequest"))
+    return RouteTimeouts(request, backend) if request or backend else None
 
 
 def _backend(ref: Value, namespace: str) -> BackendRef:

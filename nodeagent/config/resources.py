@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from nodeagent.core.filters import NO_FILTERS, Filters
 from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
+from nodeagent.core.route_timeouts import RouteTimeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class RouteRule:
     matches: tuple[RouteMatch, ...]
     backends: tuple[BackendRef, ...]
     filters: Filters = NO_FILTERS
+    timeouts: RouteTimeouts | None = None
 
 
 @dataclass(frozen=True, slots=True)

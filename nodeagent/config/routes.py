@@ -82,6 +82,7 @@ class RouteIndex:
                 match.query,
                 backends,
                 rule.filters,
+                rule.timeouts,
             )
             for match in rule.matches
         ]

@@ -131,7 +131,7 @@ BROKEN: tuple[BrokenManifest, ...] = (
     # what a later release will do
     _route("filter", "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}]}]",
            "spec.rules[0].filters[0].type", "not supported by this release", "whole route"),
-    _route("timeout", "rules: [{timeouts: {request: 1s}}]", "spec.rules[0].timeouts", "not supported by this release"),
+    _route("retry", "rules: [{retry: {attempts: 2}}]", "spec.rules[0].retry", "unknown field"),
     # YAML
     BrokenManifest("yaml-bracket", _GOOD.replace("}", "").encode(), "", ["not valid YAML"]),
     BrokenManifest("yaml-tab", b"kind: Namespace\nmetadata:\n\tname: broken-x\n", "", ["not valid YAML"]),

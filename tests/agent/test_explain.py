@@ -23,6 +23,7 @@ from nodeagent.core.model import (
     ValueMatch,
     Workload,
 )
+from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.regex import compile_regex
 from tests.agent.samples import CART_VIP, ENROLLED, NO_BATCH, snapshot
 from tests.core import strategies as some
@@ -84,14 +85,14 @@ def test_shares_that_fail_for_different_reasons_are_all_errors() -> None:
     assert [b["status"] for b in answer["backends"]] == [500, 503]
 
 
-def filtered(rule: Filters, backend: Filters = NO_FILTERS) -> dict[str, Any]:
+def filtered(rule: Filters, backend: Filters = NO_FILTERS, timeouts: RouteTimeouts | None = None) -> dict[str, Any]:
     """The answer for cart where its canary rule and first backend have filters."""
     base = snapshot()
     cart = base.destinations[CART_VIP]
     beta, canary = cart.producer_rules
     first, second = canary.backends
     behind = () if rule.redirect else (dataclasses.replace(first, filters=backend), second)
-    changed = dataclasses.replace(canary, backends=behind, filters=rule)
+    changed = dataclasses.replace(canary, backends=behind, filters=rule, timeouts=timeouts)
     table = {**base.destinations, CART_VIP: dataclasses.replace(cart, producer_rules=(beta, changed))}
     question = parse_question({"from": "shop/web-1", "to": "cart", "path": "/old/x?q=1"})
     return explain(dataclasses.replace(base, destinations=table), ENROLLED, question, compile_regex)
@@ -102,6 +103,14 @@ def test_filters_are_shown_where_they_are_declared() -> None:
     answer = filtered(rule, Filters(response=header_change(removing=["Server"])))
     assert answer["request"]["filters"] == ["rewrite host to inner", "rewrite path prefix / with /new"]
     assert [backend["filters"] for backend in answer["backends"]] == [["remove response header server"], []]
+
+
+def test_the_timeouts_of_the_rule_are_shown() -> None:
+    assert filtered(NO_FILTERS)["request"]["timeouts"] == []
+    assert filtered(NO_FILTERS, timeouts=RouteTimeouts(90_000, 500))["request"]["timeouts"] == [
+        "request 1m30s",
+        "backendRequest 500ms",
+    ]
 
 
 def test_a_redirect_is_allowed_and_says_where_to() -> None:

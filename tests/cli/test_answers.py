@@ -128,15 +128,17 @@ def test_explain_names_the_rule_that_denies(ask: Run) -> None:
     assert "connect   EPERM by shop/no-batch" in ask("explain", "--from", "batch/job-1", "--to", "db.shop").stdout
 
 
-def test_explain_shows_filters_below_what_declares_them() -> None:
+def test_explain_shows_filters_and_timeouts_below_what_declares_them() -> None:
     base = {"from": "shop/web-1", "to": {"name": "shop/cart:80", "address": "198.19.0.1", "port": 80}, "rung": "proxy"}
     request = {"status": 0, "route": "shop/cart", "rule": "0", "location": "", "filters": ["rewrite host to inner"]}
+    request["timeouts"] = ["request 1s"]
     share = {"name": "shop/v1:80", "share": 1.0, "status": 0, "endpoints": ["198.18.0.11:8080"]}
     backend = {**share, "filters": ["remove response header server"]}
     answer = {**base, "verdict": "allowed", "request": request, "backends": [backend]}
     assert [line for line, _ in explain_lines(answer)][2:-1] == [
         "route     shop/cart rule 0",
         "filter    rewrite host to inner",
+        "timeout   request 1s",
         "backend   100% shop/v1:80 -> 198.18.0.11:8080",
         "filter    remove response header server (of this backend)",
     ]

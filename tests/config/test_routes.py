@@ -203,13 +203,11 @@ def test_hostnames_are_ignored_and_said_to_be() -> None:
     assert some.condition(conditions, ACCEPTED, "shop/r").field == "spec.hostnames"
 
 
-@pytest.mark.parametrize("feature", ["mirror", "timeouts", "backend rewrite"])
+@pytest.mark.parametrize("feature", ["mirror", "backend rewrite"])
 def test_a_route_that_uses_a_later_feature_is_rejected_whole(feature: str) -> None:
     rule = to("v1")
     if feature == "mirror":
         rule["filters"] = [{"type": "RequestMirror", "requestMirror": {"backendRef": backend("v2", 1)}}]
-    elif feature == "timeouts":
-        rule["timeouts"] = {"request": "1s"}
     else:
         rule["backendRefs"][0]["filters"] = [{"type": "URLRewrite", "urlRewrite": {"hostname": "x.example"}}]
     _, found = some.load(

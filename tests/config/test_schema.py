@@ -28,7 +28,6 @@ from nodeagent.config.schema import (
 from nodeagent.config.schemas import SCHEMAS
 from nodeagent.config.schemas.authorization import cidr_fault
 from nodeagent.config.schemas.common import address_fault, path_fault, time_fault
-from nodeagent.config.schemas.gateway import duration_ms
 from nodeagent.core.paths import PathError, normalize
 from nodeagent.regex import MAX_PATTERN
 
@@ -153,13 +152,6 @@ def test_an_accepted_plain_path_has_a_normal_form_or_is_told_why_not(value: str)
         assert unsupported("HTTPRoute", {"spec": spec})
     else:
         assert not unsupported("HTTPRoute", {"spec": spec})
-
-
-@pytest.mark.parametrize(
-    ("text", "milliseconds"), [("1s", 1000), ("500ms", 500), ("1m30s", 90_000), ("1h5ms", 3_600_005)]
-)
-def test_durations_add_up(text: str, milliseconds: int) -> None:
-    assert duration_ms(text) == milliseconds
 
 
 @pytest.mark.parametrize(

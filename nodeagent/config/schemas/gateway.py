@@ -1,6 +1,6 @@
 """HTTPRoute (gateway.networking.k8s.io/v1, standard channel): fields, limits and cross-field rules.
 
-What the schema accepts and this release cannot do (other filters, timeouts) is rejected later, with a
+What the schema accepts and this release cannot do (other filters) is rejected later, with a
 condition; see nodeagent.config.acceptance.  Cross-field rules are named for the sentence that
 Gateway API gives to its own.
 """
@@ -25,11 +25,12 @@ from nodeagent.config.schemas.common import (
     top_level,
 )
 from nodeagent.config.schemas.filters import FILTERS, redirects_have_no_backend, replaced_prefix_is_the_only_match
+from nodeagent.core.durations import PATTERN, milliseconds
 
 MAX_MATCHES = 128
 _PATH_TYPES = ("Exact", "PathPrefix", "RegularExpression")
 _VALUE_TYPES = ("Exact", "RegularExpression")
-_DURATION = Text(pattern=r"([0-9]{1,5}(h|m|s|ms)){1,4}", shape="a duration such as 500ms or 1m30s")
+_DURATION = Text(pattern=PATTERN, shape="a duration such as 500ms or 1m30s")
 _HOSTNAME = Text(
     pattern=r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
     shape="a hostname (lower case, no port, at most a leading *.)",
@@ -81,22 +82,8 @@ def parents_are_told_apart(parents: list[dict[str, Any]]) -> Iterator[FieldError
 
 def request_timeout_covers_backend_timeout(timeouts: dict[str, Any]) -> Iterator[FieldError]:
     request, backend = timeouts.get("request"), timeouts.get("backendRequest")
-    if request and backend and duration_ms(request) and duration_ms(backend) > duration_ms(request):
+    if request and backend and milliseconds(request) and milliseconds(backend) > milliseconds(request):
         yield FieldError(("backendRequest",), f"{backend} must not be longer than request ({request})")
-
-
-def duration_ms(text: str) -> int:
-    """Milliseconds of a Gateway API duration (`1m30s`)."""
-    units = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-    total, digits, unit = 0, "", ""
-    for character in text + "0":
-        if character.isdigit() and unit:
-            total, digits, unit = total + int(digits) * units[unit], "", ""
-        if character.isdigit():
-            digits += character
-        else:
-            unit += character
-    return total
 
 
 _REFERENCE: dict[str, Schema] = {"group": GROUP, "kind": KIND, "name": OBJECT_NAME, "namespace": LABEL, "port": PORT}
