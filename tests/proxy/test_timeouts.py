@@ -381,9 +381,10 @@ def test_an_exchange_without_timeouts_makes_no_timer(monkeypatch: pytest.MonkeyP
     run(conversation())
 
 
-def test_an_upgraded_connection_outlives_the_timeouts() -> None:
+def test_an_upgraded_connection_outlives_the_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     async def conversation() -> None:
         async with Proxy() as p:
+            made = timers(monkeypatch)
             limit(p, RouteTimeouts(100, 100))
             client = await p.connect()
             await client.send(GET[:-2] + b"Connection: upgrade\r\nUpgrade: chat\r\n\r\n")
@@ -391,6 +392,7 @@ def test_an_upgraded_connection_outlives_the_timeouts() -> None:
             await upstream.message()
             await upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n")
             assert (await client.response(head_only=True))[0] == 101
+            assert [timer.cancelled() for timer in made] == [True, True]
             await asyncio.sleep(0.3)
             await client.send(b"ping")
             assert await upstream.recv() == b"ping"
