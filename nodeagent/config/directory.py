@@ -156,8 +156,9 @@ class DirectorySource:
             return False
         await asyncio.sleep(STEADY)
         self._note_all(inotify, settling)
+        now = loop.time()  # one for all: names of one volume that are due a microsecond apart would be read apart
         for name in changed:
-            self._undo_unless_steady(name, before.get(name), settling, loop.time())
+            self._undo_unless_steady(name, before.get(name), settling, now)
         return any(self._files.get(name) is not before.get(name) for name in changed)
 
     def _undo_unless_steady(self, name: str, before: _Read | None, settling: Settling, now: float) -> None:
@@ -166,7 +167,7 @@ class DirectorySource:
             _put(self._files, name, before)
         elif settling.is_pending(EVERYTHING):  # one file of the old volume beside one of the new would be torn too
             _put(self._files, name, before)
-            settling.note(name, Change.TOUCHED, now)
+            settling.with_scan(name)
         elif not self._is_steady(name):
             _put(self._files, name, before)
             settling.note(name, Change.UNSTEADY, now)

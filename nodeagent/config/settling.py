@@ -73,6 +73,10 @@ class Settling:
     def scan(self, now: float) -> None:
         self._due[EVERYTHING] = now
 
+    def with_scan(self, name: str) -> None:
+        """Read it with the scan that is due, not a moment later: files of one volume belong together."""
+        self._due[name] = self._due[EVERYTHING]
+
     def next(self) -> float | None:
         return min((*self._due.values(), *self._open.values()), default=None)
 

@@ -102,3 +102,12 @@ def test_nothing_is_due_before_its_last_event_has_settled(changes: list[tuple[st
             last[name] = now
         now += gap
         assert all(now - last.get(due, -1.0) >= SETTLE - 1e-9 for due in settling.take_due(now))
+
+
+def test_a_name_that_waits_for_a_scan_is_due_with_it_however_late_it_was_noted() -> None:
+    settling = Settling()
+    settling.scan(1.0)
+    for name in ("a", "b"):
+        settling.with_scan(name)
+    assert settling.take_due(0.999) == set()
+    assert settling.take_due(1.0) == {EVERYTHING, "a", "b"}
