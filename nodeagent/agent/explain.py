@@ -242,12 +242,11 @@ def request_head(destination: Destination, question: Question, host: str) -> Req
     """The head as the worker would judge it.  Raises PathError or HostError, which the worker answers with 400."""
     raw, _, query = question.target.partition("?")
     path = normalize(raw) if destination.judges_paths else raw
-    target = path + ("?" + query if query else "")
     name = parse_host(host)
     if not name:
         raise HostError("empty host")
     headers = question.headers if question.host is not None else (("host", host), *question.headers)
-    return RequestHead(question.method, path, query, target, name, headers)
+    return RequestHead(question.method, path, query, name, headers)
 
 
 def host_sent(destination: Destination, to: str) -> str:

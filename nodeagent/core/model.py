@@ -279,15 +279,13 @@ class RequestHead:
     """A parsed request head, as far as decisions look at it.
 
     `path` is what rules judge: the normal form when the destination judges paths, else the path as
-    received.  `target` is what is forwarded (path and query).  `headers` keeps order; names are lower-case, a
-    character of a value is one byte as it was received (latin-1; `matching.field_text` reads it).
-    `host` is lower case, without port.
+    received.  `headers` keeps order; names are lower-case, a character of a value is one byte as it was
+    received (latin-1; `matching.field_text` reads it).  `host` is lower case, without port.
     """
 
     method: str
     path: str
     query: str  # without "?"
-    target: str
     host: str
     headers: Iterable[tuple[str, str]]
 

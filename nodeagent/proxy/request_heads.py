@@ -78,11 +78,10 @@ class _Headers:
 
 
 def _judged(view: View, plan: RequestPlan) -> RequestHead:
-    target = plan.target.decode("ascii")
-    path, mark, query = target.partition("?")
+    path, mark, query = plan.target.decode("ascii").partition("?")
     if view.judges_paths:
         path = _normal_path(plan, path, mark, query)
-    return RequestHead(plan.method, path, query, target, plan.host, _Headers(plan) if view.needs_fields else ())
+    return RequestHead(plan.method, path, query, plan.host, _Headers(plan) if view.needs_fields else ())
 
 
 def _normal_path(plan: RequestPlan, path: str, mark: str, query: str) -> str:

@@ -37,7 +37,7 @@ class User(Protocol):
 class Upstream:
     """One connection to an endpoint, in use by `user` or idle (None).  `stream` is there once it is connected."""
 
-    __slots__ = ("_given_up", "_pool", "_sock", "connected", "expires", "key", "requests", "stream", "user")
+    __slots__ = ("_given_up", "_pool", "_sock", "connected", "expires", "key", "stream", "user")
 
     stream: Stream
 
@@ -47,7 +47,6 @@ class Upstream:
         self._given_up = False
         self.key = key
         self.user: User | None = user
-        self.requests = 0  # answered on this connection before the present one
         self.expires = 0.0
         self.connected = False
 
@@ -182,7 +181,6 @@ class Upstream:
     def release(self, idle_seconds: float) -> None:
         """Its exchange is over in good order.  `idle_seconds`: the server's Keep-Alive timeout, -1 = none given."""
         self.user = None
-        self.requests += 1
         self.stream.read_bytes = READ_BYTES
         self._pool.keep(self, idle_seconds)
 

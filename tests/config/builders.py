@@ -75,7 +75,7 @@ def service(name: str, vip: str = VIP, address: str = POD, namespace: str = "sho
 def head(
     path: str = "/", method: str = "GET", host: str = "cart", headers: Mapping[str, str] | None = None
 ) -> RequestHead:
-    return RequestHead(method, path, "", path, host, tuple((headers or {}).items()))
+    return RequestHead(method, path, "", host, tuple((headers or {}).items()))
 
 
 def ask(

@@ -37,7 +37,7 @@ JOB = Workload("batch", "job-1", "job", "job", ("198.18.0.3", "fd00::3"), "/run/
 CART = ("198.19.0.1", 80)
 PAYMENTS = Endpoint("198.18.0.12", 8080)
 PAYMENTS6 = Endpoint("fd00::12", 8080)
-GET = RequestHead("GET", "/", "", "/", "cart", ())
+GET = RequestHead("GET", "/", "", "cart", ())
 BATCH = Source(namespaces=("batch",))
 NETWORK, APPLICATION = EnforcementLevel.NETWORK, EnforcementLevel.APPLICATION
 
@@ -122,7 +122,7 @@ def test_http_fields_of_a_backends_policy_are_judged_on_the_request() -> None:
     operation = HttpOperation(methods=("DELETE",), paths=((PathKind.PREFIX, "/refunds"),))
     front = cart(backend(policy("no-refunds", Action.DENY, None, level=APPLICATION, http=(operation,))))
     assert front.judges_paths, "the path must be in the normal form that is judged"
-    refund = RequestHead("DELETE", "/refunds/1", "", "/refunds/1", "cart", ())
+    refund = RequestHead("DELETE", "/refunds/1", "", "cart", ())
     assert (ask(front, WEB, refund).policy, ask(front, WEB).status) == ("shop/no-refunds", 0)
 
 

@@ -14,7 +14,7 @@ from nodeagent.regex import compile_regex
 from tests.core import strategies as some
 
 WEB = Workload("shop", "web-1", "web", "web", ("10.0.0.1",))
-GET = RequestHead("GET", "/", "", "/", "a", ())
+GET = RequestHead("GET", "/", "", "a", ())
 
 
 @settings(max_examples=500, deadline=None)

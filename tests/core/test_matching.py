@@ -14,7 +14,7 @@ from nodeagent.regex import compile_regex
 from tests.core import strategies as some
 
 ANY = Rule("shop/r", "0", PathKind.PREFIX, "/", "", (), (), ())
-HEAD = RequestHead("GET", "/v2/x", "a=1&b=2&a=3", "/v2/x", "shop", (("x-env", "test"), ("x-env", "prod")))
+HEAD = RequestHead("GET", "/v2/x", "a=1&b=2&a=3", "shop", (("x-env", "test"), ("x-env", "prod")))
 dated = st.lists(
     st.tuples(some.rules, st.sampled_from(("", "2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00"))), max_size=6
 )
