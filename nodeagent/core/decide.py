@@ -14,7 +14,8 @@ from nodeagent.core.backends import authorize_backend
 from nodeagent.core.balance import choose_backend, choose_endpoint
 from nodeagent.core.filters import Redirect, changes_of, redirect_location
 from nodeagent.core.matching import Regex, first_match
-from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Workload
+from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Treatment, Workload
+from nodeagent.core.treatment import treatment_of_redirect, treatment_of_rule, treatment_without_route
 
 DENIED = "denied"
 NO_ROUTE = "no-route"
@@ -42,12 +43,12 @@ def decide(
     if rule is None:
         return no_route(destination, access.audits)
     if rule.filters.redirect is not None:
-        return redirected(rule, rule.filters.redirect, destination.port, head, access.audits)
+        return redirected(destination, rule, rule.filters.redirect, head, access.audits)
 
     def gate(backend: Backend) -> Authorization:
         return authorize_backend(destination, backend, caller, caller_address, head, regex)
 
-    return forward_by_rule(rule, rand, gate, access.audits)
+    return forward_by_rule(destination, rule, rand, gate, access.audits)
 
 
 def rules_for(destination: Destination, caller: Workload) -> Sequence[Rule] | None:
@@ -66,10 +67,13 @@ def forward_plainly(destination: Destination, rand: float, audits: tuple[str, ..
         endpoint = choose_endpoint(destination.endpoints, rand)
     if endpoint is None:
         return no_endpoint(destination.name, audits=audits)
-    return Decision(backend=destination.name, endpoint=endpoint, audits=audits)
+    treatment = treatment_without_route(destination)
+    return Decision(backend=destination.name, endpoint=endpoint, audits=audits, treatment=treatment)
 
 
-def forward_by_rule(rule: Rule, rand: float, gate: Gate, audits: tuple[str, ...] = ()) -> Decision:
+def forward_by_rule(
+    destination: Destination, rule: Rule, rand: float, gate: Gate, audits: tuple[str, ...] = ()
+) -> Decision:
     """`gate` judges the chosen backend; which of its endpoints are ready does not matter to who may call it."""
     choice = choose_backend(rule.backends, rand)
     if choice is None:
@@ -84,10 +88,12 @@ def forward_by_rule(rule: Rule, rand: float, gate: Gate, audits: tuple[str, ...]
     endpoint = choose_endpoint(backend.endpoints, rest)
     if endpoint is None:
         return no_endpoint(backend.name, rule, audits)
-    return forwarded(rule, backend, endpoint, audits)
+    return forwarded(rule, backend, treatment_of_rule(destination, rule, backend), endpoint, audits)
 
 
-def forwarded(rule: Rule, backend: Backend, endpoint: Endpoint, audits: tuple[str, ...] = ()) -> Decision:
+def forwarded(
+    rule: Rule, backend: Backend, treatment: Treatment | None, endpoint: Endpoint, audits: tuple[str, ...] = ()
+) -> Decision:
     return Decision(
         route=rule.route,
         rule=rule.rule,
@@ -96,15 +102,16 @@ def forwarded(rule: Rule, backend: Backend, endpoint: Endpoint, audits: tuple[st
         audits=audits,
         changes=changes_of(rule.filters, backend.filters),
         timeouts=rule.timeouts,
+        treatment=treatment,
     )
 
 
 def redirected(
-    rule: Rule, redirect: Redirect, dialled_port: int, head: RequestHead, audits: tuple[str, ...] = ()
+    destination: Destination, rule: Rule, redirect: Redirect, head: RequestHead, audits: tuple[str, ...] = ()
 ) -> Decision:
     """The answer of a rule with a redirect, which has no backend."""
     target = head.path + ("?" + head.query if head.query else "")
-    location = redirect_location(redirect, head.host, dialled_port, target)
+    location = redirect_location(redirect, head.host, destination.port, target)
     return Decision(
         status=redirect.status,
         reason=REDIRECT,
@@ -114,6 +121,7 @@ def redirected(
         audits=audits,
         location=location,
         changes=changes_of(rule.filters),
+        treatment=treatment_of_redirect(destination, rule),
     )
 
 

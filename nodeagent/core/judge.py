@@ -21,6 +21,7 @@ from nodeagent.core.matching import Regex, mismatch
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, PathKind, RequestHead, Rule, Workload
 from nodeagent.core.paths import respell
 from nodeagent.core.prepared_policies import PreparedPolicies
+from nodeagent.core.treatment import treatment_of_rule, treatment_without_route
 
 MAX_CALLERS = 4096  # views kept per destination; a pod is one caller per source address
 
@@ -87,7 +88,7 @@ class Judge:
     def _candidates_for(self, caller: Workload, address: str, rules: Sequence[Rule]) -> tuple[Candidate, ...]:
         group = self._destination.rule_group(caller.namespace)
         if group not in self._prepared:
-            self._prepared[group] = [_PreparedRule(rule, self._destination.port) for rule in rules]
+            self._prepared[group] = [_PreparedRule(self._destination, rule) for rule in rules]
             self._candidates[group] = tuple(rule.candidate for rule in self._prepared[group])
         if group not in self._guarded:
             return self._candidates[group]
@@ -122,11 +123,11 @@ class _PreparedRule:
 
     __slots__ = ("_choosers", "_rule", "candidate")
 
-    def __init__(self, rule: Rule, dialled_port: int) -> None:
+    def __init__(self, destination: Destination, rule: Rule) -> None:
         self._rule = rule
-        self._choosers = [_backend_chooser(rule, backend) for backend in rule.backends]
+        self._choosers = [_backend_chooser(destination, rule, backend) for backend in rule.backends]
         redirect = rule.filters.redirect
-        choose = _redirecting(rule, redirect, dialled_port) if redirect else _weighing(rule, self._choosers)
+        choose = _redirecting(destination, rule, redirect) if redirect else _weighing(rule, self._choosers)
         self.candidate = _candidate(rule, choose)
 
     def guarded(self, gate: Gate, regex: Regex) -> Candidate:
@@ -160,8 +161,8 @@ def _candidate(rule: Rule, choose: Chooser) -> Candidate:
     return kind, value, value + "/", rule.method, None if simple else rule, choose
 
 
-def _redirecting(rule: Rule, redirect: Redirect, dialled_port: int) -> Chooser:
-    return lambda _rand, head: plain.redirected(rule, redirect, dialled_port, head)
+def _redirecting(destination: Destination, rule: Rule, redirect: Redirect) -> Chooser:
+    return lambda _rand, head: plain.redirected(destination, rule, redirect, head)
 
 
 def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:
@@ -178,21 +179,24 @@ def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:
     return choose
 
 
-def _backend_chooser(rule: Rule, backend: Backend) -> Chooser:
+def _backend_chooser(destination: Destination, rule: Rule, backend: Backend) -> Chooser:
     if backend.error:
         return _constant(plain.broken_backend(rule, backend))
     if not backend.endpoints:
         return _constant(plain.no_endpoint(backend.name, rule))
 
-    return _endpoint_chooser(backend.endpoints, partial(plain.forwarded, rule, backend))
+    treatment = treatment_of_rule(destination, rule, backend)
+    return _endpoint_chooser(backend.endpoints, partial(plain.forwarded, rule, backend, treatment))
 
 
 def _plain_chooser(destination: Destination) -> Chooser:
     if not destination.is_frontend or not destination.endpoints:
         return _constant(plain.forward_plainly(destination, 0.0))
 
+    treatment = treatment_without_route(destination)
+
     def make(endpoint: Endpoint) -> Decision:
-        return Decision(backend=destination.name, endpoint=endpoint)
+        return Decision(backend=destination.name, endpoint=endpoint, treatment=treatment)
 
     return _endpoint_chooser(destination.endpoints, make)
 

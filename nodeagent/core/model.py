@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
+from nodeagent.core.traffic import ConnectionRate, RateLimitPolicy, TrafficPolicy
 
 
 class Protocol(enum.Enum):
@@ -100,6 +101,8 @@ class Backend:
     ports: tuple[int, ...] = ()
     refuse: str = ""
     filters: Filters = NO_FILTERS  # header changes, after the rule's own
+    traffic: TrafficPolicy | None = None  # for requests that this rule sends here
+    rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
@@ -129,6 +132,7 @@ class Rule:
     backends: tuple[Backend, ...]
     filters: Filters = NO_FILTERS
     timeouts: RouteTimeouts | None = None
+    rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the route, and of this rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +200,19 @@ class Destination:
     policies: tuple[Policy, ...] = ()
     ports: tuple[int, ...] = ()  # every number a policy may call this by: Service and target ports; () = just `port`
     refuse: str = ""  # not empty: a rule here cannot be enforced; deny at connect, and this is why
+    traffic: TrafficPolicy | None = None  # of a frontend, for requests that no route takes
+    rate_limits: tuple[RateLimitPolicy, ...] = ()  # of a frontend's Service, for every request
+    connection_rate: ConnectionRate | None = None  # of a frontend, for every connect()
 
     @property
     def is_plain(self) -> bool:
         """Nothing is to be decided about a caller or a request here: most destinations of a big configuration."""
-        return not (self.policies or self.refuse or self.has_producer_route or self.consumer_rules)
+        return not (self.policies or self.refuse or self.has_routes or self.is_managed)
+
+    @property
+    def is_managed(self) -> bool:
+        """A TrafficPolicy or RateLimitPolicy applies to requests here, with or without a route."""
+        return self.traffic is not None or bool(self.rate_limits)
 
     @property
     def has_routes(self) -> bool:
@@ -233,7 +245,8 @@ class Destination:
     @property
     def rung(self) -> Rung:
         http = self.protocol is Protocol.HTTP1
-        return Rung.PROXY if http and (self.has_routes or self.has_http_policy) else Rung.DIRECT
+        ruled = self.has_routes or self.has_http_policy or self.is_managed
+        return Rung.PROXY if http and ruled else Rung.DIRECT
 
     @property
     def is_met_by_workers(self) -> bool:
@@ -291,11 +304,24 @@ class RequestHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Treatment:
+    """What policies ask of the requests that go one way, beyond forwarding them.
+
+    `endpoints` are all those of `backend`, to choose from by `traffic`; none when the answer comes from here.
+    """
+
+    backend: str
+    endpoints: tuple[Endpoint, ...] = ()
+    traffic: TrafficPolicy | None = None
+    rate_limits: tuple[RateLimitPolicy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What to do with one request.  `status` 0 = forward to `endpoint` of `backend`; else answer that status.
 
     `location` is where a redirect leads, `changes` what filters make of the request and its response, `timeouts`
-    how long it may take.
+    how long it may take, `treatment` what has to be asked before and while it is forwarded.
     `reason` is one word for x-mesh-reason and the counters, `detail` one line for the client and for
     `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched.
     """
@@ -313,3 +339,4 @@ class Decision:
     location: str = ""
     changes: Changes | None = None
     timeouts: RouteTimeouts | None = None
+    treatment: Treatment | None = None

@@ -1,0 +1,32 @@
+"""Which policies a request meets on its way, joined: of the Service dialled, of the route and rule, of the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nodeagent.core.model import Backend, Destination, Rule, Treatment
+from nodeagent.core.traffic import RateLimitPolicy
+
+
+def treatment_of_rule(destination: Destination, rule: Rule, backend: Backend) -> Treatment | None:
+    """None = nothing but forwarding."""
+    limits = _each_once(destination.rate_limits, rule.rate_limits, backend.rate_limits)
+    if backend.traffic is None and not limits:
+        return None
+    return Treatment(backend.name, backend.endpoints, backend.traffic, limits)
+
+
+def treatment_without_route(destination: Destination) -> Treatment | None:
+    if not destination.is_managed:
+        return None
+    return Treatment(destination.name, destination.endpoints, destination.traffic, destination.rate_limits)
+
+
+def treatment_of_redirect(destination: Destination, rule: Rule) -> Treatment | None:
+    """An answer of our own counts against limits too."""
+    limits = _each_once(destination.rate_limits, rule.rate_limits)
+    return Treatment("", rate_limits=limits) if limits else None
+
+
+def _each_once(*groups: Iterable[RateLimitPolicy]) -> tuple[RateLimitPolicy, ...]:
+    return tuple(dict.fromkeys(policy for group in groups for policy in group))
