@@ -20,7 +20,7 @@ from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy.request_body import RequestBody
 from nodeagent.proxy.response import Response
 from nodeagent.proxy.stream import BULK_READ_BYTES, READ_BYTES
-from nodeagent.proxy.upstream import Upstream
+from nodeagent.proxy.upstream import Key, Pool, Upstream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.downstream import Downstream
@@ -91,6 +91,10 @@ class Exchange:
         if self._body.done and plan.method in IDEMPOTENT and len(data) <= down.engine.bounds.replay_bytes:
             self._resend = data
         self._unsent = data
+        self._begin()
+
+    def _begin(self) -> None:
+        """The first try."""
         endpoint = self.decision.endpoint
         assert endpoint is not None
         self._go(endpoint, reuse=True)
@@ -145,6 +149,9 @@ class Exchange:
         self._count_unsent()
         if not self._body.done:
             down.stream.pause_reading()
+        self._open(pool, key)
+
+    def _open(self, pool: Pool, key: Key) -> None:
         self._up = pool.open(key, self)
         self._up.connect()
 
@@ -195,12 +202,16 @@ class Exchange:
             return
         if response.left > BULK_READ_BYTES and self._up is not None:
             self._up.stream.read_bytes = BULK_READ_BYTES
+        self._pass_on(out)
+
+    def _pass_on(self, out: bytes) -> None:
+        """What has come of the response goes to the client."""
         if out:
             self._response_size += len(out)
-            down.stream.write(out)
-        if response.done:
+            self._down.stream.write(out)
+        if self._response.done:
             self._complete()
-        elif response.switched:
+        elif self._response.switched:
             self._switch()
 
     def _complete(self) -> None:
