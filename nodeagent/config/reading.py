@@ -214,9 +214,10 @@ def _route_rule(rule: Value, index: int, namespace: str) -> RouteRule:
 
 
 def _timeouts(value: Value) -> RouteTimeouts | None:
-    """0s means none, and so does a field that is not given."""
-    request, backend = (milliseconds(value.get(name) or "") for name in ("request", "backendRequest"))
-    return RouteTimeouts(request, backend) if request or backend else None
+    """0s means none, whatever a policy says; a field that is not given leaves it to the policy."""
+    texts = (value.get("request"), value.get("backendRequest"))
+    request, backend = (milliseconds(text) if text else None for text in texts)
+    return RouteTimeouts(request, backend) if (request, backend) != (None, None) else None
 
 
 def _backend(ref: Value, namespace: str) -> BackendRef:

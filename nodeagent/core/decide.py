@@ -15,6 +15,7 @@ from nodeagent.core.balance import choose_backend, choose_endpoint
 from nodeagent.core.filters import Redirect, changes_of, redirect_location
 from nodeagent.core.matching import Regex, first_match
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Treatment, Workload
+from nodeagent.core.route_timeouts import joined
 from nodeagent.core.treatment import treatment_of_redirect, treatment_of_rule, treatment_without_route
 
 DENIED = "denied"
@@ -67,8 +68,16 @@ def forward_plainly(destination: Destination, rand: float, audits: tuple[str, ..
         endpoint = choose_endpoint(destination.endpoints, rand)
     if endpoint is None:
         return no_endpoint(destination.name, audits=audits)
-    treatment = treatment_without_route(destination)
-    return Decision(backend=destination.name, endpoint=endpoint, audits=audits, treatment=treatment)
+    return unrouted(destination, treatment_without_route(destination), endpoint, audits)
+
+
+def unrouted(
+    destination: Destination, treatment: Treatment | None, endpoint: Endpoint, audits: tuple[str, ...] = ()
+) -> Decision:
+    timeouts = joined(None, treatment.traffic) if treatment is not None else None
+    return Decision(
+        backend=destination.name, endpoint=endpoint, audits=audits, timeouts=timeouts, treatment=treatment
+    )
 
 
 def forward_by_rule(
@@ -101,7 +110,7 @@ def forwarded(
         endpoint=endpoint,
         audits=audits,
         changes=changes_of(rule.filters, backend.filters),
-        timeouts=rule.timeouts,
+        timeouts=joined(rule.timeouts, backend.traffic),
         treatment=treatment,
     )
 

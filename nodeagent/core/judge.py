@@ -194,11 +194,7 @@ def _plain_chooser(destination: Destination) -> Chooser:
         return _constant(plain.forward_plainly(destination, 0.0))
 
     treatment = treatment_without_route(destination)
-
-    def make(endpoint: Endpoint) -> Decision:
-        return Decision(backend=destination.name, endpoint=endpoint, treatment=treatment)
-
-    return _endpoint_chooser(destination.endpoints, make)
+    return _endpoint_chooser(destination.endpoints, partial(plain.unrouted, destination, treatment))
 
 
 def _constant(decision: Decision) -> Chooser:

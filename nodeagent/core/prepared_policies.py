@@ -90,4 +90,5 @@ def _audited(decision: Decision, audits: tuple[str, ...]) -> Decision:
         decision.location,
         decision.changes,
         decision.timeouts,
+        decision.treatment,
     )

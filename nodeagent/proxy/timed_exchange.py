@@ -9,7 +9,7 @@ from __future__ import annotations
 from asyncio import TimerHandle
 
 from nodeagent.core.model import Endpoint
-from nodeagent.core.route_timeouts import ABORTED, BACKEND_REQUEST_TIMEOUT, REQUEST_TIMEOUT, timeout_detail
+from nodeagent.core.route_timeouts import ABORTED, BACKEND_REQUEST_TIMEOUT, NO_TIMEOUTS, REQUEST_TIMEOUT, timeout_detail
 from nodeagent.proxy.exchange import Exchange
 
 FLAG = "UT"
@@ -25,8 +25,7 @@ class TimedExchange(Exchange):
 
     def start(self, rest: bytes) -> None:
         """Both timers run before anything is tried: the exchange may be over when that returns."""
-        timeouts = self.decision.timeouts
-        assert timeouts is not None
+        timeouts = self.decision.timeouts or NO_TIMEOUTS
         self._try_timer = self._request_timer = None
         if timeouts.request:
             loop, end = self._down.engine.loop, self._started + timeouts.request / 1000
@@ -34,10 +33,8 @@ class TimedExchange(Exchange):
         super().start(rest)
 
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
-        timeouts = self.decision.timeouts
-        assert timeouts is not None
-        if self._try_timer is not None:
-            self._try_timer.cancel()
+        timeouts = self.decision.timeouts or NO_TIMEOUTS
+        self._stop_try_timer()
         if timeouts.backend_request:
             seconds = timeouts.backend_request / 1000
             self._try_timer = self._down.engine.loop.call_later(seconds, self._timed_out, BACKEND_REQUEST_TIMEOUT)
@@ -74,8 +71,13 @@ class TimedExchange(Exchange):
         self._stop_timers()
         super()._record(status, flag, reason)
 
+    def _stop_try_timer(self) -> None:
+        if self._try_timer is not None:
+            self._try_timer.cancel()
+            self._try_timer = None
+
     def _stop_timers(self) -> None:
-        for timer in (self._request_timer, self._try_timer):
-            if timer is not None:
-                timer.cancel()
-        self._request_timer = self._try_timer = None
+        self._stop_try_timer()
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
