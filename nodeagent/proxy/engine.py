@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from nodeagent.core.addresses import family
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.decide import DENIED
+from nodeagent.core.ledger import Ledger
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import Decision, Snapshot, Workload
 from nodeagent.core.refusals import Refusal
@@ -51,12 +52,13 @@ class SocketSource(Protocol):
 class Engine:
     """One per worker; lives on one loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one of each thing that connections share
         self,
         loop: DataLoop,
         bounds: Bounds,
         sockets: SocketSource,
         accounting: Accounting,
+        ledger: Ledger,
         regex: Regex,
         on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
         on_tick: Callable[[float], None] = lambda _now: None,
@@ -65,6 +67,7 @@ class Engine:
         self.bounds = bounds
         self.sockets = sockets
         self.accounting = accounting
+        self.ledger = ledger
         self.regex = regex
         self.on_event = on_event
         self._on_each_tick = on_tick

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodeagent.core.bounds import Bounds
+from nodeagent.core.ledger import LocalLedger
 from nodeagent.kernel.abi import MAX_WORKERS, SERIES_PER_WORKER
 from nodeagent.kernel.bpf_map import Map
 from nodeagent.proxy import sandbox
@@ -61,6 +62,7 @@ class Worker:
         self._index = index
         self._bounds = bounds
         self._accounting = Accounting(mmap.mmap(fds.requests, SERIES_PER_WORKER * SERIES_BYTES))
+        self._ledger = LocalLedger(time.monotonic_ns)
         self._originals = KernelOriginals(Map.from_fd(fds.originals))
         self._acceptors: dict[tuple[int, int], Acceptor] = {}
         self._done = asyncio.Event()
@@ -76,7 +78,14 @@ class Worker:
             loop, broker, self._on_listener, self._on_pod_gone, self._broker_gone, self._bounds.socket_stock
         )
         self._engine = Engine(
-            loop, self._bounds, self._sockets, self._accounting, compile_regex, self._on_event, self._on_tick
+            loop,
+            self._bounds,
+            self._sockets,
+            self._accounting,
+            self._ledger,
+            compile_regex,
+            self._on_event,
+            self._on_tick,
         )
         loop.set_exception_handler(self._on_exception)
         await self._channel.open(socket.socket(fileno=self._fds.control))

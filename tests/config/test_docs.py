@@ -16,6 +16,7 @@ from nodeagent.cli.run import run
 from nodeagent.config.manifest_files import read_manifest_file
 from nodeagent.core import decide, route_timeouts
 from nodeagent.core.bounds import Bounds
+from nodeagent.core.ledger import LocalLedger
 from nodeagent.core.refusals import REQUESTS, RESPONSES, Refusal
 from nodeagent.kernel import abi
 from nodeagent.metrics.collector import PREFIX, NodeCollector, Sources
@@ -52,7 +53,7 @@ def worker_values() -> dict[str, float]:
     """Every value that a worker reports of itself."""
     loop = DataLoop()
     try:
-        engine = Engine(loop, Bounds(), LocalSockets(), Accounting.anonymous(), compile_regex)
+        engine = Engine(loop, Bounds(), LocalSockets(), Accounting.anonymous(), LocalLedger(lambda: 0), compile_regex)
         return {**Stats().as_json(), **engine.gauges()}
     finally:
         loop.close()

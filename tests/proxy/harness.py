@@ -27,12 +27,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from nodeagent.core.bounds import Bounds
+from nodeagent.core.ledger import LocalLedger
 from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot, Workload
 from nodeagent.proxy.acceptor import Acceptor
 from nodeagent.proxy.accounting import Accounting
@@ -284,7 +286,10 @@ class Proxy:
         )
         self.destination = replace(self.destination, **self._fields)
         self.accounting = Accounting.anonymous()
-        self.engine = Engine(loop, self.bounds, LocalSockets(), self.accounting, compile_regex, self.events.append)
+        self.ledger = LocalLedger(time.monotonic_ns)
+        self.engine = Engine(
+            loop, self.bounds, LocalSockets(), self.accounting, self.ledger, compile_regex, self.events.append
+        )
         self.engine.set_pods({COOKIE: CALLER.key})
         self.apply(self.destination)
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
 from nodeagent import regex
 from nodeagent.core.bounds import Bounds
+from nodeagent.core.ledger import LocalLedger
 from nodeagent.core.model import (
     Action,
     Destination,
@@ -60,7 +62,9 @@ class Mesh:
         self._loop = DataLoop()
         self._loop.set_exception_handler(lambda _loop, context: self.errors.append(repr(context)))
         sockets, accounting = PlainSockets(), Accounting.anonymous()
-        self.engine = Engine(self._loop, bounds or Bounds(), sockets, accounting, regex.compile_regex)
+        self.engine = Engine(
+            self._loop, bounds or Bounds(), sockets, accounting, LocalLedger(time.monotonic_ns), regex.compile_regex
+        )
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self.deny()
