@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from nodeagent.core.model import Decision, Endpoint
 from nodeagent.core.refusals import RESPONSES, Refusal, Refused
 from nodeagent.core.request_plan import RequestPlan
+from nodeagent.core.retries import IDEMPOTENT
 from nodeagent.proxy.request_body import RequestBody
 from nodeagent.proxy.response import Response
 from nodeagent.proxy.stream import BULK_READ_BYTES, READ_BYTES
@@ -25,8 +26,6 @@ from nodeagent.proxy.upstream import Key, Pool, Upstream
 if TYPE_CHECKING:
     from nodeagent.proxy.downstream import Downstream
 
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""RFC 9110 9.2.2; others are never sent twice."""
 CONNECT_TRIES = 3
 
 
