@@ -20,6 +20,7 @@ from nodeagent.config.resources import ServiceObject, ServicePort
 from nodeagent.config.routes import PRODUCER, RouteIndex
 from nodeagent.config.services import Topology
 from nodeagent.config.traffic import Choice, OfPort, TrafficIndex, with_choice
+from nodeagent.config.traffic_conditions import treatment_conditions
 from nodeagent.core.addresses import family
 from nodeagent.core.model import Destination, Protocol, Snapshot
 
@@ -49,8 +50,8 @@ def compile(  # noqa: A001  (the word for it)
     """Compile everything.
 
     `refuse_broken`: what a policy protects that never was good is refused.  `allow_faults`: TrafficPolicies may
-    inject faults.  `groundwork` is that of these objects,
-    for who has it already: what the last call with it made and nothing changed is in the new snapshot, too.
+    inject faults.  `groundwork` is that of these objects, for who has it already: what the last call with it made
+    and nothing changed is in the new snapshot, too.
     """
     ground = groundwork or lay(objects)
     topology, ownership = ground.topology, ground.ownership
@@ -64,6 +65,7 @@ def compile(  # noqa: A001  (the word for it)
     ground.made.clear()
     ground.made.update(table)
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
+    conditions += treatment_conditions(objects, traffic, generation, allow_faults=allow_faults)
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
     return Snapshot(generation, table, traffic.limited(ground.pods)), conditions
 
