@@ -187,7 +187,12 @@ class Agent:
             connections=connections,
             programmer=programmer,
             kernel=kernel,
-            configuration=Configuration(settings.manifests, settings.state_dir, refuse_broken=settings.refuse_broken),
+            configuration=Configuration(
+                settings.manifests,
+                settings.state_dir,
+                refuse_broken=settings.refuse_broken,
+                allow_faults=settings.allow_fault_injection,
+            ),
         )
 
     async def _serve(self, parts: Parts) -> None:

@@ -22,8 +22,11 @@ log = logging.getLogger(__name__)
 class Configuration:
     """Yields a new snapshot per change; keeps the newest."""
 
-    def __init__(self, manifests: Path, state_dir: Path, *, refuse_broken: bool = True) -> None:
+    def __init__(
+        self, manifests: Path, state_dir: Path, *, refuse_broken: bool = True, allow_faults: bool = False
+    ) -> None:
         self._refuse_broken = refuse_broken
+        self._allow_faults = allow_faults
         self._source = DirectorySource(manifests, state_dir)
         self._objects: ObjectSet | None = None
         self._groundwork: Groundwork | None = None
@@ -78,6 +81,7 @@ class Configuration:
             objects,
             self._generation,
             refuse_broken=self._refuse_broken,
+            allow_faults=self._allow_faults,
             groundwork=self._groundwork,
         )
         self.snapshot = snapshot

@@ -51,6 +51,7 @@ class Settings:
     keep_attached: bool = False
     drain_seconds: float = 10.0
     refuse_broken: bool = True  # a policy that never compiled denies what it protects
+    allow_fault_injection: bool = False  # of TrafficPolicies
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:

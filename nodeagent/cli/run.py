@@ -57,6 +57,7 @@ from nodeagent.cli.errors import CliError
     show_default=True,
     help="Whether a policy that never compiled denies what it protects.",
 )
+@click.option("--allow-fault-injection", is_flag=True, help="Let TrafficPolicies delay and abort requests.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),

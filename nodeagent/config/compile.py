@@ -19,6 +19,8 @@ from nodeagent.config.policies import PolicyIndex, named_ports, policy_condition
 from nodeagent.config.resources import ServiceObject, ServicePort
 from nodeagent.config.routes import PRODUCER, RouteIndex
 from nodeagent.config.services import Topology
+from nodeagent.config.traffic import Choice, OfPort, TrafficIndex, with_choice
+from nodeagent.config.traffic_conditions import treatment_conditions
 from nodeagent.core.addresses import family
 from nodeagent.core.model import Destination, Protocol, Snapshot
 
@@ -34,29 +36,38 @@ class Indexes:
     ownership: Ownership
     policies: PolicyIndex
     routes: RouteIndex
+    traffic: TrafficIndex
 
 
 def compile(  # noqa: A001  (the word for it)
-    objects: ObjectSet, generation: int, *, refuse_broken: bool = True, groundwork: Groundwork | None = None
+    objects: ObjectSet,
+    generation: int,
+    *,
+    refuse_broken: bool = True,
+    allow_faults: bool = False,
+    groundwork: Groundwork | None = None,
 ) -> tuple[Snapshot, list[Condition]]:
     """Compile everything.
 
-    `refuse_broken`: what a policy protects that never was good is refused.  `groundwork` is that of these objects,
-    for who has it already: what the last call with it made and nothing changed is in the new snapshot, too.
+    `refuse_broken`: what a policy protects that never was good is refused.  `allow_faults`: TrafficPolicies may
+    inject faults.  `groundwork` is that of these objects, for who has it already: what the last call with it made
+    and nothing changed is in the new snapshot, too.
     """
     ground = groundwork or lay(objects)
     topology, ownership = ground.topology, ground.ownership
     policies = PolicyIndex(objects, refuse_broken=refuse_broken)
-    routes = RouteIndex(objects, topology, ownership, policies, generation)
+    traffic = TrafficIndex(objects, allow_faults=allow_faults)
+    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation)
     table: Table = {}
     _add_endpoints(table, ground, policies)
-    conditions = _add_frontends(table, Indexes(topology, ownership, policies, routes), ground.made)
+    conditions = _add_frontends(table, Indexes(topology, ownership, policies, routes, traffic), ground.made)
     _add_other_ports(table, ownership.residents, policies)
     ground.made.clear()
     ground.made.update(table)
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
+    conditions += treatment_conditions(objects, traffic, generation, allow_faults=allow_faults)
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
-    return Snapshot(generation, table, ground.pods), conditions
+    return Snapshot(generation, table, traffic.limited(ground.pods)), conditions
 
 
 def _add_endpoints(table: Table, ground: Groundwork, policies: PolicyIndex) -> None:
@@ -73,6 +84,11 @@ def _same_policies(before: Destination, owners: Owners, policies: PolicyIndex) -
     return before.policies == policies.applied(owners.services, owners.namespaces) and not (
         before.refuse or policies.refusal(owners.services, owners.namespaces)
     )
+
+
+def _same_treatment(before: Destination, treated: OfPort) -> bool:
+    choice = Choice(before.traffic, before.shadow)
+    return treated == OfPort(choice, before.rate_limits, before.connection_rate)
 
 
 def _unrouted(target: Target, protocol: Protocol, owners: Owners, policies: PolicyIndex) -> Destination:
@@ -118,7 +134,9 @@ def _frontend(
     policies, wanted = indexes.policies, family(address)
     groups = indexes.routes.groups(service.key, port.port, wanted)
     owners = indexes.ownership.of_service_port(service.key, port.port, wanted)
-    if before and not before.has_routes and not groups and _same_policies(before, owners, policies):
+    treated = indexes.traffic.of_frontend(service.key, port)
+    unrouted = before and not before.has_routes and not groups
+    if before and unrouted and _same_policies(before, owners, policies) and _same_treatment(before, treated):
         return before
     applied = policies.applied(owners.services, owners.namespaces)
     name = f"{service.key}:{port.port}"
@@ -130,13 +148,19 @@ def _frontend(
         is_frontend=True,
         services=owners.services,
         endpoints=indexes.topology.endpoints(service.key, port.port, wanted),
-        producer_rules=groups.get(PRODUCER, ()),
-        consumer_rules={group: rules for group, rules in groups.items() if group != PRODUCER},
+        producer_rules=with_choice(groups.get(PRODUCER, ()), treated.choice),
+        consumer_rules={
+            group: with_choice(rules, treated.choice) for group, rules in groups.items() if group != PRODUCER
+        },
         has_producer_route=PRODUCER in groups,
         policies=applied,
         ports=owners.ports,
         refuse=policies.refusal(owners.services, owners.namespaces)
         or unenforceable(applied, port.protocol, owners.ports, name),
+        traffic=treated.choice.traffic,
+        shadow=treated.choice.shadow,
+        rate_limits=treated.rate_limits,
+        connection_rate=treated.connection_rate,
     )
 
 

@@ -16,10 +16,12 @@ from nodeagent.config.resources import (
     NamespaceObject,
     PodObject,
     PolicyObject,
+    RateLimitObject,
     Resource,
     RouteObject,
     ServiceObject,
     SliceObject,
+    TrafficObject,
 )
 
 Value = dict[str, Any]
@@ -62,6 +64,8 @@ class ObjectSet:
     slices: Mapping[str, SliceObject] = field(default_factory=dict)
     routes: Mapping[str, RouteObject] = field(default_factory=dict)
     policies: Mapping[str, PolicyObject] = field(default_factory=dict)
+    traffic: Mapping[str, TrafficObject] = field(default_factory=dict)
+    rate_limits: Mapping[str, RateLimitObject] = field(default_factory=dict)
     broken: tuple[Broken, ...] = ()
     problems: tuple[Problem, ...] = ()
     stored: tuple[Stored, ...] = ()
@@ -151,6 +155,8 @@ class _Merge:
             slices=tables.get("EndpointSlice", {}),
             routes=tables.get("HTTPRoute", {}),
             policies=tables.get("AuthorizationPolicy", {}),
+            traffic=tables.get("TrafficPolicy", {}),
+            rate_limits=tables.get("RateLimitPolicy", {}),
             broken=tuple(self._broken),
             problems=tuple(self._problems),
             stored=tuple(stored),

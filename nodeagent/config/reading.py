@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from nodeagent.config.filters import read_filters
+from nodeagent.config.read_common import creation_time, target_refs
+from nodeagent.config.read_rate_limits import read_rate_limits
+from nodeagent.config.read_traffic import read_traffic
 from nodeagent.config.resources import (
     BackendRef,
     Identity,
@@ -22,7 +24,6 @@ from nodeagent.config.resources import (
     ServiceObject,
     ServicePort,
     SliceObject,
-    TargetRef,
 )
 from nodeagent.core.addresses import canonical
 from nodeagent.core.durations import milliseconds
@@ -182,12 +183,6 @@ def _route(identity: Identity, value: Value) -> RouteObject:
     )
 
 
-def creation_time(metadata: Value) -> str:
-    """RFC 3339 in UTC, so that text order is time order; "" when the manifest has none."""
-    given = metadata.get("creationTimestamp")
-    return datetime.fromisoformat(given).astimezone(UTC).isoformat() if given else ""
-
-
 def _route_rules(spec: Value) -> list[Value]:
     return spec.get("rules") or [{}]  # a route without rules matches everything, as the API server defaults it
 
@@ -210,6 +205,7 @@ def _route_rule(rule: Value, index: int, namespace: str) -> RouteRule:
         backends=tuple(_backend(ref, namespace) for ref in rule.get("backendRefs") or []),
         filters=read_filters(rule.get("filters") or (), matches[0].path),
         timeouts=_timeouts(rule.get("timeouts") or {}),
+        section=rule.get("name") or "",
     )
 
 
@@ -278,10 +274,6 @@ def _policy(identity: Identity, value: Value) -> PolicyObject:
     return PolicyObject(identity.namespace, identity.name, target_refs(spec), policy)
 
 
-def target_refs(spec: Value) -> tuple[TargetRef, ...]:
-    return tuple(TargetRef(target["kind"], target["name"]) for target in spec["targetRefs"])
-
-
 def _policy_rule(rule: Value) -> PolicyRule:
     http = rule.get("http")
     return PolicyRule(
@@ -322,4 +314,6 @@ _READERS: Mapping[str, Callable[[Identity, Value], Resource]] = {
     "EndpointSlice": _slice,
     "HTTPRoute": _route,
     "AuthorizationPolicy": _policy,
+    "TrafficPolicy": read_traffic,
+    "RateLimitPolicy": read_rate_limits,
 }

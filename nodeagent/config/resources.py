@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from nodeagent.core.filters import NO_FILTERS, Filters
 from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
 from nodeagent.core.route_timeouts import RouteTimeouts
+from nodeagent.core.traffic import ConnectionRate, Mode, PodLimits, RateLimitPolicy, TrafficPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class RouteRule:
     backends: tuple[BackendRef, ...]
     filters: Filters = NO_FILTERS
     timeouts: RouteTimeouts | None = None
+    section: str = ""  # the name that it was given: what a policy may target
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,9 @@ class RouteObject:
 
 @dataclass(frozen=True, slots=True)
 class TargetRef:
-    kind: str  # Service | Namespace
+    kind: str  # Service | HTTPRoute | Namespace
     name: str
+    section: str = ""  # a port's name, a rule's name; "" = the whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,4 +164,46 @@ class PolicyObject:
         return f"{self.namespace}/{self.name}"
 
 
-Resource = NamespaceObject | PodObject | ServiceObject | SliceObject | RouteObject | PolicyObject
+@dataclass(frozen=True, slots=True)
+class TrafficObject:
+    """A TrafficPolicy: `limits` for a namespace's pods, or `policy` for the requests to its targets."""
+
+    namespace: str
+    name: str
+    created: str
+    targets: tuple[TargetRef, ...]
+    policy: TrafficPolicy
+    limits: PodLimits | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitObject:
+    """A RateLimitPolicy: at least one of `http` and `connections`."""
+
+    namespace: str
+    name: str
+    created: str
+    targets: tuple[TargetRef, ...]
+    mode: Mode
+    http: RateLimitPolicy | None = None
+    connections: ConnectionRate | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+Resource = (
+    NamespaceObject
+    | PodObject
+    | ServiceObject
+    | SliceObject
+    | RouteObject
+    | PolicyObject
+    | TrafficObject
+    | RateLimitObject
+)

@@ -16,6 +16,7 @@ from nodeagent.config.policies import PolicyIndex
 from nodeagent.config.reading import is_service
 from nodeagent.config.resources import BackendRef, ParentRef, RouteObject, RouteRule, ServiceObject, ServicePort
 from nodeagent.config.services import ServicePortKey, Topology
+from nodeagent.config.traffic import TrafficIndex
 from nodeagent.core.matching import Precedence, precedence
 from nodeagent.core.model import Backend, Protocol, Rule
 
@@ -35,11 +36,18 @@ class RouteIndex:
     """Routes by Service port.  Rules are built once per route and address family."""
 
     def __init__(
-        self, objects: ObjectSet, topology: Topology, ownership: Ownership, policies: PolicyIndex, generation: int
+        self,
+        objects: ObjectSet,
+        topology: Topology,
+        ownership: Ownership,
+        policies: PolicyIndex,
+        traffic: TrafficIndex,
+        generation: int,
     ) -> None:
         self._topology = topology
         self._ownership = ownership
         self._policies = policies
+        self._traffic = traffic
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
         self._built: dict[tuple[str, int], list[tuple[Precedence, Rule]]] = {}
@@ -70,7 +78,8 @@ class RouteIndex:
         return self._built[key]
 
     def _rule(self, route: RouteObject, rule: RouteRule, family: int) -> list[Rule]:
-        backends = tuple(self._backend(ref, family) for ref in rule.backends)
+        backends = tuple(self._backend(route.key, rule, ref, family) for ref in rule.backends)
+        limits = self._traffic.limits_of_rule(route.key, rule)
         return [
             Rule(
                 route.key,
@@ -83,16 +92,19 @@ class RouteIndex:
                 backends,
                 rule.filters,
                 rule.timeouts,
+                rate_limits=limits,
             )
             for match in rule.matches
         ]
 
-    def _backend(self, ref: BackendRef, family: int) -> Backend:
+    def _backend(self, route: str, rule: RouteRule, ref: BackendRef, family: int) -> Backend:
         service = f"{ref.namespace}/{ref.name}"
         name = f"{service}:{ref.port}"
         reason, message = self.backend_fault(ref)
-        if reason:
+        port = self._topology.port(service, ref.port)
+        if reason or port is None:
             return Backend(name, ref.weight, (), f"{reason}: {message}")
+        choice = self._traffic.of_route(route, rule, service, port)
         reached = self._topology.reachable_family(service, ref.port, family)
         owners = self._ownership.of_service_port(service, ref.port, reached)
         return Backend(
@@ -103,6 +115,9 @@ class RouteIndex:
             ports=owners.ports,
             refuse=self._policies.refusal(owners.services, owners.namespaces),
             filters=ref.filters,
+            traffic=choice.traffic,
+            shadow=choice.shadow,
+            rate_limits=self._traffic.of_port(service, port).rate_limits,
         )
 
     def backend_fault(self, ref: BackendRef) -> tuple[str, str]:

@@ -35,6 +35,14 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """With or without a fraction."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
 class Truth:
     pass
 
@@ -45,8 +53,11 @@ class Anything:
 
 
 @dataclass(frozen=True, slots=True)
-class PortOrName:
-    """An integer port or a port's name (Service targetPort)."""
+class WholeOrText:
+    """An integer, or a text that stands for one: a port and its name (Service targetPort), bytes and `64Mi`."""
+
+    whole: Whole
+    text: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class Fields:
     rules: tuple[Rule, ...] = field(default=())
 
 
-Schema = Text | Whole | Truth | Anything | PortOrName | Items | Table | Fields
+Schema = Text | Whole | Number | Truth | Anything | WholeOrText | Items | Table | Fields
 
 
 def violations(schema: Schema, value: Any) -> list[FieldError]:
@@ -94,10 +105,12 @@ def _walk(schema: Schema, value: Any, path: FieldPath) -> Iterator[FieldError]:
             yield from _text(schema, value, path)
         case Whole():
             yield from _whole(schema, value, path)
+        case Number():
+            yield from _number(schema, value, path)
         case Truth():
             yield from _typed(value, bool, path, "a boolean")
-        case PortOrName():
-            yield from _port_or_name(value, path)
+        case WholeOrText():
+            yield from _walk(schema.text if isinstance(value, str) else schema.whole, value, path)
         case Items():
             yield from _items(schema, value, path)
         case Table():
@@ -201,11 +214,11 @@ def _whole(schema: Whole, value: Any, path: FieldPath) -> Iterator[FieldError]:
         yield FieldError(path, f"{value} is too large; expected {schema.most} or less")
 
 
-def _port_or_name(value: Any, path: FieldPath) -> Iterator[FieldError]:
-    if isinstance(value, str):
-        yield from _text(Text(pattern=r"[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", shape="a port name"), value, path)
-    else:
-        yield from _whole(Whole(1, 65535), value, path)
+def _number(schema: Number, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        yield _expected("a number", value, path)
+    elif not schema.least <= value <= schema.most:  # false for NaN, too
+        yield FieldError(path, f"{value} is out of range: expected {schema.least:g} to {schema.most:g}")
 
 
 def _typed(value: Any, kind: type, path: FieldPath, words: str) -> Iterator[FieldError]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
-from nodeagent.core.traffic import ConnectionRate, RateLimitPolicy, TrafficPolicy
+from nodeagent.core.traffic import ConnectionRate, PodLimits, RateLimitPolicy, TrafficPolicy
 
 
 class Protocol(enum.Enum):
@@ -73,6 +73,8 @@ class Workload:
     fail_mode: FailMode = FailMode.OPEN
     cut_unpoliced: bool = False  # end connections older than the enrolment
     node_id: str = ""
+    limits: PodLimits | None = None  # its namespace's, instead of the agent's defaults
+    shadow_limits: PodLimits | None = None  # of a policy in DryRun
 
     @property
     def key(self) -> str:
@@ -102,6 +104,7 @@ class Backend:
     refuse: str = ""
     filters: Filters = NO_FILTERS  # header changes, after the rule's own
     traffic: TrafficPolicy | None = None  # for requests that this rule sends here
+    shadow: TrafficPolicy | None = None  # the same of those in DryRun
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
 
     @property
@@ -201,6 +204,7 @@ class Destination:
     ports: tuple[int, ...] = ()  # every number a policy may call this by: Service and target ports; () = just `port`
     refuse: str = ""  # not empty: a rule here cannot be enforced; deny at connect, and this is why
     traffic: TrafficPolicy | None = None  # of a frontend, for requests that no route takes
+    shadow: TrafficPolicy | None = None  # the same of those in DryRun
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of a frontend's Service, for every request
     connection_rate: ConnectionRate | None = None  # of a frontend, for every connect()
 
@@ -212,7 +216,7 @@ class Destination:
     @property
     def is_managed(self) -> bool:
         """A TrafficPolicy or RateLimitPolicy applies to requests here, with or without a route."""
-        return self.traffic is not None or bool(self.rate_limits)
+        return self.traffic is not None or self.shadow is not None or bool(self.rate_limits)
 
     @property
     def has_routes(self) -> bool:
@@ -308,12 +312,14 @@ class Treatment:
     """What policies ask of the requests that go one way, beyond forwarding them.
 
     `endpoints` are all those of `backend`, to choose from by `traffic`; none when the answer comes from here.
+    `shadow` is simulated and counted beside `traffic`, whether that is there or not.
     """
 
     backend: str
     endpoints: tuple[Endpoint, ...] = ()
     traffic: TrafficPolicy | None = None
     rate_limits: tuple[RateLimitPolicy, ...] = ()
+    shadow: TrafficPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,3 +185,13 @@ class ConnectionRate:
     policy: str
     limit: Limit
     mode: Mode = Mode.ENFORCE
+
+
+@dataclass(frozen=True, slots=True)
+class PodLimits:
+    """Caps of each pod of a namespace inside the node's proxy, of its TrafficPolicy; None = the agent's default."""
+
+    policy: str
+    max_connections: int | None = None
+    max_parallel_requests: int | None = None
+    max_buffered_bytes: int | None = None

@@ -11,15 +11,16 @@ from nodeagent.core.traffic import RateLimitPolicy
 def treatment_of_rule(destination: Destination, rule: Rule, backend: Backend) -> Treatment | None:
     """None = nothing but forwarding."""
     limits = _each_once(destination.rate_limits, rule.rate_limits, backend.rate_limits)
-    if backend.traffic is None and not limits:
+    if backend.traffic is None and backend.shadow is None and not limits:
         return None
-    return Treatment(backend.name, backend.endpoints, backend.traffic, limits)
+    return Treatment(backend.name, backend.endpoints, backend.traffic, limits, backend.shadow)
 
 
 def treatment_without_route(destination: Destination) -> Treatment | None:
     if not destination.is_managed:
         return None
-    return Treatment(destination.name, destination.endpoints, destination.traffic, destination.rate_limits)
+    own = destination
+    return Treatment(own.name, own.endpoints, own.traffic, own.rate_limits, own.shadow)
 
 
 def treatment_of_redirect(destination: Destination, rule: Rule) -> Treatment | None:

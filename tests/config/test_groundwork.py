@@ -36,6 +36,7 @@ def test_a_change_compiles_to_the_same_with_and_without_what_was_there_before(mo
 BROKEN = some.policy("broken", "DENY", [{"sources": [{"cidr": "ten"}]}])
 TO_DB = manifests.http_route("shop", "r", "cart", [{"backendRefs": [manifests.backend("db", 1)]}])
 DB = some.service("db", some.OTHER_VIP, some.OTHER_POD)
+CART = {"kind": "Service", "name": "cart"}
 STEPS: list[list[Document]] = [
     [],
     [some.policy("p", "DENY", [{"http": {"methods": ["PUT"]}}])],
@@ -44,6 +45,12 @@ STEPS: list[list[Document]] = [
     [TO_DB, some.policy("p", "DENY", [{}], service="db")],
     [DENY],
     [BROKEN],
+    [manifests.traffic_policy("shop", "t", CART, timeouts={"request": "1s"})],
+    [manifests.traffic_policy("shop", "t", CART, mode="DryRun")],
+    [TO_DB, manifests.traffic_policy("shop", "t", CART, mode="DryRun")],
+    [manifests.rate_limit_policy("shop", "l", CART, connections={"limit": {"connections": 1}})],
+    [manifests.rate_limit_policy("shop", "l", CART, http={"rules": [{"name": "a", "limit": {"requests": 1}}]})],
+    [manifests.traffic_policy("shop", "n", {"kind": "Namespace", "name": "shop"}, limits={"maxConnections": 1})],
     [],
 ]
 

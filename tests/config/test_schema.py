@@ -17,7 +17,7 @@ from nodeagent.config.schema import (
     Anything,
     Fields,
     Items,
-    PortOrName,
+    Number,
     Schema,
     Table,
     Text,
@@ -28,6 +28,7 @@ from nodeagent.config.schema import (
 from nodeagent.config.schemas import SCHEMAS
 from nodeagent.config.schemas.authorization import cidr_fault
 from nodeagent.config.schemas.common import address_fault, path_fault, time_fault
+from nodeagent.config.schemas.core import TARGET_PORT
 from nodeagent.core.paths import PathError, normalize
 from nodeagent.regex import MAX_PATTERN
 
@@ -55,9 +56,13 @@ anything = st.recursive(
         (Whole(1, 9), 10, "10 is too large; expected 9 or less"),
         (Whole(), True, "expected an integer, got boolean True"),
         (Whole(), 1.0, "expected an integer, got number 1.0"),
+        (Number(0, 100), 100.5, "100.5 is out of range: expected 0 to 100"),
+        (Number(0, 100), float("nan"), "nan is out of range"),
+        (Number(0, 100), True, "expected a number, got boolean True"),
+        (Number(0, 100), "5", "expected a number, got string '5'"),
         (Truth(), "true", "expected a boolean, got string 'true'"),
-        (PortOrName(), 0, "too small"),
-        (PortOrName(), "Not A Port", "not a port name"),
+        (TARGET_PORT, 0, "too small"),
+        (TARGET_PORT, "Not A Port", "not a port name"),
         (Items(Text()), {}, "expected a list, got an object"),
         (Items(Text(), most=1), ["a", "b"], "has 2 items; at most 1 are allowed"),
         (Items(Text(), least=1), [], "has 0 items; at least 1 must be given"),

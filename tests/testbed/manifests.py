@@ -144,5 +144,15 @@ def authorization_policy(
     }
 
 
+def traffic_policy(namespace: str, name: str, *targets: Document, **spec: Any) -> Document:
+    metadata = {"namespace": namespace, "name": name}
+    policy = _object(f"{GROUP}/v1alpha1", "TrafficPolicy", metadata)
+    return {**policy, "spec": {"targetRefs": list(targets), **spec}}
+
+
+def rate_limit_policy(namespace: str, name: str, *targets: Document, **spec: Any) -> Document:
+    return {**traffic_policy(namespace, name, *targets, **spec), "kind": "RateLimitPolicy"}
+
+
 def _object(api_version: str, kind: str, metadata: Document) -> Document:
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodeagent.config.schema import Schema
-from nodeagent.config.schemas import authorization, core, gateway
+from nodeagent.config.schemas import authorization, core, gateway, rate_limits, traffic
 
 SCHEMAS: dict[tuple[str, str], Schema] = {
     ("v1", "Namespace"): core.NAMESPACE,
@@ -12,6 +12,8 @@ SCHEMAS: dict[tuple[str, str], Schema] = {
     ("discovery.k8s.io/v1", "EndpointSlice"): core.ENDPOINT_SLICE,
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): gateway.HTTP_ROUTE,
     ("mesh.nodeagent.dev/v1alpha1", "AuthorizationPolicy"): authorization.AUTHORIZATION_POLICY,
+    ("mesh.nodeagent.dev/v1alpha1", "TrafficPolicy"): traffic.TRAFFIC_POLICY,
+    ("mesh.nodeagent.dev/v1alpha1", "RateLimitPolicy"): rate_limits.RATE_LIMIT_POLICY,
 }
 CLUSTER_SCOPED = frozenset({"Namespace"})
 # Kinds of ours and of Gateway API that a later release will read: writing one now has no effect, which must be said.

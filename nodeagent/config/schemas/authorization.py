@@ -79,7 +79,7 @@ def host_fault(text: str) -> str:
     return ""
 
 
-_ACCOUNT = Fields(
+ACCOUNT = Fields(
     {
         "namespace": LABEL,
         "name": Text(
@@ -89,7 +89,7 @@ _ACCOUNT = Fields(
     ("namespace", "name"),
 )
 _SOURCE = Fields(
-    {"serviceAccount": _ACCOUNT, "namespace": LABEL, "cidr": Text(check=cidr_fault)},
+    {"serviceAccount": ACCOUNT, "namespace": LABEL, "cidr": Text(check=cidr_fault)},
     rules=(source_has_exactly_one_kind,),
 )
 _PATH = Fields(

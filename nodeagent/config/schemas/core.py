@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nodeagent.config.problems import FieldError
-from nodeagent.config.schema import Fields, Items, PortOrName, Text, Truth, Whole
+from nodeagent.config.schema import Fields, Items, Text, Truth, Whole, WholeOrText
 from nodeagent.config.schemas.common import ADDRESS, LABEL, PORT, SUBDOMAIN, address_fault, top_level
 
 _PROTOCOL = Text(enum=("TCP", "UDP", "SCTP"))
@@ -72,11 +72,12 @@ POD = top_level(
     open_ended=True,
 )
 
+TARGET_PORT = WholeOrText(Whole(1, 65535), Text(pattern=r"[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", shape="a port name"))
 _SERVICE_PORT = Fields(
     {
         "name": LABEL,
         "port": PORT,
-        "targetPort": PortOrName(),
+        "targetPort": TARGET_PORT,
         "protocol": _PROTOCOL,
         "appProtocol": Text(least=1),
         "nodePort": Whole(0, 65535),

@@ -1,0 +1,158 @@
+"""Which TrafficPolicy and which RateLimitPolicies apply where.
+
+A target is ("Service", "namespace/name", port name or ""), ("HTTPRoute", "namespace/name", rule name or "") or
+("Namespace", name, "").  Of the TrafficPolicies that could apply, the one with the most specific target counts, and
+counts whole (GEP-713, Atomic Defaults); of two with the same target the older one, then by namespace/name.  Those in
+DryRun are chosen among themselves, so that none hides one that is enforced.  RateLimitPolicies add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from nodeagent.config.objects import ObjectSet
+from nodeagent.config.resources import RateLimitObject, RouteRule, ServicePort, TargetRef, TrafficObject
+from nodeagent.core.model import Backend, Protocol, Rule, Workload
+from nodeagent.core.traffic import ConnectionRate, Mode, PodLimits, RateLimitPolicy, TrafficPolicy
+
+Target = tuple[str, str, str]
+
+
+_AnyPolicy = TypeVar("_AnyPolicy", TrafficObject, RateLimitObject)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The TrafficPolicy that is enforced, and the one that is only simulated."""
+
+    traffic: TrafficPolicy | None = None
+    shadow: TrafficPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OfPort:
+    """What policies for a Service and its port make of calls to a frontend."""
+
+    choice: Choice = Choice()
+    rate_limits: tuple[RateLimitPolicy, ...] = ()
+    connection_rate: ConnectionRate | None = None
+
+
+NO_CHOICE, NOTHING = Choice(), OfPort()
+
+
+class TrafficIndex:
+    """The policies by target.  `allow_faults`: whether the agent was started with --allow-fault-injection."""
+
+    def __init__(self, objects: ObjectSet, *, allow_faults: bool = False) -> None:
+        self.rivals = by_target(objects.traffic.values())
+        self.rate_limits = by_target(objects.rate_limits.values())
+        self._policies = {
+            one.key: one.policy if allow_faults else replace(one.policy, fault_injection=None)
+            for one in objects.traffic.values()
+        }
+        self._ports: dict[tuple[str, str], OfPort] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.rivals and not self.rate_limits
+
+    def of_frontend(self, service: str, port: ServicePort) -> OfPort:
+        """For calls of a Service's port: without a route, and `rate_limits` with one, too."""
+        found = self.of_port(service, port)
+        return found if port.protocol is Protocol.HTTP1 else OfPort(connection_rate=found.connection_rate)
+
+    def of_port(self, service: str, port: ServicePort) -> OfPort:
+        """For requests that end up at a Service's port, whatever it says that it carries."""
+        if self.is_empty:
+            return NOTHING
+        key = (service, port.name)
+        if key not in self._ports:
+            targets = port_targets(service, port)
+            found = OfPort(self._choice(targets), self._limits(targets), self._connections(targets))
+            self._ports[key] = NOTHING if found == NOTHING else found
+        return self._ports[key]
+
+    def of_route(self, route: str, rule: RouteRule, service: str, port: ServicePort) -> Choice:
+        """For requests that a rule sends to a port of `service`."""
+        return self._choice((*rule_targets(route, rule), *port_targets(service, port))) if self.rivals else NO_CHOICE
+
+    def limits_of_rule(self, route: str, rule: RouteRule) -> tuple[RateLimitPolicy, ...]:
+        return self._limits(rule_targets(route, rule)) if self.rate_limits else ()
+
+    def limited(self, pods: Mapping[str, Workload]) -> Mapping[str, Workload]:
+        """The pods of namespaces that have limits, with them."""
+        if not any(kind == "Namespace" for kind, _, _ in self.rivals):
+            return pods
+        of = {name: self._pod_limits(name) for name in {pod.namespace for pod in pods.values()}}
+        return {
+            key: replace(pod, limits=of[pod.namespace][0], shadow_limits=of[pod.namespace][1])
+            if any(of[pod.namespace])
+            else pod
+            for key, pod in pods.items()
+        }
+
+    def _pod_limits(self, namespace: str) -> tuple[PodLimits | None, PodLimits | None]:
+        target = ("Namespace", namespace, "")
+        winners = (self._winner(target, mode) for mode in (Mode.ENFORCE, Mode.DRY_RUN))
+        enforced, shadow = (winner.limits if winner else None for winner in winners)
+        return enforced, shadow
+
+    def _winner(self, target: Target, mode: Mode) -> TrafficObject | None:
+        return next((one for one in self.rivals.get(target, ()) if one.policy.mode is mode), None)
+
+    def _choice(self, targets: Iterable[Target]) -> Choice:
+        """`targets` come with the most specific first."""
+        found: dict[Mode, TrafficPolicy] = {}
+        for target in targets:
+            for one in self.rivals.get(target, ()):
+                found.setdefault(one.policy.mode, self._policies[one.key])
+        return Choice(found.get(Mode.ENFORCE), found.get(Mode.DRY_RUN)) if found else NO_CHOICE
+
+    def _limits(self, targets: Iterable[Target]) -> tuple[RateLimitPolicy, ...]:
+        found = (one.http for target in targets for one in self.rate_limits.get(target, ()) if one.http)
+        return tuple(dict.fromkeys(found))
+
+    def _connections(self, targets: Iterable[Target]) -> ConnectionRate | None:
+        """One only, as the kernel keeps one bucket a port: an enforced one first, then the most specific."""
+        found = [one.connections for target in targets for one in self.rate_limits.get(target, ()) if one.connections]
+        return min(found, key=lambda rate: rate.mode is not Mode.ENFORCE, default=None)
+
+
+def with_choice(rules: tuple[Rule, ...], choice: Choice) -> tuple[Rule, ...]:
+    """What applies to the Service dialled counts where nothing closer does."""
+    if choice == NO_CHOICE:
+        return rules
+    return tuple(replace(rule, backends=tuple(_chosen(one, choice) for one in rule.backends)) for rule in rules)
+
+
+def _chosen(backend: Backend, choice: Choice) -> Backend:
+    if backend.error or (backend.traffic and backend.shadow):
+        return backend
+    return replace(backend, traffic=backend.traffic or choice.traffic, shadow=backend.shadow or choice.shadow)
+
+
+def port_targets(service: str, port: ServicePort) -> tuple[Target, ...]:
+    """From the most specific to the least; a port without a name can only be meant with its whole Service."""
+    whole = ("Service", service, "")
+    return (("Service", service, port.name), whole) if port.name else (whole,)
+
+
+def rule_targets(route: str, rule: RouteRule) -> tuple[Target, ...]:
+    whole = ("HTTPRoute", route, "")
+    return (("HTTPRoute", route, rule.section), whole) if rule.section else (whole,)
+
+
+def target_of(namespace: str, ref: TargetRef) -> Target:
+    return (ref.kind, ref.name if ref.kind == "Namespace" else f"{namespace}/{ref.name}", ref.section)
+
+
+def by_target(policies: Iterable[_AnyPolicy]) -> dict[Target, list[_AnyPolicy]]:
+    """The policies of each target, the one that wins a conflict first."""
+    found: dict[Target, list[_AnyPolicy]] = {}
+    for policy in sorted(policies, key=lambda one: (one.created, one.key)):
+        for ref in policy.targets:
+            found.setdefault(target_of(policy.namespace, ref), []).append(policy)
+    return found

@@ -1,0 +1,207 @@
+"""What is said about TrafficPolicies and RateLimitPolicies, towards each target."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodeagent.config.compile import compile as compile_objects
+from nodeagent.config.conditions import Condition, programmed
+from tests.config import builders as some
+from tests.testbed import manifests
+from tests.testbed.manifests import Document, rate_limit_policy, traffic_policy
+
+SERVICE: Document = {"group": "", "kind": "Service", "name": "cart"}
+ROUTE: Document = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "r"}
+TO_CART = manifests.http_route("shop", "r", "cart", [{"name": "canary", "backendRefs": [{"name": "cart", "port": 80}]}])
+BASE = [*some.callers(), *some.service("cart"), TO_CART]
+TIMEOUTS = {"timeouts": {"request": "1s"}}
+
+
+def said(*documents: Document, allow_faults: bool = False) -> dict[str, Condition]:
+    """Object -> its Accepted condition; the test has one target an object."""
+    found = compile_objects(some.objects(*documents), 1, allow_faults=allow_faults)[1]
+    accepted = [one for one in found if one.type == "Accepted" and one.kind != "HTTPRoute"]
+    assert len({one.object for one in accepted}) == len(accepted)
+    return {one.object: one for one in accepted}
+
+
+def told(one: Condition) -> tuple[str, str, str, str]:
+    return one.status, one.reason, one.message, one.field
+
+
+def limits(name: str, target: Document, count: int = 100, **spec: object) -> Document:
+    rules = [{"name": "all", "limit": {"requests": count}}]
+    return rate_limit_policy("shop", name, target, **{"http": {"rules": rules}, **spec})
+
+
+def connections(name: str, target: Document, **spec: object) -> Document:
+    limit = {"limit": {"connections": 5, "interval": "2s"}}
+    return rate_limit_policy("shop", name, target, connections=limit, **spec)
+
+
+def ports(*listed: Document, vip: str = some.VIP) -> list[Document]:
+    """BASE with other ports on its Service."""
+    service = manifests.service("shop", "cart", [vip])
+    service["spec"]["ports"] = list(listed)
+    return [*some.callers(), service, manifests.endpoint_slice("shop", "cart", [some.POD])]
+
+
+HTTP = {"name": "http", "port": 80, "appProtocol": "http"}
+TLS = {"name": "https", "port": 443}
+BYTES = {"name": "db", "port": 5432}
+
+
+@pytest.mark.parametrize("make", [traffic_policy, rate_limit_policy])
+@pytest.mark.parametrize(
+    ("target", "parent"),
+    [
+        (SERVICE, "Service shop/cart"),
+        ({**SERVICE, "sectionName": "http"}, "Service shop/cart:http"),
+        (ROUTE, "HTTPRoute shop/r"),
+        ({**ROUTE, "sectionName": "canary"}, "HTTPRoute shop/r:canary"),
+    ],
+)
+def test_each_target_gets_its_own_conditions(make: object, target: Document, parent: str) -> None:
+    policy = limits("p", target) if make is rate_limit_policy else traffic_policy("shop", "p", target)
+    found = [one for one in some.compiled(*BASE, policy)[1] if one.object == "shop/p"]
+    assert [(one.parent, one.type, one.status) for one in found] == [
+        (parent, "Accepted", "True"),
+        (parent, "Programmed", "Unknown"),
+    ]
+    assert [one.status for one in programmed(found, 1)] == ["True", "True"]
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "words"),
+    [
+        ({**SERVICE, "name": "gone"}, "spec.targetRefs[0].name", "Service shop/gone does not exist"),
+        ({**SERVICE, "sectionName": "admin"}, "spec.targetRefs[0].sectionName", "has no TCP port named admin"),
+        ({**ROUTE, "name": "gone"}, "spec.targetRefs[0].name", "HTTPRoute shop/gone does not exist"),
+        ({**ROUTE, "sectionName": "0"}, "spec.targetRefs[0].sectionName", "has no rule named 0"),
+    ],
+)
+def test_a_target_that_is_not_there_is_named(target: Document, field: str, words: str) -> None:
+    found = said(*BASE, traffic_policy("shop", "t", target), limits("l", target))
+    for one in found.values():
+        assert (one.status, one.reason, one.field) == ("False", "TargetNotFound", field)
+        assert words in one.message
+        assert "takes effect when it does" in one.message
+
+
+def test_of_two_with_one_target_the_loser_is_told_who_won_and_why() -> None:
+    first, second, third = (traffic_policy("shop", name, SERVICE) for name in "abc")
+    second["metadata"]["creationTimestamp"] = third["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    for later, why in ((second, "is older"), (third, "is older")):
+        found = said(*BASE, first, later)
+        loser = f"shop/{later['metadata']['name']}"
+        words = f"TrafficPolicy shop/a has the same target and {why}: only that one counts"
+        assert told(found[loser]) == ("False", "Conflicted", words, "spec.targetRefs[0]")
+        assert found["shop/a"].status == "True"
+    assert "comes first by name" in said(*BASE, second, third)["shop/c"].message
+
+
+def test_policies_of_different_targets_or_modes_are_no_rivals() -> None:
+    dry = traffic_policy("shop", "dry", SERVICE, mode="DryRun")
+    policies = [dry, traffic_policy("shop", "a", SERVICE), traffic_policy("shop", "b", ROUTE)]
+    assert {one.status for one in said(*BASE, *policies).values()} == {"True"}
+
+
+def test_a_loser_is_in_force_for_its_other_targets() -> None:
+    both = traffic_policy("shop", "z", SERVICE, ROUTE)
+    found = some.compiled(*BASE, traffic_policy("shop", "a", SERVICE), both)[1]
+    statuses = {one.parent: one.status for one in found if one.object == "shop/z" and one.type == "Accepted"}
+    assert statuses == {"Service shop/cart": "False", "HTTPRoute shop/r": "True"}
+
+
+def test_what_does_not_apply_to_a_port_that_is_not_http_is_said_with_the_port() -> None:
+    spec = {**TIMEOUTS, "retry": {}}
+    found = said(*ports(HTTP, TLS, BYTES), traffic_policy("shop", "t", SERVICE, **spec), limits("l", SERVICE))
+    words = "do not apply to calls of port 443 (tls), 5432 (tcp): not plain HTTP/1"
+    assert told(found["shop/t"]) == ("True", "Accepted", f"timeouts, retry {words}", "spec.targetRefs[0]")
+    assert f"http {words}" in found["shop/l"].message
+    assert said(*ports(HTTP), traffic_policy("shop", "t", SERVICE, **spec))["shop/t"].message == ""
+
+
+def test_a_policy_that_has_nothing_to_read_is_not_accepted() -> None:
+    found = said(*ports(TLS), traffic_policy("shop", "t", SERVICE, **TIMEOUTS), limits("l", SERVICE))
+    words = "no port of Service shop/cart is plain HTTP/1 (443 (tls)), so there are no requests to treat"
+    assert told(found["shop/t"]) == told(found["shop/l"]) == ("False", "Invalid", words, "spec.targetRefs[0]")
+    assert said(*ports(TLS), connections("c", SERVICE))["shop/c"].status == "True"
+    assert said(*ports(BYTES), traffic_policy("shop", "t", SERVICE))["shop/t"].status == "True"
+
+
+def test_a_service_without_a_cluster_ip_is_reached_by_routes_only() -> None:
+    base = ports(HTTP, vip="None")
+    found = said(*base, traffic_policy("shop", "t", SERVICE, **TIMEOUTS), connections("c", SERVICE))
+    words = "has no cluster IP: timeouts apply only where an HTTPRoute sends requests to it"
+    assert found["shop/t"].message == f"Service shop/cart {words}"
+    assert (found["shop/c"].status, found["shop/c"].reason) == ("False", "Invalid")
+
+
+def test_faults_without_the_agent_s_consent_are_left_out_and_say_how_to_get_it() -> None:
+    policy = traffic_policy("shop", "t", SERVICE, faultInjection={"abort": {"status": 500, "percent": 1}})
+    without = said(*BASE, policy)["shop/t"]
+    assert without.status == "True"
+    assert "--allow-fault-injection" in without.message
+    assert without.field == "spec.faultInjection"
+    assert said(*BASE, policy, allow_faults=True)["shop/t"].message == ""
+
+
+def nodes(*names: str) -> list[Document]:
+    pods = []
+    for number, name in enumerate(names):
+        pod = some.pod("other", f"p{number}", f"198.18.1.{number + 1}")
+        pod["spec"]["nodeName"] = name
+        pods.append(pod)
+    return pods
+
+
+def test_limits_say_what_they_come_to_on_the_nodes_that_there_are() -> None:
+    message = said(*BASE, *nodes("a", "b", "c", "a"), limits("l", SERVICE))["shop/l"].message
+    assert message == "limits are per node; rule all: 100 per 1s on each node, at most 300 per 1s on 3 nodes"
+    alone = said(*BASE, connections("c", SERVICE))["shop/c"].message
+    assert alone == "limits are per node; connections: 5 per 2s on each node, at most 5 per 2s on 1 node"
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"per": "Header", "header": "X-Key"}, "9 per 1m for each value of x-key on each node"),
+        ({"per": "ServiceAccount"}, "9 per 1m for each account on each node"),
+        ({"per": "SourceIP"}, "9 per 1m for each caller address on each node"),
+    ],
+)
+def test_limits_say_whose_they_are(rule: Document, words: str) -> None:
+    one = {"name": "a", "limit": {"requests": 9, "interval": "1m"}, **rule}
+    assert words in said(*BASE, limits("l", ROUTE, http={"rules": [one]}))["shop/l"].message
+
+
+def test_only_one_policy_limits_the_connections_to_a_port() -> None:
+    found = said(*BASE, connections("a", SERVICE), connections("b", SERVICE), limits("c", SERVICE))
+    words = "connections to port 80 are limited by RateLimitPolicy shop/a instead"
+    assert told(found["shop/b"]) == ("False", "Conflicted", words, "spec.targetRefs[0]")
+    assert (found["shop/a"].status, found["shop/c"].status) == ("True", "True")
+    rules = {"rules": [{"name": "all", "limit": {"requests": 1}}]}
+    both = said(*BASE, connections("a", SERVICE), connections("b", SERVICE, http=rules))["shop/b"]
+    assert (both.status, words in both.message) == ("True", True)
+    partly = said(*ports(HTTP, TLS), connections("a", {**SERVICE, "sectionName": "http"}), connections("b", SERVICE))
+    assert (partly["shop/b"].status, words in partly["shop/b"].message) == ("True", True)
+
+
+def test_a_policy_that_never_was_good_has_no_effect_and_refuses_nothing() -> None:
+    broken = traffic_policy("shop", "t", SERVICE, timeouts={"request": "soon"})
+    objects = some.load({"base.yaml": some.text(*BASE), "t.yaml": some.text(broken)})[1]
+    snapshot, conditions = compile_objects(objects, 1)
+    one = some.condition(conditions, "Accepted", "shop/t")
+    assert (one.status, one.reason, one.field) == ("False", "Invalid", "spec.timeouts.request")
+    assert one.message.endswith("it was never good, so it has no effect")
+    assert some.ask(snapshot, "shop/web").status == 0
+
+
+def test_limits_of_a_namespace_conflict_too() -> None:
+    target = {"kind": "Namespace", "name": "shop"}
+    found = said(*BASE, *(traffic_policy("shop", name, target, limits={"maxConnections": 1}) for name in "ab"))
+    assert [(key, one.reason, one.parent) for key, one in sorted(found.items())] == [
+        ("shop/a", "Accepted", "Namespace shop"),
+        ("shop/b", "Conflicted", "Namespace shop"),
+    ]
