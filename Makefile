@@ -2,14 +2,16 @@
 PYTHON := .venv/bin/python
 AREA ?= node
 
-.PHONY: demo test acceptance bench lint clean setup
+.PHONY: demo test acceptance conformance bench lint clean setup
 
 demo: setup       ## the main job on this machine, in plain words, in under a minute
 	@$(PYTHON) -m demo
 test: setup lint  ## every ring: pure, loopback, kernel; fails if anything is left behind
 	$(PYTHON) -m pytest --check-leftovers
-acceptance: setup ## the acceptance list, with figures; AREA=node
+acceptance: setup ## the acceptance list, with figures; AREA=node, traffic
 	$(PYTHON) -m pytest --check-leftovers -s tests/acceptance/test_$(AREA).py
+conformance: setup ## Gateway API's mesh tests, with a table of results
+	$(PYTHON) -m pytest -q --check-leftovers tests/conformance
 bench: setup      ## against no mesh and against Envoy; CASES=keepalive-c32 ROUNDS=5
 	.venv/bin/pip install --quiet --require-hashes -r requirements-bench.lock && CASES="$(CASES)" ROUNDS="$(ROUNDS)" $(PYTHON) -m bench
 lint: setup       ## style, types, who imports whom

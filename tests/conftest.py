@@ -24,6 +24,7 @@ RINGS = {
     "cli": "loopback",
     "testbed": "kernel",
     "kernel": "kernel",
+    "conformance": "kernel",
     "acceptance": "acceptance",
 }
 NEEDS_ROOT = {"kernel", "acceptance"}

@@ -135,7 +135,8 @@ class Testbed:
 
     def serve(self, pod: Pod, port: int = 8080, *options: str, seconds: float = 10.0) -> subprocess.Popen[bytes]:
         """Starts the echo server (see echo.py) in the pod and waits until it listens."""
-        argv = [sys.executable, "-S", str(HERE / "echo.py"), "--port", str(port), "--name", pod.name, *options]
+        argv = [sys.executable, "-S", str(HERE / "echo.py"), "--port", str(port)]
+        argv += ["--name", pod.name, "--namespace", pod.namespace, *options]
         process = self.popen(pod, argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         self.wait_listening(pod, port, seconds)
         return process

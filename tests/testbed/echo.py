@@ -1,6 +1,6 @@
 """A small HTTP/1.1 server for pods: says in JSON what it received.  Standard library only.
 
-GET /anything            -> 200 {"pod", "method", "path", "host", "proto", "headers": [[name, value], ...], ...}
+GET /anything            -> 200 {"pod", "namespace", "method", "path", "host", "headers": [[name, value], ...], ...}
 GET /status/418          -> that status
 GET /x?delay=0.5         -> waits that many seconds before it answers
 GET /bytes/1000000       -> a body of that many bytes (octet-stream)
@@ -24,8 +24,9 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, port: int, name: str) -> None:
+    def __init__(self, port: int, name: str, namespace: str) -> None:
         self.pod = name
+        self.namespace = namespace
         self.numbers = itertools.count(1)
         self.served = 0
         super().__init__(("::", port), Handler)
@@ -65,6 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _describe(self, body_bytes: int) -> bytes:
         said = {
             "pod": self.server.pod,
+            "namespace": self.server.namespace,
             "method": self.command,
             "path": self.path,
             "host": self.headers.get("host", ""),
@@ -113,8 +115,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="HTTP echo server for pods of the testbed")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--namespace", default="")
     options = parser.parse_args()
-    Server(options.port, options.name).serve_forever()
+    Server(options.port, options.name, options.namespace).serve_forever()
 
 
 if __name__ == "__main__":
