@@ -44,7 +44,8 @@ def decide(
     if rule is None:
         return no_route(destination, access.audits)
     if rule.filters.redirect is not None:
-        return redirected(destination, rule, rule.filters.redirect, head, access.audits)
+        treatment = treatment_of_redirect(destination, rule)
+        return redirected(rule, rule.filters.redirect, destination.port, treatment, head, access.audits)
 
     def gate(backend: Backend) -> Authorization:
         return authorize_backend(destination, backend, caller, caller_address, head, regex)
@@ -75,9 +76,7 @@ def unrouted(
     destination: Destination, treatment: Treatment | None, endpoint: Endpoint, audits: tuple[str, ...] = ()
 ) -> Decision:
     timeouts = joined(None, treatment.traffic) if treatment is not None else None
-    return Decision(
-        backend=destination.name, endpoint=endpoint, audits=audits, timeouts=timeouts, treatment=treatment
-    )
+    return Decision(backend=destination.name, endpoint=endpoint, audits=audits, timeouts=timeouts, treatment=treatment)
 
 
 def forward_by_rule(
@@ -116,11 +115,16 @@ def forwarded(
 
 
 def redirected(
-    destination: Destination, rule: Rule, redirect: Redirect, head: RequestHead, audits: tuple[str, ...] = ()
+    rule: Rule,
+    redirect: Redirect,
+    dialled_port: int,
+    treatment: Treatment | None,
+    head: RequestHead,
+    audits: tuple[str, ...] = (),
 ) -> Decision:
     """The answer of a rule with a redirect, which has no backend."""
     target = head.path + ("?" + head.query if head.query else "")
-    location = redirect_location(redirect, head.host, destination.port, target)
+    location = redirect_location(redirect, head.host, dialled_port, target)
     return Decision(
         status=redirect.status,
         reason=REDIRECT,
@@ -130,7 +134,7 @@ def redirected(
         audits=audits,
         location=location,
         changes=changes_of(rule.filters),
-        treatment=treatment_of_redirect(destination, rule),
+        treatment=treatment,
     )
 
 

@@ -21,7 +21,7 @@ from nodeagent.core.matching import Regex, mismatch
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, PathKind, RequestHead, Rule, Workload
 from nodeagent.core.paths import respell
 from nodeagent.core.prepared_policies import PreparedPolicies
-from nodeagent.core.treatment import treatment_of_rule, treatment_without_route
+from nodeagent.core.treatment import treatment_of_redirect, treatment_of_rule, treatment_without_route
 
 MAX_CALLERS = 4096  # views kept per destination; a pod is one caller per source address
 
@@ -162,7 +162,8 @@ def _candidate(rule: Rule, choose: Chooser) -> Candidate:
 
 
 def _redirecting(destination: Destination, rule: Rule, redirect: Redirect) -> Chooser:
-    return lambda _rand, head: plain.redirected(destination, rule, redirect, head)
+    treatment = treatment_of_redirect(destination, rule)
+    return lambda _rand, head: plain.redirected(rule, redirect, destination.port, treatment, head)
 
 
 def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:

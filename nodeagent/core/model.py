@@ -327,7 +327,8 @@ class Decision:
     """What to do with one request.  `status` 0 = forward to `endpoint` of `backend`; else answer that status.
 
     `location` is where a redirect leads, `changes` what filters make of the request and its response, `timeouts`
-    how long it may take, `treatment` what has to be asked before and while it is forwarded.
+    how long it may take, `treatment` what has to be asked before and while it is forwarded, `fields` what an answer of
+    ours says beside its reason.
     `reason` is one word for x-mesh-reason and the counters, `detail` one line for the client and for
     `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched.
     """
@@ -346,3 +347,4 @@ class Decision:
     changes: Changes | None = None
     timeouts: RouteTimeouts | None = None
     treatment: Treatment | None = None
+    fields: tuple[tuple[str, str], ...] = ()  # header fields of an answer of ours

@@ -27,6 +27,9 @@ FAULT_ABORT = PolicyRefusal(503, "fault-abort", "FI")
 NO_HEALTHY_ENDPOINT = PolicyRefusal(503, "no-healthy-endpoint", "UH")
 """There are endpoints, but outlier detection has ejected each of them."""
 
+IDLE_TIMEOUT = PolicyRefusal(504, "idle-timeout", "SI")
+"""Nothing moved for `timeouts.idle`; once part of a response was passed on, a reset instead."""
+
 FAULT_DELAY_FLAG = "DI"
 """Of a request that was only made to wait."""
 
@@ -39,6 +42,7 @@ ALL = (
     RETRY_BUDGET,
     FAULT_ABORT,
     NO_HEALTHY_ENDPOINT,
+    IDLE_TIMEOUT,
 )
 
 
@@ -56,3 +60,7 @@ def fault_detail(policy: str) -> str:
 
 def no_healthy_detail(policy: str, backend: str) -> str:
     return f"outlierDetection of TrafficPolicy {policy} has ejected every endpoint of {backend}"
+
+
+def idle_detail(policy: str) -> str:
+    return f"neither request nor response went on for timeouts.idle of TrafficPolicy {policy}"

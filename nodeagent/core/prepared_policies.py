@@ -91,4 +91,5 @@ def _audited(decision: Decision, audits: tuple[str, ...]) -> Decision:
         decision.changes,
         decision.timeouts,
         decision.treatment,
+        decision.fields,
     )

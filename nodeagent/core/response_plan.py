@@ -188,3 +188,12 @@ def keep_alive_timeout(value: bytes) -> float:
         if name.strip() == b"timeout" and number.strip().isdigit() and len(number) < 8:
             return float(number)
     return -1.0
+
+
+def value_in_head(head: bytes, name: bytes) -> bytes | None:
+    """The value of the first field called `name` (lower case) in a head that was written here, or None."""
+    for line in head.split(b"\r\n")[1:]:
+        found, _, value = line.partition(b":")
+        if found.lower() == name:
+            return value.strip(b" \t")
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nodeagent.core.model import Backend, Destination, Rule, Treatment
-from nodeagent.core.traffic import RateLimitPolicy
+from nodeagent.core.traffic import RateLimitPolicy, Retry, TrafficPolicy
 
 
 def treatment_of_rule(destination: Destination, rule: Rule, backend: Backend) -> Treatment | None:
@@ -31,3 +31,15 @@ def treatment_of_redirect(destination: Destination, rule: Rule) -> Treatment | N
 
 def _each_once(*groups: Iterable[RateLimitPolicy]) -> tuple[RateLimitPolicy, ...]:
     return tuple(dict.fromkeys(policy for group in groups for policy in group))
+
+
+def retry_of(treatment: Treatment) -> Retry | None:
+    """How tries that fail are followed by others; None = only as ever, where nothing was sent."""
+    return treatment.traffic.retry if treatment.traffic is not None else None
+
+
+def looks_at_headers(limits: tuple[RateLimitPolicy, ...], traffic: TrafficPolicy | None) -> bool:
+    """Whether requests under these need their fields decoded."""
+    if any(rule.header or rule.headers for policy in limits for rule in policy.rules):
+        return True
+    return traffic is not None and traffic.load_balancer is not None and bool(traffic.load_balancer.name)

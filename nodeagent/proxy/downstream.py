@@ -17,11 +17,12 @@ from random import random
 from typing import TYPE_CHECKING
 
 from nodeagent.core.framing import Body
-from nodeagent.core.model import Decision, Workload
+from nodeagent.core.model import Decision, RequestHead, Treatment, Workload
 from nodeagent.core.refusals import REQUESTS, Refusal, Refused
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy.exchange import Exchange
 from nodeagent.proxy.head_wait import HeadWait
+from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import redirection, reply
 from nodeagent.proxy.stream import READ_BYTES, Stream
@@ -273,12 +274,36 @@ class Downstream:
             self._refuse(error.refusal, len(head))
             return
         decision = view.judge.decide(self.caller, self.caller_address, judged, random())
+        if decision.treatment is not None:
+            self._managed_request(plan, decision, decision.treatment, judged, head, rest)
+            return
         if decision.status:
             self._answer(plan, decision, len(head), rest)
             return
-        self.state = _BUSY
         kind = Exchange if decision.timeouts is None else TimedExchange
-        self.exchange = exchange = kind(self, plan, decision, started, len(head))
+        self._exchange(kind(self, plan, decision, started, len(head)), rest)
+
+    def _managed_request(
+        self, plan: RequestPlan, decision: Decision, treatment: Treatment, judged: RequestHead, head: bytes, rest: bytes
+    ) -> None:
+        """What policies ask comes first: limits, the breaker, a dry run."""
+        engine = self.engine
+        passage = engine.handlings.of(treatment).enter(decision, self.caller, self.caller_address, judged)
+        decision = passage.decision
+        if decision.status or not passage.goes_on:
+            for word, policy in passage.end(0.0):
+                engine.record_dry_run(self, plan, decision, word, policy)
+        if decision.status:
+            self._answer(plan, decision, len(head), rest)
+        elif passage.goes_on:
+            self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), rest)
+        else:
+            kind = Exchange if decision.timeouts is None else TimedExchange
+            self._exchange(kind(self, plan, decision, self._started, len(head)), rest)
+
+    def _exchange(self, exchange: Exchange, rest: bytes) -> None:
+        self.state = _BUSY
+        self.exchange = exchange
         exchange.start(rest)
 
     @property
@@ -298,7 +323,9 @@ class Downstream:
         if decision.location:
             data = redirection(decision, keep, plan.is_head, plan.minor)
         else:
-            data = reply(decision.status, decision.reason, decision.detail, keep, plan.is_head, plan.minor)
+            data = reply(
+                decision.status, decision.reason, decision.detail, keep, plan.is_head, plan.minor, decision.fields
+            )
         self.stream.write(data)
         taken = min(len(rest), plan.length)
         self.engine.record(self, plan, decision, decision.status, size + taken, len(data), self._started)

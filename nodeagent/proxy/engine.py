@@ -19,8 +19,10 @@ from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy import patience
 from nodeagent.proxy.accounting import Accounting
+from nodeagent.proxy.cluster import Cluster
 from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.downstream import Downstream, State
+from nodeagent.proxy.handling import Handlings
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
 from nodeagent.proxy.stats import Stats
@@ -68,6 +70,7 @@ class Engine:
         self.sockets = sockets
         self.accounting = accounting
         self.ledger = ledger
+        self.handlings = Handlings(ledger)
         self.regex = regex
         self.on_event = on_event
         self._on_each_tick = on_tick
@@ -96,6 +99,7 @@ class Engine:
         """The next request of every connection is judged by this."""
         self.snapshot = snapshot
         self._views = {}
+        self.handlings.forget()
         self.requests.forget()
 
     def set_pods(self, pods: dict[int, str]) -> None:
@@ -214,6 +218,13 @@ class Engine:
             event |= {"flags": flag or decision.flag, "reason": reason or decision.reason}
             self.on_event(event)
 
+    def record_dry_run(self, down: Downstream, plan: RequestPlan, decision: Decision, word: str, policy: str) -> None:
+        """Count what a policy in DryRun would have done, in a series of its own beside the request's."""
+        caller, view = down.caller, down.view
+        self.stats.dry_run += 1
+        names = (caller.workload, caller.namespace, view.name, view.namespace)
+        self.accounting.count((*names, decision.route, decision.rule, policy, plan.method, "", "", word), 0, 0, 0)
+
     def record_refusal(
         self, down: Downstream, refusal: Refusal, request_bytes: int, response_bytes: int, started: float
     ) -> None:
@@ -266,10 +277,14 @@ class Engine:
         self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
         self._each(self.lingering.take_expired(now), patience.linger_timed_out)
         self.pool.expire(now)
+        self._each(self.handlings.clusters(), self._tick_cluster)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._sweep(now - self.bounds.idle_seconds, now - self.bounds.stall_seconds)
         self._on_each_tick(now)
+
+    def _tick_cluster(self, cluster: Cluster) -> None:
+        self.stats.ejections += cluster.tick()
 
     def _each(self, items: Iterable[Item], action: Callable[[Item], None]) -> None:
         """A fault of one must not keep the others from their end."""

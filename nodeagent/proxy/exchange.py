@@ -49,6 +49,8 @@ class Exchange:
         "decision",
     )
 
+    group = ""  # connections are pooled per group
+
     def __init__(self, down: Downstream, plan: RequestPlan, decision: Decision, started: float, size: int) -> None:
         bounds = down.engine.bounds
         self._down = down
@@ -134,7 +136,7 @@ class Exchange:
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
         down = self._down
         pool = down.engine.pool
-        key = (down.cookie, endpoint)
+        key = (down.cookie, endpoint, self.group)
         self._tried += (endpoint,)
         if reuse:
             upstream = pool.take(key)
@@ -179,7 +181,10 @@ class Exchange:
         if others and len(self._tried) < CONNECT_TRIES:
             down.engine.stats.connect_retries += 1
             self._go(others[int(self._started * 1e6) % len(others)], reuse=True)
-            return
+        else:
+            self._cannot_connect()
+
+    def _cannot_connect(self) -> None:
         endpoint = self._tried[-1]
         detail = f"cannot connect to {endpoint.address} port {endpoint.port} of {self.decision.backend}"
         self._answer(503, "upstream-connect-failed", detail, "UF")
@@ -247,6 +252,7 @@ class Exchange:
         def ended(client_bytes: int, upstream_bytes: int) -> None:
             self._body.size += client_bytes
             self._response_size += upstream_bytes
+            upstream.end_lease()
             self._record(101)
 
         self._down.relay(upstream.stream, self._response.rest, ended)

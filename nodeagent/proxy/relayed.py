@@ -38,7 +38,7 @@ class RelayedConnection:
         if endpoint is None:
             self._fail()
             return
-        self._up = self.engine.pool.open((self.cookie, endpoint), self)
+        self._up = self.engine.pool.open((self.cookie, endpoint, ""), self)
         self._up.connect()
 
     def upstream_connected(self) -> None:

@@ -13,9 +13,21 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 @lru_cache(maxsize=1024)
-def reply(status: int, reason: str, detail: str, keep_alive: bool, is_head: bool, minor: int) -> bytes:
-    """The whole response.  `minor` is the client's HTTP version: 1.0 must be told that the connection stays."""
+def reply(
+    status: int,
+    reason: str,
+    detail: str,
+    keep_alive: bool,
+    is_head: bool,
+    minor: int,
+    more: tuple[tuple[str, str], ...] = (),
+) -> bytes:
+    """The whole response.  `minor` is the client's HTTP version: 1.0 must be told that the connection stays.
+
+    `more` fields are of this proxy or of a policy, and so are valid.
+    """
     fields = b"x-mesh-reason: %b\r\ncontent-type: text/plain\r\n" % reason.encode("ascii")
+    fields += b"".join(b"%b: %b\r\n" % (name.encode("ascii"), value.encode("utf-8")) for name, value in more)
     return _message(status, fields, detail, keep_alive, is_head, minor)
 
 

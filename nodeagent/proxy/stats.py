@@ -22,6 +22,9 @@ class Stats:
     broken_responses: int = 0
     replays: int = 0  # requests sent again because a reused connection died under them
     connect_retries: int = 0  # connects tried at another endpoint
+    retries: int = 0  # tries that followed a failed one, as a policy or route asks
+    ejections: int = 0  # endpoints that outlier detection took out, found by this worker
+    dry_run: int = 0  # outcomes of policies in DryRun
     upstream_opened: int = 0
     upstream_discarded: int = 0  # pooled connections found ended at reuse
     upstream_unsolicited: int = 0  # upstreams that said more than they were asked

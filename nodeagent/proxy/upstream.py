@@ -1,7 +1,7 @@
 """The upstream side of a connection, and the idle ones kept for reuse.
 
-Idle connections are kept per (pod, endpoint), last in first out: the youngest is the least likely to be closed by
-its server meanwhile.  One is reused only if nothing, no byte and no end, waits to be read on it.
+Idle connections are kept per (pod, endpoint, group), last in first out: the youngest is the least likely to be
+closed by its server meanwhile.  One is reused only if nothing, no byte and no end, waits to be read on it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from nodeagent.core.model import Endpoint
+from nodeagent.proxy.lease import Lease
 from nodeagent.proxy.stream import READ_BYTES, Stream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
 
-Key = tuple[int, Endpoint]  # (netns cookie of the caller's pod, where to)
+Key = tuple[int, Endpoint, str]
+"""Netns cookie of the caller's pod, where to, and a group: connections that count under a cap are kept apart."""
 
 KEEP_ALIVE_MARGIN = 1.0
 """Seconds taken off a server's announced Keep-Alive timeout: our clock starts when its response arrived here."""
@@ -37,7 +39,7 @@ class User(Protocol):
 class Upstream:
     """One connection to an endpoint, in use by `user` or idle (None).  `stream` is there once it is connected."""
 
-    __slots__ = ("_given_up", "_pool", "_sock", "connected", "expires", "key", "stream", "user")
+    __slots__ = ("_given_up", "_pool", "_sock", "connected", "expires", "key", "lease", "stream", "user")
 
     stream: Stream
 
@@ -47,6 +49,7 @@ class Upstream:
         self._given_up = False
         self.key = key
         self.user: User | None = user
+        self.lease: Lease | None = None  # the place it holds under a circuit breaker
         self.expires = 0.0
         self.connected = False
 
@@ -58,7 +61,7 @@ class Upstream:
         The outcome comes to the user, possibly before this returns.
         """
         engine = self._pool.engine
-        cookie, endpoint = self.key
+        cookie, endpoint, _ = self.key
         family = 6 if ":" in endpoint.address else 4
         sock = engine.sockets.take(cookie, family)
         if sock is not None:
@@ -113,6 +116,7 @@ class Upstream:
         user, self.user = self.user, None
         if self._sock is not None:
             self._sock.close()
+        self.end_lease()
         if user is not None:
             user.upstream_failed(error)
 
@@ -120,6 +124,8 @@ class Upstream:
         engine = self._pool.engine
         assert self._sock is not None
         self.connected = True
+        if self.lease is not None:
+            self.lease.connected()
         self.stream = Stream(engine.loop, self._sock, self, engine.budget, engine.bounds.buffered_per_connection)
         self.stream.start()
         if self.user is not None:
@@ -165,7 +171,7 @@ class Upstream:
         """The connection cannot serve again."""
         self.user = None
         if self.connected:
-            self.stream.discard()
+            self.close()
         elif not self._given_up:
             self._stop_connecting()
             self._connect_failed(OSError(errno.ECANCELED, "connect"))
@@ -175,8 +181,19 @@ class Upstream:
         self.user = None
         if self.connected:
             self.stream.abort()
+            self.end_lease()
         else:
             self.discard()
+
+    def close(self) -> None:
+        """A connection that was made ends."""
+        self.stream.discard()
+        self.end_lease()
+
+    def end_lease(self) -> None:
+        if self.lease is not None:
+            self.lease.end()
+            self.lease = None
 
     def release(self, idle_seconds: float) -> None:
         """Its exchange is over in good order.  `idle_seconds`: the server's Keep-Alive timeout, -1 = none given."""
@@ -212,7 +229,7 @@ class Pool:
             if upstream.expires > now and upstream.stream.is_quiet:
                 return upstream
             self.engine.stats.upstream_discarded += 1
-            upstream.stream.discard()
+            upstream.close()
         return None
 
     def open(self, key: Key, user: User) -> Upstream:
@@ -231,7 +248,7 @@ class Pool:
         if upstream.stream.unsent:
             seconds = 0.0  # of a request that was answered early: the next one would queue behind it
         if seconds <= 0 or len(idle) >= bounds.upstream_idle_per_endpoint or self.size >= bounds.upstream_idle_total:
-            upstream.stream.discard()
+            upstream.close()
             return
         upstream.expires = self.engine.tick + seconds
         idle.append(upstream)
@@ -245,14 +262,23 @@ class Pool:
             self.size -= 1
         if why == "unsolicited":
             self.engine.stats.upstream_unsolicited += 1
-        upstream.stream.discard()
+        upstream.close()
+
+    def close_idle_of(self, group: str) -> bool:
+        """Close one idle connection of the group to make room under its cap; False when there is none."""
+        key = next((key for key, idle in self._idle.items() if idle and key[2] == group), None)
+        if key is None:
+            return False
+        self.size -= 1
+        self._idle[key].popleft().close()
+        return True
 
     def expire(self, now: float) -> None:
         """Close what has been idle too long, oldest first."""
         for key, idle in list(self._idle.items()):
             # A short Keep-Alive timeout may hide behind a longer one; `take` looks at each again.
             while idle and idle[0].expires <= now:
-                idle.popleft().stream.discard()
+                idle.popleft().close()
                 self.size -= 1
             if not idle:
                 del self._idle[key]
@@ -262,7 +288,7 @@ class Pool:
         for key in [key for key in self._idle if key[0] == cookie]:
             for upstream in self._idle.pop(key):
                 self.size -= 1
-                upstream.stream.discard()
+                upstream.close()
 
     def close(self) -> None:
         for cookie in {key[0] for key in self._idle}:

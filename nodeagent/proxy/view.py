@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import Backend, Destination, Endpoint, Protocol, Snapshot
+from nodeagent.core.traffic import RateLimitPolicy, TrafficPolicy
+from nodeagent.core.treatment import looks_at_headers
 
 
 class View:
@@ -60,7 +64,18 @@ def _namespace(destination: Destination) -> str:
 
 def _looks_at_fields(destination: Destination) -> bool:
     operations = (op for policy in destination.all_policies for rule in policy.rules for op in rule.http)
-    return any(rule.headers for rule in destination.rules) or any(op.headers for op in operations)
+    if any(rule.headers for rule in destination.rules) or any(op.headers for op in operations):
+        return True
+    return any(looks_at_headers(limits, traffic) for limits, traffic in _policies(destination))
+
+
+def _policies(destination: Destination) -> Iterator[tuple[tuple[RateLimitPolicy, ...], TrafficPolicy | None]]:
+    """Of every way that requests here may go."""
+    yield destination.rate_limits, destination.traffic
+    for rule in destination.rules:
+        yield rule.rate_limits, None
+        for backend in rule.backends:
+            yield backend.rate_limits, backend.traffic
 
 
 def _endpoints_of(destination: Destination, name: str) -> tuple[Endpoint, ...]:

@@ -1,0 +1,171 @@
+"""One backend under one TrafficPolicy, as a worker sees it: which endpoint is next, how each fares, what caps leave.
+
+Cluster is Envoy's word for it.  It outlives snapshots, so that a change of configuration forgets no load and no
+ejection; what it shares with other workers is in the ledger.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from random import random
+from typing import NamedTuple
+
+from nodeagent.core import balance
+from nodeagent.core.breaker import Cap, Caps, caps_of, overflow, overflow_detail
+from nodeagent.core.ledger import TAKEN, Ledger, Slot
+from nodeagent.core.model import Endpoint, RequestHead
+from nodeagent.core.outlier import Kind, kind_of
+from nodeagent.core.policy_refusals import PolicyRefusal
+from nodeagent.core.traffic import TrafficPolicy
+from nodeagent.proxy.balancers import Loads, Picker, picker
+from nodeagent.proxy.endpoint_health import Chosen, EndpointHealth
+from nodeagent.proxy.lease import Lease
+from nodeagent.proxy.upstream import Pool
+
+NO_CAPS = Caps(None, None, None, None)
+
+
+class Refusing(NamedTuple):
+    """An answer in the upstream's place."""
+
+    refusal: PolicyRefusal
+    detail: str
+
+
+class Cluster:
+    """`backend` and the policy's name are what its shared state is found by; `variant` sets a dry run's apart."""
+
+    def __init__(
+        self, ledger: Ledger, backend: str, traffic: TrafficPolicy, endpoints: Sequence[Endpoint], variant: str = ""
+    ) -> None:
+        self._ledger = ledger
+        self.backend = backend
+        self._variant = variant
+        self.loads = Loads(endpoints, time.monotonic)
+        self.health: EndpointHealth | None = None
+        self._traffic: TrafficPolicy | None = None
+        self.update(traffic, endpoints)
+
+    def update(self, traffic: TrafficPolicy, endpoints: Sequence[Endpoint]) -> None:
+        """Under a new snapshot."""
+        if traffic == self._traffic and endpoints == self.loads.endpoints:
+            return
+        self._traffic = traffic
+        self.policy = traffic.name
+        self.loads.update(endpoints)
+        breaker = traffic.circuit_breaker
+        self.caps = caps_of(breaker, self.policy + self._variant, self.backend) if breaker is not None else NO_CAPS
+        balancer = traffic.load_balancer
+        self._pick: Picker | None = picker(balancer, self.loads) if balancer is not None else None
+        self._update_health(traffic, endpoints)
+
+    def _update_health(self, traffic: TrafficPolicy, endpoints: Sequence[Endpoint]) -> None:
+        config = traffic.outlier_detection
+        if config is None:
+            self.health = None
+        elif self.health is None:
+            names = (self.policy + self._variant, self.backend)
+            self.health = EndpointHealth(self._ledger, names, config, endpoints)
+        else:
+            self.health.update(config, endpoints)
+
+    # ---- choosing ----
+
+    def choose(
+        self, preferred: Endpoint | None, head: RequestHead, address: str, tried: Collection[Endpoint], *, again: bool
+    ) -> Chosen | None:
+        """Where the next try goes; None when nothing is fit.
+
+        `preferred` is the random choice made already, taken where no `loadBalancer` chooses.  One that was `tried`
+        comes only when there is no other, and then only if `again`.
+        """
+        unfit: tuple[int, ...] = ()
+        if self.health is not None:
+            now = time.monotonic_ns()
+            unfit = self.health.unfit(now)
+            if unfit and (probe := self.health.take_probe(now)) is not None:
+                return probe
+        if not unfit and not tried and self._pick is None and preferred is not None:
+            return preferred, 0
+        index = self._other(preferred, head, address, {*unfit, *self._indexes(tried)})
+        if index is None and again and tried:
+            index = self._other(preferred, head, address, set(unfit))
+        return None if index is None else (self.loads.endpoints[index], 0)
+
+    def _other(self, preferred: Endpoint | None, head: RequestHead, address: str, excluded: set[int]) -> int | None:
+        if self._pick is not None:
+            return self._pick(head, address, excluded)
+        index = self.loads.index(preferred) if preferred is not None else None
+        if index is not None and index not in excluded:
+            return index
+        return balance.random_endpoint(len(self.loads.endpoints), random(), excluded)
+
+    def _indexes(self, endpoints: Collection[Endpoint]) -> set[int]:
+        found = (self.loads.index(endpoint) for endpoint in endpoints)
+        return {index for index in found if index is not None}
+
+    # ---- how it went ----
+
+    def answered(self, endpoint: Endpoint, status: int, seconds: float, probe: int = 0) -> bool:
+        """The head of a response came, after so long.  True when that ejected the endpoint."""
+        if self._pick is not None:
+            self.loads.observe(endpoint, seconds)
+        if self.health is None:
+            return False
+        kind = kind_of(status)
+        if kind is not None:
+            return self.health.failed(endpoint, kind, time.monotonic_ns(), probe)
+        self.health.succeeded(endpoint, time.monotonic_ns(), probe)
+        return False
+
+    def failed(self, endpoint: Endpoint, probe: int = 0) -> bool:
+        """No response: the connection failed or broke, or its time was over.  True when that ejected it."""
+        if self.health is None:
+            return False
+        return self.health.failed(endpoint, Kind.LOCAL_ORIGIN, time.monotonic_ns(), probe)
+
+    def unanswered(self, endpoint: Endpoint, probe: int) -> None:
+        """A try that was a probe ended with no outcome."""
+        if self.health is not None:
+            self.health.unanswered(endpoint, time.monotonic_ns(), probe)
+
+    # ---- what a dry run asks ----
+
+    def would_retry(self, status: int) -> bool:
+        retry = self._traffic.retry if self._traffic is not None else None
+        return retry is not None and status in retry.codes
+
+    def would_time_out(self, seconds: float) -> bool:
+        request = self._traffic.timeouts.request if self._traffic is not None else 0
+        return bool(request) and seconds * 1000 >= request
+
+    def tick(self) -> int:
+        """How many endpoints a finished interval ejected."""
+        return self.health.tick(time.monotonic_ns()) if self.health is not None else 0
+
+    # ---- connections ----
+
+    @property
+    def caps_connections(self) -> bool:
+        return self.caps.connections is not None
+
+    def lease(self, pool: Pool, group: str) -> Lease | Refusing | None:
+        """A new connection's places, or what is answered when there are none; None = no caps."""
+        slots = [slot for slot in (self.caps.connections, self.caps.pending_requests) if slot is not None]
+        if not slots:
+            return None
+        claims = [self._ledger.prepare([slot]) for slot in slots]
+        both = self._ledger.prepare(slots)
+        refused = self._ledger.take(both)
+        if refused != TAKEN and slots[refused] is self.caps.connections and pool.close_idle_of(group):
+            refused = self._ledger.take(both)  # an idle one gave way
+        if refused != TAKEN:
+            return self.overflow(slots[refused])
+        connection = claims[0] if self.caps.connections is not None else None
+        pending = claims[-1] if self.caps.pending_requests is not None else None
+        return Lease(self._ledger, connection, pending)
+
+    def overflow(self, slot: Slot) -> Refusing:
+        cap = self.caps.refused_by(slot)
+        return Refusing(overflow(cap), overflow_detail(Cap(cap), slot.limit, self.policy, self.backend))

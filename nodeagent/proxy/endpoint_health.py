@@ -1,0 +1,155 @@
+"""Outlier detection of one backend: what all workers of the node know of its endpoints.
+
+The state is a record of the ledger, computed by `nodeagent.core.outlier` and replaced by compare-and-swap, so that an
+ejection by one worker holds for all at once and exactly one of them sends the probe.  The usual request costs one
+look at the ledger's pulse; only trouble, and its end, is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nodeagent.core import health, outlier, tallies
+from nodeagent.core.health import Health
+from nodeagent.core.ledger import Ledger, ledger_key
+from nodeagent.core.model import Endpoint
+from nodeagent.core.outlier import MS, Kind
+from nodeagent.core.tallies import NO_COUNTS
+from nodeagent.core.traffic import OutlierDetection
+
+_SWAP_TRIES = 64
+"""Another worker got ahead each time: this event is given up and counted; the next of its kind will be noted."""
+
+Change = Callable[[Health], Health]
+Chosen = tuple[Endpoint, int]
+"""Where a try goes, and the name of the probe that it is (0 = none)."""
+
+
+class EndpointHealth:
+    """`names`: policy and backend, what the records are found by.  Times are ns of one clock for all workers."""
+
+    def __init__(
+        self, ledger: Ledger, names: tuple[str, ...], config: OutlierDetection, endpoints: Sequence[Endpoint]
+    ) -> None:
+        self._ledger = ledger
+        self._record_key = ledger_key("outlier", *names)
+        self._tally_key = ledger_key("tally", *names)
+        self._pulse = -1
+        self._version = 0
+        self._state = health.HEALTHY
+        self._barred = health.barred(self._state, 0)
+        self._unfit: tuple[int, ...] = ()
+        self._unsent: dict[int, tuple[int, int]] = {}  # requests and successes that no record holds yet
+        self.lost = 0
+        self.update(config, endpoints)
+
+    def update(self, config: OutlierDetection, endpoints: Sequence[Endpoint]) -> None:
+        self._config = config
+        self._keys = {one: health.endpoint_key(one.address, one.port) for one in endpoints}
+        self._endpoints = {key: one for one, key in self._keys.items()}
+        self._all = frozenset(self._endpoints)
+        self._pulse = -1
+
+    # ---- before a request ----
+
+    def unfit(self, now: int) -> tuple[int, ...]:
+        """Indexes of the endpoints that nothing is sent to now."""
+        if self._ledger.pulse != self._pulse or now >= self._barred.until:
+            barred = self._barred = health.barred(self._refresh(), now)
+            out = barred.endpoints | barred.due
+            self._unfit = tuple([index for index, key in enumerate(self._keys.values()) if key in out])
+        return self._unfit
+
+    def take_probe(self, now: int) -> Chosen | None:
+        """An endpoint whose time is over, for the one request that finds out whether it serves again; after `unfit`."""
+        for key in self._barred.due:
+            endpoint = self._endpoints.get(key)
+            probe = outlier.take_probe(self._refresh(), self._config, key, now) if endpoint is not None else None
+            if endpoint is not None and probe is not None and self._swap(probe.state):  # else another worker has it
+                return endpoint, probe.name
+        return None
+
+    # ---- after it ----
+
+    def succeeded(self, endpoint: Endpoint, now: int, probe: int) -> None:
+        key = self._keys.get(endpoint)
+        if key is not None:
+            self._count(key, 1)
+            if key in self._refresh().troubled:
+                self._change(lambda state: outlier.after_success(state, self._config, key, now, probe))
+
+    def failed(self, endpoint: Endpoint, kind: Kind, now: int, probe: int) -> bool:
+        """True when this ejected it."""
+        key = self._keys.get(endpoint)
+        if key is None:
+            return False
+        self._count(key, 0)
+        before = self._out()
+        self._change(lambda state: outlier.after_failure(state, self._config, key, kind, now, self._all, probe))
+        return key in self._out() - before
+
+    def unanswered(self, endpoint: Endpoint, now: int, probe: int) -> None:
+        """The probe ended without an outcome."""
+        key = self._keys.get(endpoint)
+        if key is not None:
+            self._change(lambda state: outlier.give_back_probe(state, key, now, probe))
+
+    def _out(self) -> set[int]:
+        troubled = self._refresh().troubled
+        return {key for key, one in troubled.items() if one.status is not health.Status.ADMITTED}
+
+    def _count(self, key: int, success: int) -> None:
+        if self._config.success_rate is not None:
+            requests, successes = self._unsent.get(key, NO_COUNTS)
+            self._unsent[key] = requests + 1, successes + success
+
+    # ---- success rates ----
+
+    def tick(self, now: int) -> int:
+        """Share what was counted, and judge the interval if it is over.  How many endpoints that ejected."""
+        finished = self._share(now) if self._config.success_rate is not None else None
+        if finished is None:
+            return 0
+        before = self._out()
+        self._change(lambda state: outlier.evaluate_success_rate(state, self._config, finished, now, self._all))
+        return len(self._out() - before)
+
+    def _share(self, now: int) -> dict[int, tuple[int, int]] | None:
+        """Add to the shared tallies; those of an interval that is over go to the one worker that takes them out."""
+        for _ in range(_SWAP_TRIES):
+            version, content = self._ledger.read(self._tally_key)
+            shared = tallies.unpack(content)
+            over = shared.is_over(self._config.interval * MS, now)
+            if not over and not self._unsent:
+                return None
+            summed = shared.added(self._unsent, now)
+            after = tallies.Tallies(started=now) if over else summed
+            if self._ledger.swap(self._tally_key, version, tallies.pack(after)):
+                self._unsent = {}
+                return dict(summed.counts) if over else None
+        self.lost += 1
+        return None
+
+    # ---- the record ----
+
+    def _refresh(self) -> Health:
+        pulse = self._ledger.pulse
+        if pulse != self._pulse:
+            self._version, content = self._ledger.read(self._record_key)
+            self._state = health.unpack(content)
+            self._pulse = pulse
+            self._barred = self._barred._replace(until=0)  # what pickers go by is older
+        return self._state
+
+    def _swap(self, state: Health) -> bool:
+        done = self._ledger.swap(self._record_key, self._version, health.pack(state))
+        self._pulse = -1  # either way what is there now is not what was read
+        return done
+
+    def _change(self, change: Change) -> None:
+        for _ in range(_SWAP_TRIES):
+            before = self._refresh()
+            after = change(before)
+            if after is before or self._swap(after):
+                return
+        self.lost += 1

@@ -1,0 +1,48 @@
+"""What a request has to be let in by, prepared: tokens of rate limits, a place under the breaker, a count for retries.
+
+A gate is made once per caller (and set of limits) and entered by each of its requests: one system call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nodeagent.core.ledger import MAX_CLAIMS, TAKEN, BudgetRequest, Claim, Ledger, Prepared, Slot
+from nodeagent.core.rate_limits import Applied
+
+
+class Gate:
+    """All or nothing, up to MAX_CLAIMS claims.
+
+    Of more, tokens of earlier batches are spent though a later one refuses: stricter than asked for, never laxer.
+    """
+
+    __slots__ = ("_batches", "_ledger", "applied", "slot")
+
+    def __init__(
+        self, ledger: Ledger, applied: Sequence[Applied], slot: Slot | None, budget: BudgetRequest | None
+    ) -> None:
+        self._ledger = ledger
+        self.applied = tuple(applied)
+        self.slot = slot
+        claims: list[Claim] = [one.tokens for one in applied]
+        claims += [claim for claim in (slot, budget) if claim is not None]
+        self._batches: list[tuple[int, Prepared]] = [
+            (start, ledger.prepare(claims[start : start + MAX_CLAIMS])) for start in range(0, len(claims), MAX_CLAIMS)
+        ]
+
+    def enter(self) -> Applied | Slot | None:
+        """None, or what refused: then nothing is held."""
+        ledger = self._ledger
+        for start, prepared in self._batches:
+            refused = ledger.take(prepared)
+            if refused != TAKEN:
+                place = start + refused
+                return self.applied[place] if place < len(self.applied) else self.slot
+        return None
+
+    def leave(self) -> None:
+        """Give back the place under the breaker: it is in the last batch, or there is none."""
+        if self.slot is not None:
+            for _, prepared in self._batches:
+                self._ledger.give(prepared)

@@ -1,0 +1,208 @@
+"""A Treatment in a worker: everything about it that is prepared once and used by every request that goes its way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from random import random
+
+from nodeagent.core import balance
+from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
+from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload
+from nodeagent.core.policy_refusals import RATE_LIMITED, rate_limited_detail
+from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_headers
+from nodeagent.core.retries import budget_claims
+from nodeagent.core.traffic import TrafficPolicy
+from nodeagent.core.treatment import retry_of
+from nodeagent.proxy.cluster import Cluster
+from nodeagent.proxy.gate import Gate
+from nodeagent.proxy.passage import Passage
+from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
+
+MAX_CALLERS = 4096
+MAX_DECISIONS = 4096
+"""Of each kind kept per Treatment; past it what came first is made anew when it is needed again."""
+_SHADOW = " (dry run)"  # no policy can be called so
+
+Caller = tuple[str, str, str]
+Gates = tuple[Gate | None, Gate | None]  # what a request enters by, and what its dry run does; None = by nothing
+ClusterKey = tuple[str, str, str, bool]  # backend, policy, variant, whether its endpoints are IPv6
+
+
+class Handling:
+    """Made per Treatment and snapshot; `cluster` and `shadow` are those of the worker, and outlive it."""
+
+    def __init__(self, ledger: Ledger, treatment: Treatment, cluster: Cluster | None, shadow: Cluster | None) -> None:
+        self.ledger = ledger
+        self.treatment = treatment
+        self.cluster = cluster
+        self.shadow = shadow
+        traffic = treatment.traffic
+        self.policy = traffic.name if traffic is not None else ""
+        self.retry = retry_of(treatment)
+        self.fault = traffic.fault_injection if traffic is not None else None
+        self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
+        self.idle = traffic.timeouts.idle / 1000 if traffic is not None else 0.0
+        self.group = f"{self.policy} {treatment.backend}" if cluster is not None and cluster.caps_connections else ""
+        self.retry_slot = cluster.caps.parallel_retries if cluster is not None else None
+        self._slot = cluster.caps.parallel_requests if cluster is not None else None
+        self._shadow_slot = shadow.caps.parallel_requests if shadow is not None else None
+        self._prepare_retries()
+        self._limits: dict[Caller, LimitsOf[Gates]] = {}
+        self._decisions: dict[tuple[Endpoint, tuple[str, ...]], Decision] = {}
+
+    def _prepare_retries(self) -> None:
+        self._budget: BudgetRequest | None = None
+        self._first_retry = self._next_retry = self.ledger.prepare([])
+        self._slot_alone = self.ledger.prepare([self.retry_slot]) if self.retry_slot is not None else None
+        if self.retry is None:
+            return
+        self._budget, retry = budget_claims(self.retry.budget, self.policy or "route", self.treatment.backend)
+        claims: list[Claim] = [self.retry_slot] if self.retry_slot is not None else []
+        self._first_retry = self.ledger.prepare([*claims, retry])
+        self._next_retry = self.ledger.prepare([retry])
+
+    # ---- letting a request in ----
+
+    def enter(self, decision: Decision, caller: Workload, address: str, head: RequestHead) -> Passage:
+        """The passage's decision is an answer of ours when the request is not let in."""
+        gate, shadow = self._gates_for(caller, address, head)
+        if gate is not None and (refused := gate.enter()) is not None:
+            return Passage(self, self._refusal(decision, refused), head, address)
+        simulated = None if shadow is None and self.shadow is None else self._simulate(shadow)
+        return Passage(self, decision, head, address, gate, simulated)
+
+    def _simulate(self, gate: Gate | None) -> Shadow:
+        shadow = Shadow(self.shadow, gate)
+        if gate is not None and (refused := gate.enter()) is not None:
+            shadow.refused(*self._would(refused))
+        return shadow
+
+    def _gates_for(self, caller: Workload, address: str, head: RequestHead) -> Gates:
+        key = (caller.namespace, caller.service_account, address)
+        limits = self._limits.get(key) or self._limits_of(key, caller, address)
+        return limits.static if limits.is_static else limits.of(head.headers)
+
+    def _limits_of(self, key: Caller, caller: Workload, address: str) -> LimitsOf[Gates]:
+        if len(self._limits) >= MAX_CALLERS:
+            del self._limits[next(iter(self._limits))]
+        limits = self._limits[key] = LimitsOf(self.treatment.rate_limits, caller, address, self._make_gates)
+        return limits
+
+    def _make_gates(self, limits: Limits) -> Gates:
+        enforced = self._gate(limits.enforced, self._slot, self._budget)
+        return enforced, self._gate(limits.dry_run, self._shadow_slot, None)
+
+    def _gate(self, applied: tuple[Applied, ...], slot: Slot | None, budget: BudgetRequest | None) -> Gate | None:
+        if not applied and slot is None and budget is None:
+            return None
+        return Gate(self.ledger, applied, slot, budget)
+
+    # ---- words ----
+
+    def _refusal(self, decision: Decision, refused: Applied | Slot) -> Decision:
+        if isinstance(refused, Slot):
+            assert self.cluster is not None
+            overflow, detail = self.cluster.overflow(refused)
+            return replace(
+                decision,
+                status=overflow.status,
+                reason=overflow.reason,
+                flag=overflow.flag,
+                detail=detail,
+                policy=self.policy,
+                endpoint=None,
+                location="",
+            )
+        policy, rule, tokens = refused
+        fields = rate_limit_headers(rule, self.ledger.left(tokens), self.ledger.wait(tokens))
+        return replace(
+            decision,
+            status=policy.status,
+            reason=RATE_LIMITED.reason,
+            flag=RATE_LIMITED.flag,
+            detail=rate_limited_detail(policy.name, rule.name),
+            policy=policy.name,
+            endpoint=None,
+            location="",
+            fields=(*fields, *policy.headers),
+        )
+
+    def _would(self, refused: Applied | Slot) -> tuple[str, str]:
+        if isinstance(refused, Slot):
+            assert self.shadow is not None
+            return WOULD_OVERFLOW, self.shadow.policy
+        return WOULD_LIMIT, refused.policy.name
+
+    # ---- while it is under way ----
+
+    def decision_for(self, decision: Decision, endpoint: Endpoint) -> Decision:
+        """The same decision, with another endpoint."""
+        key = (endpoint, decision.audits)
+        known = self._decisions.get(key)
+        if known is None:
+            if len(self._decisions) >= MAX_DECISIONS:
+                self._decisions.clear()
+            known = self._decisions[key] = replace(decision, endpoint=endpoint)
+        return known
+
+    def any_endpoint(self, tried: Collection[Endpoint], *, again: bool) -> Endpoint | None:
+        """Without a policy that chooses: another one at random."""
+        endpoints = self.treatment.endpoints
+        excluded = {index for index, one in enumerate(endpoints) if one in tried}
+        index = balance.random_endpoint(len(endpoints), random(), excluded)
+        if index is None and again:
+            index = balance.random_endpoint(len(endpoints), random())
+        return None if index is None else endpoints[index]
+
+    def retry_claims(self, *, first: bool) -> Prepared:
+        """What one more retry of a request takes."""
+        return self._first_retry if first else self._next_retry
+
+    def give_retry_slot(self) -> None:
+        if self._slot_alone is not None:
+            self.ledger.give(self._slot_alone)
+
+
+class Handlings:
+    """Of one worker: by Treatment, until the next snapshot; clusters stay as long as something leads to them."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._by_treatment: dict[int, Handling] = {}
+        self._clusters: dict[ClusterKey, Cluster] = {}
+        self._used: set[ClusterKey] = set()
+
+    def of(self, treatment: Treatment) -> Handling:
+        """By identity: a judge hands out the same one again and again, and the Handling keeps it alive."""
+        return self._by_treatment.get(id(treatment)) or self._make(treatment)
+
+    def _make(self, treatment: Treatment) -> Handling:
+        cluster = self._cluster(treatment, treatment.traffic, "")
+        shadow = self._cluster(treatment, treatment.shadow, _SHADOW)
+        handling = self._by_treatment[id(treatment)] = Handling(self._ledger, treatment, cluster, shadow)
+        return handling
+
+    def _cluster(self, treatment: Treatment, traffic: TrafficPolicy | None, variant: str) -> Cluster | None:
+        if traffic is None:
+            return None
+        v6 = bool(treatment.endpoints) and ":" in treatment.endpoints[0].address
+        key = (treatment.backend, traffic.name, variant, v6)
+        self._used.add(key)
+        cluster = self._clusters.get(key)
+        if cluster is None:
+            cluster = Cluster(self._ledger, treatment.backend, traffic, treatment.endpoints, variant)
+            self._clusters[key] = cluster
+        else:
+            cluster.update(traffic, treatment.endpoints)
+        return cluster
+
+    def forget(self) -> None:
+        """A new snapshot: clusters that nothing led to since the last one go."""
+        for key in self._clusters.keys() - self._used:
+            del self._clusters[key]
+        self._used.clear()
+        self._by_treatment.clear()
+
+    def clusters(self) -> list[Cluster]:
+        return list(self._clusters.values())

@@ -1,0 +1,288 @@
+"""An exchange under a TrafficPolicy, or under `retry` of its rule: several tries, caps, health of endpoints, faults.
+
+A *try* is the request sent to one endpoint.  Another may follow as long as nothing of a response was passed on;
+`nodeagent.core.retries` says whether and when.  Exchanges without a policy pay nothing for this: it is a class of its
+own.  Every way an exchange ends is recorded, so that is where what it held is given back.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from asyncio import TimerHandle
+from random import random
+from typing import TYPE_CHECKING
+
+from nodeagent.core import retries
+from nodeagent.core.faults import Fault
+from nodeagent.core.model import Endpoint
+from nodeagent.core.policy_refusals import FAULT_ABORT, FAULT_DELAY_FLAG, IDLE_TIMEOUT, fault_detail, idle_detail
+from nodeagent.core.request_plan import RequestPlan
+from nodeagent.core.response_plan import value_in_head
+from nodeagent.core.retries import IDEMPOTENT, Failure, NoRetry
+from nodeagent.core.route_timeouts import BACKEND_REQUEST_TIMEOUT
+from nodeagent.proxy.cluster import Refusing
+from nodeagent.proxy.exchange import CONNECT_TRIES
+from nodeagent.proxy.response import Response
+from nodeagent.proxy.timed_exchange import TimedExchange
+from nodeagent.proxy.upstream import Key, Pool
+
+if TYPE_CHECKING:
+    from nodeagent.proxy.downstream import Downstream
+    from nodeagent.proxy.passage import Passage
+
+EXHAUSTED = "URX"
+"""Envoy's flag: every retry was made, and the last try's answer was passed on."""
+
+
+class ManagedExchange(TimedExchange):
+    """`passage` is what this request was let in by; it holds the request's places until the end."""
+
+    __slots__ = (
+        "_attempts",
+        "_connect_timer",
+        "_flag",
+        "_held",
+        "_idle_timer",
+        "_judged",
+        "_passage",
+        "_retry",
+        "_retry_timer",
+        "_try_started",
+        "_trying",
+        "group",
+    )
+
+    def __init__(self, down: Downstream, plan: RequestPlan, passage: Passage, started: float, size: int) -> None:
+        super().__init__(down, plan, passage.decision, started, size)
+        self._passage = passage
+        self._retry = passage.handling.retry
+        self._held: bytes | None = None  # the whole request, while it may be sent again
+        self._attempts = 0  # retries made
+        self._retry_timer: TimerHandle | None = None  # of a retry, or of a delay that is injected
+        self._connect_timer: TimerHandle | None = None
+        self._idle_timer: TimerHandle | None = None
+        self._trying: Endpoint | None = None
+        self._try_started = started
+        self._judged = False  # the head of this try's response was looked at
+        self._flag = ""
+        self.group = passage.handling.group
+
+    # ---- a try ----
+
+    def _begin(self) -> None:
+        handling = self._passage.handling
+        if self._retry is not None and self._body.done and self._plan.method in IDEMPOTENT:
+            self._held = self._unsent if len(self._unsent) <= self._down.engine.bounds.replay_bytes else None
+        if handling.idle:
+            self._idle_timer = self._down.engine.loop.call_later(handling.idle, self._look_if_idle)
+        fault = self._passage.fault() if handling.fault is not None else None
+        if fault is None:
+            self._try()
+        else:
+            self._suffer(fault)
+
+    def _suffer(self, fault: Fault) -> None:
+        if fault.delay:
+            self._flag = FAULT_DELAY_FLAG
+            self._count_unsent()
+            later = self._down.engine.loop.call_later
+            self._retry_timer = later(fault.delay / 1000, self._suffer, Fault(0, fault.status))
+        elif fault.status:
+            detail = fault_detail(self._passage.handling.policy)
+            self._answer(fault.status, FAULT_ABORT.reason, detail, FAULT_ABORT.flag)
+        else:
+            self._try()
+
+    def _try(self) -> None:
+        self._retry_timer = None
+        endpoint = self._passage.choose(self._tried, again=True)
+        if endpoint is None:
+            self._refuse(self._passage.unhealthy())
+        else:
+            self._go(endpoint, reuse=True)
+
+    def _go(self, endpoint: Endpoint, reuse: bool) -> None:
+        self._leave_endpoint()
+        self._trying = endpoint
+        self._try_started = self._down.engine.now()
+        self._judged = False
+        self._passage.enter(endpoint)
+        self.decision = self._passage.decision_for(endpoint)
+        super()._go(endpoint, reuse)
+
+    def _open(self, pool: Pool, key: Key) -> None:
+        """A new connection, if there is room for one."""
+        lease = self._passage.lease(pool, key[2])
+        if isinstance(lease, Refusing):
+            self._refuse(lease)
+            return
+        self._up = upstream = pool.open(key, self)
+        upstream.lease = lease
+        if self._passage.handling.connect:
+            later = self._down.engine.loop.call_later
+            self._connect_timer = later(self._passage.handling.connect, self._connect_timed_out)
+        upstream.connect()
+
+    def upstream_connected(self) -> None:
+        self._stop_connect_timer()
+        super().upstream_connected()
+
+    def _connect_timed_out(self) -> None:
+        upstream, self._up = self._up, None
+        if upstream is not None:
+            upstream.discard()
+        self.upstream_failed(TimeoutError(errno.ETIMEDOUT, "connect"))
+
+    # ---- tries that fail ----
+
+    def upstream_failed(self, _error: OSError) -> None:
+        self._stop_connect_timer()
+        self._up = None
+        self._report_failure()
+        if self._retry is not None:
+            if not self._again(Failure.CONNECT, 0):
+                self._cannot_connect()
+            return
+        other = self._passage.choose(self._tried, again=False) if len(self._tried) < CONNECT_TRIES else None
+        if other is None:
+            self._cannot_connect()
+        else:
+            self._down.engine.stats.connect_retries += 1
+            self._go(other, reuse=True)
+
+    def _ended_before_response(self) -> None:
+        stale = self._reused and self._resend is not None and not self._response.begun
+        if not stale:
+            self._report_failure()
+            if not self._response.held and self._again(Failure.RESET, 0):
+                return
+        super()._ended_before_response()
+
+    def _timed_out(self, reason: str) -> None:
+        if not self._over and self._response.plan is None:
+            self._report_failure()
+            if reason == BACKEND_REQUEST_TIMEOUT and self._again(Failure.TRY_TIMEOUT, 0):
+                return
+        super()._timed_out(reason)
+
+    def _pass_on(self, out: bytes) -> None:
+        """The head of a response decides whether it is the last word."""
+        plan = self._response.plan
+        if plan is not None and not self._judged:
+            self._judged = True
+            endpoint = self._trying
+            assert endpoint is not None
+            self._passage.answered(endpoint, plan.status, self._down.engine.now() - self._try_started)
+            if plan.status >= 400 and self._again(Failure.STATUS, plan.status):
+                return
+            self._held = None
+        super()._pass_on(out)
+
+    # ---- the next try ----
+
+    def _again(self, failure: Failure, status: int) -> bool:
+        """True when the failure is dealt with: by a retry to come, or by an answer in place of one."""
+        retry = self._retry
+        if retry is None or self._over:
+            return False
+        held = self._held is not None and self._body.done
+        repeatable = retries.is_repeatable(self._plan.method, sent=failure is not Failure.CONNECT, held=held)
+        why = retries.why_not(retry, failure, status, self._attempts, repeatable=repeatable)
+        if why is not None:
+            self._flag = EXHAUSTED if why is NoRetry.ATTEMPTS else self._flag
+            return False
+        wait = retries.backoff_ms(retry, self._attempts + 1, random(), self._retry_after(failure))
+        if not retries.fits(wait, self._left()):
+            return False
+        refused = self._passage.take_retry()
+        if refused is not None:
+            self._refuse(refused)
+        else:
+            self._retry_in(wait / 1000)
+        return True
+
+    def _retry_in(self, seconds: float) -> None:
+        engine = self._down.engine
+        self._attempts += 1
+        engine.stats.retries += 1
+        self._leave_endpoint()
+        self._stop_try_timer()
+        self._leave_upstream()
+        if self._held is not None:
+            self._unsent = self._held
+        self._count_unsent()
+        changes = self.decision.changes
+        self._response = Response(self._plan, engine.bounds, changes.response if changes is not None else None)
+        self._retry_timer = engine.loop.call_later(seconds, self._try)
+
+    def _leave_upstream(self) -> None:
+        """A response that was read whole leaves its connection to others."""
+        upstream, self._up = self._up, None
+        if upstream is None:
+            return
+        response = self._response
+        if response.done and response.reusable and response.plan is not None:
+            upstream.stream.resume_reading()
+            upstream.release(response.plan.idle_seconds)
+        else:
+            upstream.discard()
+
+    def _left(self) -> float | None:
+        """Milliseconds of the request's time, None = no end."""
+        timeouts = self.decision.timeouts
+        if timeouts is None or not timeouts.request:
+            return None
+        return timeouts.request - (self._down.engine.now() - self._started) * 1000
+
+    def _retry_after(self, failure: Failure) -> float | None:
+        plan = self._response.plan
+        value = value_in_head(plan.head, b"retry-after") if failure is Failure.STATUS and plan is not None else None
+        return None if value is None else retries.retry_after_seconds(value.decode("latin-1"), time.time())
+
+    # ---- ends ----
+
+    def _refuse(self, refusing: Refusing) -> None:
+        refusal, detail = refusing
+        self._answer(refusal.status, refusal.reason, detail, refusal.flag)
+
+    def _report_failure(self) -> None:
+        if self._trying is not None:
+            self._passage.failed(self._trying)
+
+    def _leave_endpoint(self) -> None:
+        if self._trying is not None:
+            self._passage.leave(self._trying)
+            self._trying = None
+
+    def _look_if_idle(self) -> None:
+        """`used` is on the engine's coarse clock, so this comes up to a tick late."""
+        engine, handling = self._down.engine, self._passage.handling
+        left = self._down.used + handling.idle - engine.tick
+        if left > 0:
+            self._idle_timer = engine.loop.call_later(left, self._look_if_idle)
+        elif self._response.plan is None:
+            self._report_failure()
+            self._refuse(Refusing(IDLE_TIMEOUT, idle_detail(handling.policy)))
+        else:
+            self._abort(IDLE_TIMEOUT.flag, IDLE_TIMEOUT.reason)
+
+    def _stop_connect_timer(self) -> None:
+        if self._connect_timer is not None:
+            self._connect_timer.cancel()
+            self._connect_timer = None
+
+    def _stop_timers(self) -> None:
+        super()._stop_timers()
+        self._stop_connect_timer()
+        for timer in (self._retry_timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        self._retry_timer = self._idle_timer = None
+
+    def _record(self, status: int, flag: str = "", reason: str = "") -> None:
+        self._leave_endpoint()
+        super()._record(status, flag or self._flag, reason)
+        down = self._down
+        for word, policy in self._passage.end(down.engine.now() - self._started):
+            down.engine.record_dry_run(down, self._plan, self.decision, word, policy)

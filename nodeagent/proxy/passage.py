@@ -1,0 +1,133 @@
+"""One request on its way under a Treatment: what it holds of the policies' limits, and where it may go."""
+
+from __future__ import annotations
+
+from random import random
+from typing import TYPE_CHECKING
+
+from nodeagent.core.faults import Fault, fault_of
+from nodeagent.core.ledger import TAKEN
+from nodeagent.core.model import Decision, Endpoint, RequestHead
+from nodeagent.core.policy_refusals import NO_HEALTHY_ENDPOINT, RETRY_BUDGET, no_healthy_detail, retry_budget_detail
+from nodeagent.proxy.cluster import Refusing
+from nodeagent.proxy.gate import Gate
+from nodeagent.proxy.lease import Lease
+from nodeagent.proxy.shadow import Outcome, Shadow
+from nodeagent.proxy.upstream import Pool
+
+if TYPE_CHECKING:
+    from nodeagent.proxy.handling import Handling
+
+
+class Passage:
+    """`decision` is an answer of ours if the request was not let in.  `gate` is what it was let in by, None = nothing
+    is to be given back; `shadow` is its dry run."""
+
+    __slots__ = ("_address", "_first", "_gate", "_head", "_probe", "_retrying", "decision", "handling", "shadow")
+
+    def __init__(
+        self,
+        handling: Handling,
+        decision: Decision,
+        head: RequestHead,
+        address: str,
+        gate: Gate | None = None,
+        shadow: Shadow | None = None,
+    ) -> None:
+        self.handling = handling
+        self.decision = decision
+        self.shadow = shadow
+        self._head = head
+        self._address = address
+        self._gate = gate
+        self._first = True
+        self._probe = 0  # the name of the probe that the current try is, 0 = none
+        self._retrying = False
+
+    @property
+    def goes_on(self) -> bool:
+        """A policy has a say in how the request is forwarded; else it was only about letting it in."""
+        handling = self.handling
+        return handling.cluster is not None or handling.shadow is not None or handling.retry is not None
+
+    def choose(self, tried: tuple[Endpoint, ...], *, again: bool) -> Endpoint | None:
+        """Where to try, or None: no endpoint is fit."""
+        preferred, self._first = (self.decision.endpoint if self._first else None), False
+        cluster = self.handling.cluster
+        if cluster is None:
+            return preferred or self.handling.any_endpoint(tried, again=again)
+        chosen = cluster.choose(preferred, self._head, self._address, tried, again=again)
+        if chosen is None:
+            return None
+        endpoint, self._probe = chosen
+        return endpoint
+
+    def decision_for(self, endpoint: Endpoint) -> Decision:
+        if endpoint != self.decision.endpoint:
+            self.decision = self.handling.decision_for(self.decision, endpoint)
+        return self.decision
+
+    def fault(self) -> Fault | None:
+        config = self.handling.fault
+        return fault_of(config, random(), random()) if config is not None else None
+
+    def lease(self, pool: Pool, group: str) -> Lease | Refusing | None:
+        cluster = self.handling.cluster
+        return cluster.lease(pool, group) if cluster is not None else None
+
+    def unhealthy(self) -> Refusing:
+        handling = self.handling
+        return Refusing(NO_HEALTHY_ENDPOINT, no_healthy_detail(handling.policy, handling.treatment.backend))
+
+    def take_retry(self) -> Refusing | None:
+        """None when one more retry is allowed; the place among parallel retries is taken with the first."""
+        handling = self.handling
+        claims = handling.retry_claims(first=not self._retrying)
+        refused = handling.ledger.take(claims)
+        if refused == TAKEN:
+            self._retrying = True
+            return None
+        slot = handling.retry_slot
+        if slot is not None and claims.claims[refused] == slot:
+            assert handling.cluster is not None
+            return handling.cluster.overflow(slot)
+        return Refusing(RETRY_BUDGET, retry_budget_detail(handling.policy, handling.treatment.backend))
+
+    # ---- how a try went ----
+
+    def enter(self, endpoint: Endpoint) -> None:
+        if self.handling.cluster is not None:
+            self.handling.cluster.loads.enter(endpoint)
+
+    def leave(self, endpoint: Endpoint) -> None:
+        cluster = self.handling.cluster
+        if cluster is not None:
+            cluster.loads.leave(endpoint)
+            if self._probe:
+                cluster.unanswered(endpoint, self._probe)
+                self._probe = 0
+
+    def answered(self, endpoint: Endpoint, status: int, seconds: float) -> None:
+        probe, self._probe = self._probe, 0
+        if self.handling.cluster is not None:
+            self.handling.cluster.answered(endpoint, status, seconds, probe)
+        if self.shadow is not None:
+            self.shadow.answered(endpoint, status, seconds)
+
+    def failed(self, endpoint: Endpoint) -> None:
+        probe, self._probe = self._probe, 0
+        if self.handling.cluster is not None:
+            self.handling.cluster.failed(endpoint, probe)
+        if self.shadow is not None:
+            self.shadow.failed(endpoint)
+
+    def end(self, seconds: float) -> list[Outcome]:
+        """The request is over, after so long: give everything back.  What its dry run came to."""
+        if self._gate is not None:
+            self._gate.leave()
+            self._gate = None
+        if self._retrying:
+            self._retrying = False
+            self.handling.give_retry_slot()
+        shadow, self.shadow = self.shadow, None
+        return shadow.finish(seconds) if shadow is not None else []
