@@ -149,7 +149,12 @@ class AdminView:
     def _world(self) -> views.World:
         parts = self._parts
         return views.World(
-            self._snapshot(), parts.enrolment.pods, parts.enrolment.problems, tuple(parts.configuration.rejected())
+            self._snapshot(),
+            parts.enrolment.pods,
+            parts.enrolment.problems,
+            tuple(parts.configuration.rejected()),
+            parts.configuration.compiled,
+            tuple(parts.configuration.conditions),
         )
 
     def _snapshot(self) -> Snapshot:

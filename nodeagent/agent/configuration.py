@@ -30,7 +30,8 @@ class Configuration:
         self._source = DirectorySource(manifests, state_dir)
         self._objects: ObjectSet | None = None
         self._groundwork: Groundwork | None = None
-        self._conditions: list[Condition] = []
+        self.compiled = ObjectSet()  # what `snapshot` was made of
+        self.conditions: list[Condition] = []
         self._generation = 0
         self._ready = asyncio.Event()
         self._told: set[str] = set()
@@ -76,7 +77,7 @@ class Configuration:
             raise RuntimeError("nothing was loaded: `snapshots` takes the first ObjectSet before it compiles")
         self._generation += 1
         self._groundwork = await asyncio.to_thread(lay, objects, self._groundwork)
-        snapshot, self._conditions = await asyncio.to_thread(
+        snapshot, self.conditions = await asyncio.to_thread(
             compiler.compile,
             objects,
             self._generation,
@@ -84,7 +85,7 @@ class Configuration:
             allow_faults=self._allow_faults,
             groundwork=self._groundwork,
         )
-        self.snapshot = snapshot
+        self.snapshot, self.compiled = snapshot, objects
         self._tell()
         return snapshot
 
@@ -116,7 +117,7 @@ class Configuration:
         return unresolved + [_row(one, one.reason) for one in self._false(ACCEPTED)]
 
     def _false(self, kind: str) -> list[Condition]:
-        return [one for one in self._conditions if one.type == kind and one.status == FALSE]
+        return [one for one in self.conditions if one.type == kind and one.status == FALSE]
 
 
 def _row(condition: Condition, state: str, prefix: str = "") -> dict[str, Any]:

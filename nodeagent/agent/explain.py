@@ -32,9 +32,13 @@ from nodeagent.core.model import (
 )
 from nodeagent.core.paths import PathError, normalize
 from nodeagent.core.route_timeouts import described as timeouts_described
+from nodeagent.core.treatment_text import caps_lines, connection_line
+from nodeagent.core.treatment_text import described as treatment_described
 
 Answer = dict[str, Any]
 Value = TypeVar("Value")
+_FREE = {"allowed": True, "errno": "", "policy": "", "detail": "", "limited": ""}
+"""What connect() says when nothing stands in the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def explain(snapshot: Snapshot, enrolled: Collection[str], question: Question, r
     if destination is None:
         why = f"{address}:{port} is in no Service and belongs to no pod we know: it goes direct"
         return {**base, "rung": "direct", "verdict": "allowed", "why": why}
-    return {**base, **_at_connect(destination, caller, question, regex)}
+    return {**base, "caps": caps_lines(caller), **_at_connect(destination, caller, question, regex)}
 
 
 def _is_loopback(address: str) -> bool:
@@ -186,9 +190,10 @@ def _at_connect(destination: Destination, caller: Workload, question: Question, 
     access = network_verdict(destination, caller)
     audits = list(access.audits)
     if access.denied:
-        connect = {"allowed": False, "errno": "EPERM", "policy": access.policy, "detail": access.detail}
+        connect = {**_FREE, "allowed": False, "errno": "EPERM", "policy": access.policy, "detail": access.detail}
         return {"rung": destination.rung.value, "verdict": "denied", "connect": connect, "audits": audits}
-    connect = {"allowed": True, "errno": "", "policy": "", "detail": ""}
+    rate = destination.connection_rate
+    connect = {**_FREE, "limited": connection_line(rate) if rate else ""}
     if destination.rung is Rung.PROXY:
         return {"rung": "proxy", "connect": connect, **_at_request(destination, caller, question, regex)}
     return {"rung": "direct", "connect": connect, "audits": audits, **_direct(destination)}
@@ -204,7 +209,7 @@ def _direct(destination: Destination) -> Answer:
     if not destination.is_frontend:
         return {"verdict": "allowed", "why": "no rule needs to read requests here: it goes direct", "notes": notes}
     if not destination.endpoints:
-        connect = {"allowed": False, "errno": "ECONNREFUSED", "policy": "", "detail": "no ready endpoint"}
+        connect = {**_FREE, "allowed": False, "errno": "ECONNREFUSED", "detail": "no ready endpoint"}
         return {"verdict": "refused", "connect": connect, "notes": notes}
     endpoints = [f"{endpoint.address}:{endpoint.port}" for endpoint in destination.endpoints]
     why = "no rule needs to read requests here: connect() picks an endpoint and packets flow as without a mesh"
@@ -230,11 +235,12 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
     shown = {"filters": described(rule.filters), "timeouts": timeouts_described(rule.timeouts)} if rule else {}
     answer["request"] = {**_in_common(decisions), **sent, "filters": [], "timeouts": [], **shown}
+    treated = answer["request"]["treatment"] = _treated_alike(decisions)
     answer["notes"] = _notes_on(shares)
     if question.host is None and judges_hosts(destination):
         answer["notes"].append(f"rules here look at the host; assumed is {host!r}: give another with -H 'Host: NAME'")
     if shares:
-        answer["backends"] = [_backend(share) for share in shares]
+        answer["backends"] = [_backend(share, treated) for share in shares]
     return answer
 
 
@@ -288,6 +294,12 @@ def _in_common(decisions: Sequence[Decision]) -> Answer:
     return {**found, "audits": [name for name in decisions[0].audits if name in everywhere]}
 
 
+def _treated_alike(decisions: Sequence[Decision]) -> list[str]:
+    """The policies that treat such a request, whichever backend is drawn."""
+    lines = [treatment_described(one.treatment) for one in decisions if not one.status or one.treatment]
+    return [line for line in lines[0] if all(line in others for others in lines)] if lines else []
+
+
 def _common(values: Iterable[Value], otherwise: Value) -> Value:
     found = set(values)
     return found.pop() if len(found) == 1 else otherwise
@@ -318,8 +330,9 @@ def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: Requ
         start += part
 
 
-def _backend(share: Share) -> Answer:
+def _backend(share: Share, treated: list[str]) -> Answer:
     decision = share.decision
+    own = [line for line in treatment_described(decision.treatment) if line not in treated]
     return {
         "name": share.backend,
         "share": round(share.part, 4),
@@ -330,5 +343,6 @@ def _backend(share: Share) -> Answer:
         "policy": decision.policy,
         "audits": list(decision.audits),
         "filters": described(share.filters),
+        "treatment": own,
         "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in share.endpoints],
     }

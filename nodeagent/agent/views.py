@@ -8,19 +8,29 @@ from typing import Any
 
 from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.agent.enrolment import EnrolledPod
-from nodeagent.core.model import Destination, Policy, Rule, Rung, Snapshot, Workload
+from nodeagent.agent.policy_rows import rate_limit_rows, traffic_rows
+from nodeagent.config.conditions import Condition
+from nodeagent.config.objects import ObjectSet
+from nodeagent.core.filters import described as filters_described
+from nodeagent.core.model import Backend, Destination, Policy, Rule, Rung, Snapshot, Workload
+from nodeagent.core.route_timeouts import described as timeouts_described
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What there is to show.  `rejected`: rows of objects that are not in force as written."""
+    """What there is to show.  `rejected`: rows of objects that are not in force as written.
+
+    `objects` are those that `snapshot` was compiled from, `conditions` what was said about them.
+    """
 
     snapshot: Snapshot
     pods: Mapping[str, EnrolledPod] = field(default_factory=dict)
     pod_problems: Mapping[str, str] = field(default_factory=dict)
     rejected: tuple[Row, ...] = ()  # {"kind", "namespace", "name", "reason", "message"}
+    objects: ObjectSet = field(default_factory=ObjectSet)
+    conditions: tuple[Condition, ...] = ()
 
 
 def rows(world: World, kind: str, namespace: str, name: str) -> list[Row]:
@@ -33,8 +43,12 @@ def rows(world: World, kind: str, namespace: str, name: str) -> list[Row]:
         found = [row for row in found if row["name"] == name]
         if not found:
             where = f" in namespace {namespace}" if namespace else ""
-            raise NotFoundError(f"no {kind.removesuffix('s')} {name!r}{where}")
+            raise NotFoundError(f"no {_singular(kind)} {name!r}{where}")
     return sorted(found, key=lambda row: (row["namespace"], row["name"], str(row.get("address", ""))))
+
+
+def _singular(kind: str) -> str:
+    return kind.removesuffix("ies") + "y" if kind.endswith("ies") else kind.removesuffix("s")
 
 
 def split_name(text: str) -> tuple[str, str]:
@@ -128,9 +142,19 @@ def _rule_row(rule: Rule) -> Row:
         "method": rule.method,
         "headers": [f"{m.name}{'~' if m.regex else '='}{m.value}" for m in rule.headers],
         "query": [f"{m.name}{'~' if m.regex else '='}{m.value}" for m in rule.query],
-        "backends": [
-            {"name": b.name, "weight": b.weight, "endpoints": len(b.endpoints), "error": b.error} for b in rule.backends
-        ],
+        "filters": filters_described(rule.filters),
+        "timeouts": timeouts_described(rule.timeouts),
+        "backends": [_backend_row(backend) for backend in rule.backends],
+    }
+
+
+def _backend_row(backend: Backend) -> Row:
+    return {
+        "name": backend.name,
+        "weight": backend.weight,
+        "endpoints": len(backend.endpoints),
+        "error": backend.error,
+        "filters": filters_described(backend.filters),
     }
 
 
@@ -203,10 +227,20 @@ def _state(workload: Workload, pod: EnrolledPod | None, problems: Mapping[str, s
     return "not enrolled"
 
 
+def traffic_policies(world: World) -> Iterator[Row]:
+    return traffic_rows(world.objects, world.conditions)
+
+
+def rate_limit_policies(world: World) -> Iterator[Row]:
+    return rate_limit_rows(world.objects, world.conditions)
+
+
 VIEWS: dict[str, Callable[[World], Iterator[Row]]] = {
     "services": services,
     "endpoints": endpoints,
     "routes": routes,
     "policies": policies,
+    "trafficpolicies": traffic_policies,
+    "ratelimitpolicies": rate_limit_policies,
     "workloads": workloads,
 }

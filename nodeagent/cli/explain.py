@@ -42,11 +42,13 @@ def lines(answer: Row) -> list[tuple[str, str]]:
     found.append((f"rung      {answer['rung']}", ""))
     if answer.get("why"):
         found.append((f"why       {answer['why']}", ""))
+    found += [(f"caps      {text} (of {answer['from']})", "") for text in answer.get("caps", [])]
     found += _connect_lines(answer.get("connect"))
     found += _request_lines(answer.get("request"))
     for backend in answer.get("backends", []):
         found.append((f"backend   {_backend(backend)}", ""))
         found += [(f"filter    {text} (of this backend)", "") for text in backend.get("filters", [])]
+        found += [(f"treated   {text} (of this backend)", "") for text in backend.get("treatment", [])]
     found += [(f"endpoint  {endpoint}", "") for endpoint in answer.get("endpoints", [])]
     found += [(f"note      {note}", "yellow") for note in answer.get("notes", [])]
     found.append((f"verdict   {answer['verdict']}", answer["verdict"]))
@@ -54,8 +56,10 @@ def lines(answer: Row) -> list[tuple[str, str]]:
 
 
 def _connect_lines(connect: Row | None) -> list[tuple[str, str]]:
-    if connect is None or connect["allowed"]:
+    if connect is None:
         return []
+    if connect["allowed"]:
+        return [(f"limited   {connect['limited']}", "")] if connect.get("limited") else []
     by = f" by {connect['policy']}" if connect["policy"] else ""
     return [(f"connect   {connect['errno']}{by}: {connect['detail']}", "red")]
 
@@ -72,6 +76,7 @@ def _request_lines(request: Row | None) -> list[tuple[str, str]]:
         found.append((f"audited   {', '.join(request['audits'])}", "yellow"))
     found += [(f"filter    {text}", "") for text in request.get("filters", [])]
     found += [(f"timeout   {text}", "") for text in request.get("timeouts", [])]
+    found += [(f"treated   {text}", "") for text in request.get("treatment", [])]
     if request.get("location"):
         found.append((f"answer    {request['status']}, location {request['location']}", ""))
     elif request["status"]:

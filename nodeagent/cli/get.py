@@ -37,6 +37,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("PARENTS", "parents"),
         Column("BACKENDS", "backends"),
         Column("MATCHES", "matches", wide=True),
+        Column("FILTERS", "filters", wide=True),
         Column("MESSAGE", "message", wide=True),
     ),
     "policies": (
@@ -46,6 +47,33 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("ACTION", "action"),
         Column("LEVEL", "level"),
         Column("TARGETS", "targets"),
+        Column("MESSAGE", "message", wide=True),
+    ),
+    "trafficpolicies": (
+        Column("NAMESPACE", "namespace"),
+        Column("NAME", "name"),
+        Column("TARGETS", "targets"),
+        Column("MODE", "mode"),
+        Column("TIMEOUTS", "timeouts"),
+        Column("RETRY", "retry"),
+        Column("BREAKER", "breaker"),
+        Column("OUTLIER", "outlier"),
+        Column("LB", "balancer"),
+        Column("FAULT", "fault"),
+        Column("LIMITS", "limits"),
+        Column("ACCEPTED", "accepted"),
+        Column("STATE", "state", wide=True),
+        Column("MESSAGE", "message", wide=True),
+    ),
+    "ratelimitpolicies": (
+        Column("NAMESPACE", "namespace"),
+        Column("NAME", "name"),
+        Column("TARGETS", "targets"),
+        Column("MODE", "mode"),
+        Column("RULES", "limits"),
+        Column("CONNECTIONS", "connections"),
+        Column("ACCEPTED", "accepted"),
+        Column("STATE", "state", wide=True),
         Column("MESSAGE", "message", wide=True),
     ),
     "workloads": (
@@ -69,10 +97,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("WORKER", "worker", wide=True),
     ),
 }
+SHORT = {"tpol": "trafficpolicies", "rlpol": "ratelimitpolicies"}
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(list(COLUMNS)))
+@click.argument("kind", type=click.Choice([*COLUMNS, *SHORT]))
 @click.argument("name", default="")
 @options.namespace
 @options.output("table", "wide", "json", "yaml", "name")
@@ -80,6 +109,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 @options.run_dir
 def get(kind: str, name: str, namespace: str, output: str, no_headers: bool, run_dir: Path) -> None:
     """Show KIND, or only the one called NAME (or NAMESPACE/NAME, as -o name prints it)."""
+    kind = SHORT.get(kind, kind)
     there, slash, rest = name.partition("/")
     if slash:
         if namespace not in ("", there):
@@ -105,9 +135,12 @@ def show(kind: str, answer: Row, output: str, headers: bool) -> None:
 
 
 def flat(item: Row) -> Row:
-    """Rules of a route as two cells: where it sends, and what it matches."""
+    """Rules of a route as cells: where it sends, what it matches, and what it changes on the way."""
     if "rules" not in item or not isinstance(item["rules"], list):
         return item
     backends = [f"{b['name']}={b['weight']}" for rule in item["rules"] for b in rule["backends"]]
     matches = [" ".join(filter(None, (rule["method"], rule["path"]))) for rule in item["rules"]]
-    return {**item, "backends": list(dict.fromkeys(backends)), "matches": matches}
+    changing = [one for rule in item["rules"] for one in (rule, *rule["backends"])]
+    filters = [text for one in changing for text in one.get("filters", ())]
+    cells = {"backends": backends, "filters": filters}
+    return {**item, **{name: list(dict.fromkeys(texts)) for name, texts in cells.items()}, "matches": matches}

@@ -67,7 +67,7 @@ def compile(  # noqa: A001  (the word for it)
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
     conditions += treatment_conditions(objects, traffic, generation, allow_faults=allow_faults)
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
-    return Snapshot(generation, table, traffic.limited(ground.pods)), conditions
+    return Snapshot(generation, table, ground.pods_with(traffic.pod_limits())), conditions
 
 
 def _add_endpoints(table: Table, ground: Groundwork, policies: PolicyIndex) -> None:

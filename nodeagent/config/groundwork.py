@@ -12,19 +12,30 @@ from dataclasses import dataclass, field
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
 from nodeagent.config.services import Topology
-from nodeagent.config.workloads import workloads
+from nodeagent.config.workloads import PodCaps, capped, workloads
 from nodeagent.core.model import Destination, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Groundwork:
-    """Never changed once laid, but for `made`: what the last compile on it made, to be used again where it is equal."""
+    """Never changed once laid, but for `made` and `capped`: of the last compile, to be used again where it is equal."""
 
     objects: ObjectSet
     topology: Topology
     pods: Mapping[str, Workload]
     ownership: Ownership
     made: dict[tuple[str, int], Destination] = field(default_factory=dict, compare=False, repr=False)
+    capped: list[tuple[Mapping[str, PodCaps], Mapping[str, Workload]]] = field(
+        default_factory=list, compare=False, repr=False
+    )
+
+    def pods_with(self, caps: Mapping[str, PodCaps]) -> Mapping[str, Workload]:
+        """The pods and what is allowed to those of each namespace; the same objects as last time, if `caps` is."""
+        if not caps:
+            return self.pods
+        if not self.capped or self.capped[0][0] != caps:
+            self.capped[:] = [(caps, capped(self.pods, caps))]
+        return self.capped[0][1]
 
 
 def lay(objects: ObjectSet, before: Groundwork | None = None) -> Groundwork:

@@ -8,14 +8,15 @@ DryRun are chosen among themselves, so that none hides one that is enforced.  Ra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.resources import RateLimitObject, RouteRule, ServicePort, TargetRef, TrafficObject
-from nodeagent.core.model import Backend, Protocol, Rule, Workload
-from nodeagent.core.traffic import ConnectionRate, Mode, PodLimits, RateLimitPolicy, TrafficPolicy
+from nodeagent.config.workloads import PodCaps
+from nodeagent.core.model import Backend, Protocol, Rule
+from nodeagent.core.traffic import ConnectionRate, Mode, RateLimitPolicy, TrafficPolicy
 
 Target = tuple[str, str, str]
 
@@ -82,20 +83,11 @@ class TrafficIndex:
     def limits_of_rule(self, route: str, rule: RouteRule) -> tuple[RateLimitPolicy, ...]:
         return self._limits(rule_targets(route, rule)) if self.rate_limits else ()
 
-    def limited(self, pods: Mapping[str, Workload]) -> Mapping[str, Workload]:
-        """The pods of namespaces that have limits, with them."""
-        if not any(kind == "Namespace" for kind, _, _ in self.rivals):
-            return pods
-        of = {name: self._pod_limits(name) for name in {pod.namespace for pod in pods.values()}}
-        return {
-            key: replace(pod, limits=of[pod.namespace][0], shadow_limits=of[pod.namespace][1])
-            if any(of[pod.namespace])
-            else pod
-            for key, pod in pods.items()
-        }
+    def pod_limits(self) -> dict[str, PodCaps]:
+        """By namespace, for those that have any."""
+        return {name: self._caps((kind, name, "")) for kind, name, _ in self.rivals if kind == "Namespace"}
 
-    def _pod_limits(self, namespace: str) -> tuple[PodLimits | None, PodLimits | None]:
-        target = ("Namespace", namespace, "")
+    def _caps(self, target: Target) -> PodCaps:
         winners = (self._winner(target, mode) for mode in (Mode.ENFORCE, Mode.DRY_RUN))
         enforced, shadow = (winner.limits if winner else None for winner in winners)
         return enforced, shadow

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from nodeagent.config.resources import NamespaceObject, PodObject
 from nodeagent.core.model import FailMode, Workload
+from nodeagent.core.traffic import PodLimits
+
+PodCaps = tuple[PodLimits | None, PodLimits | None]  # that are enforced, and in DryRun
 
 DATAPLANE = "mesh.nodeagent.dev/dataplane"
 FAIL_MODE = "mesh.nodeagent.dev/fail-mode"
@@ -22,6 +26,16 @@ def is_enrolled(pod: PodObject, namespace: NamespaceObject) -> bool:
     """The pod's label decides when it has one; a pod in the node's own network namespace never is."""
     wish = pod.dataplane or namespace.labels.get(DATAPLANE, "")
     return wish == "enabled" and not pod.host_network
+
+
+def capped(pods: Mapping[str, Workload], caps: Mapping[str, PodCaps]) -> dict[str, Workload]:
+    """The same pods, with what `caps` says of their namespaces."""
+    found = dict(pods)
+    for key, pod in pods.items():
+        if pod.namespace in caps:
+            limits, shadow = caps[pod.namespace]
+            found[key] = replace(pod, limits=limits, shadow_limits=shadow)
+    return found
 
 
 def _workload(pod: PodObject, namespace: NamespaceObject) -> Workload:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from nodeagent.config.conditions import ACCEPTED, FALSE, TRUE, Condition
+from nodeagent.config.objects import ObjectSet
+from nodeagent.config.resources import RateLimitObject, TargetRef, TrafficObject
 from nodeagent.core.model import (
     Action,
     Backend,
@@ -18,6 +21,15 @@ from nodeagent.core.model import (
     Source,
     ValueMatch,
     Workload,
+)
+from nodeagent.core.traffic import (
+    Limit,
+    Mode,
+    PolicyTimeouts,
+    RateLimitPolicy,
+    RateLimitRule,
+    Retry,
+    TrafficPolicy,
 )
 
 WEB = Workload("shop", "web-1", "web", "web", ("198.18.0.2",), "/run/netns/web", enrolled=True)
@@ -54,6 +66,21 @@ NO_DELETE = Policy(
 )
 NO_BATCH = Policy(
     "shop/no-batch", Action.DENY, EnforcementLevel.NETWORK, (PolicyRule((Source(namespaces=("batch",)),), (), ()),)
+)
+PATIENT = TrafficPolicy("shop/patient", timeouts=PolicyTimeouts(request=2000), retry=Retry())
+LIMITED = RateLimitPolicy("shop/limited", (RateLimitRule("all", Limit(100, 1000, 200)),))
+CART = (TargetRef("Service", "cart"),)
+OBJECTS = ObjectSet(
+    traffic={"shop/patient": TrafficObject("shop", "patient", "", CART, PATIENT)},
+    rate_limits={"shop/limited": RateLimitObject("shop", "limited", "", CART, Mode.ENFORCE, LIMITED)},
+)
+"""Policies for cart that the snapshot has not got: `get` shows what there is, not what applies."""
+CONDITIONS = (
+    Condition("TrafficPolicy", "shop/patient", "Service shop/cart", ACCEPTED, TRUE, "Accepted"),
+    Condition(
+        "RateLimitPolicy", "shop/limited", "Service shop/cart", ACCEPTED, TRUE, "Accepted", "limits are per node"
+    ),
+    Condition("RateLimitPolicy", "shop/worse", "", ACCEPTED, FALSE, "Invalid", "unknown field", "spec.htp"),
 )
 
 

@@ -24,9 +24,12 @@ from nodeagent.core.model import (
     Workload,
 )
 from nodeagent.core.route_timeouts import RouteTimeouts
+from nodeagent.core.traffic import ConnectionRate, Limit, Mode, PodLimits, TrafficPolicy
 from nodeagent.regex import compile_regex
-from tests.agent.samples import CART_VIP, ENROLLED, NO_BATCH, snapshot
+from tests.agent.samples import CART_VIP, ENROLLED, LIMITED, NO_BATCH, PATIENT, WEB, snapshot
 from tests.core import strategies as some
+
+DRY = TrafficPolicy("shop/dry", Mode.DRY_RUN)
 
 
 def ask(caller: str, to: str, **query: Any) -> dict[str, Any]:
@@ -240,3 +243,41 @@ def test_what_does_not_exist_is_named_with_what_does() -> None:
         ask("web-1", "cart")
     with pytest.raises(BadQueryError, match="'to' is missing"):
         parse_question({"from": "shop/web-1"})
+
+
+def treated(*, rule_limits: bool = False) -> dict[str, Any]:
+    """cart, with a policy in DryRun on the Service, one that is enforced behind its first backend, and limits."""
+    base = snapshot()
+    cart = base.destinations[CART_VIP]
+    beta, canary = cart.producer_rules
+    first, second = (dataclasses.replace(one, shadow=DRY) for one in canary.backends)
+    limits = (LIMITED,) if rule_limits else ()
+    ruled = dataclasses.replace(
+        canary, backends=(dataclasses.replace(first, traffic=PATIENT), second), rate_limits=limits
+    )
+    front = dataclasses.replace(
+        cart, producer_rules=(beta, ruled), shadow=DRY, connection_rate=ConnectionRate("shop/l", Limit(1, 1000, 1))
+    )
+    pods = {**base.workloads, WEB.key: dataclasses.replace(WEB, limits=PodLimits("shop/n", 9))}
+    question = parse_question({"from": "shop/web-1", "to": "cart"})
+    changed = dataclasses.replace(base, destinations={**base.destinations, CART_VIP: front}, workloads=pods)
+    return explain(changed, ENROLLED, question, compile_regex)
+
+
+def test_the_policies_of_a_request_are_shown_once_and_those_of_a_backend_with_it() -> None:
+    answer = treated(rule_limits=True)
+    assert answer["request"]["treatment"] == [
+        "TrafficPolicy shop/dry (DryRun): asks for nothing",
+        "RateLimitPolicy shop/limited: all 100 per 1s burst 200; over it 429",
+    ]
+    patient = "TrafficPolicy shop/patient: timeouts request 2s; retry 1 on connect 502 503 504, backoff 25ms"
+    (line,), none = (backend["treatment"] for backend in answer["backends"])
+    assert (line.startswith(patient), none) == (True, [])
+    assert answer["connect"]["limited"] == "RateLimitPolicy shop/l: connections 1 per 1s burst 1"
+    assert answer["caps"] == ["TrafficPolicy shop/n: connections 9"]
+
+
+def test_without_policies_nothing_is_said_of_them() -> None:
+    answer = ask("shop/web-1", "cart")
+    assert (answer["request"]["treatment"], answer["caps"], answer["connect"]["limited"]) == ([], [], "")
+    assert [backend["treatment"] for backend in answer["backends"]] == [[], []]

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.views import World, rows
-from tests.agent.samples import WEB, snapshot
+from nodeagent.core.filters import Filters, Rewrite, header_change
+from nodeagent.core.route_timeouts import RouteTimeouts
+from tests.agent.samples import CANARY, CART_VIP, WEB, snapshot
 
 POD = EnrolledPod(WEB.key, "/run/netns/web", (1, 2), -1, 4711, WEB.addresses)
 REJECTED = (
@@ -51,3 +55,18 @@ def test_a_name_that_does_not_exist_is_not_an_empty_answer() -> None:
         rows(WORLD, "services", "shop", "nope")
     with pytest.raises(BadQueryError, match="endpoints, policies"):
         rows(WORLD, "things", "", "")
+    with pytest.raises(NotFoundError, match="no policy 'nope'"):
+        rows(WORLD, "policies", "", "nope")
+
+
+def test_routes_list_their_filters_and_timeouts() -> None:
+    base = snapshot()
+    cart = base.destinations[CART_VIP]
+    behind = dataclasses.replace(CANARY.backends[0], filters=Filters(response=header_change(removing=["Server"])))
+    filters = Filters(rewrite=Rewrite("inner", None))
+    rule = dataclasses.replace(CANARY, filters=filters, backends=(behind,), timeouts=RouteTimeouts(1000))
+    changed = dataclasses.replace(cart, producer_rules=(rule,))
+    world = World(dataclasses.replace(base, destinations={CART_VIP: changed}))
+    (shown,) = rows(world, "routes", "shop", "cart")[0]["rules"]
+    assert (shown["filters"], shown["timeouts"]) == (["rewrite host to inner"], ["request 1s"])
+    assert [one["filters"] for one in shown["backends"]] == [["remove response header server"]]

@@ -17,7 +17,7 @@ from nodeagent.agent.admin_view import plain
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.settings import admin_socket
 from nodeagent.regex import compile_regex
-from tests.agent.samples import ENROLLED, snapshot
+from tests.agent.samples import CONDITIONS, ENROLLED, OBJECTS, snapshot
 
 RECORD = {
     "time": "12:00:00.000",
@@ -75,7 +75,8 @@ class FakeApi:
         return {**self.answer, "agent": {**STATUS["agent"], "ready": not self.problem, "problem": self.problem}}
 
     def objects(self, kind: str, namespace: str, name: str) -> list[Json]:
-        return views.rows(views.World(snapshot()), kind, namespace, name)
+        world = views.World(snapshot(), objects=OBJECTS, conditions=CONDITIONS)
+        return views.rows(world, kind, namespace, name)
 
     def snapshot(self) -> Json:
         return {"generation": 1, "workloads": [plain(pod) for pod in snapshot().workloads.values()]}

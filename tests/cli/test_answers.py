@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from nodeagent.cli.explain import lines as explain_lines
+from nodeagent.cli.get import flat
 from tests.cli.conftest import Run
 from tests.cli.fake_agent import STATUS, FakeAgent
 
@@ -17,6 +18,8 @@ KEYS = {
     "endpoints": {"namespace", "name", "address", "port", "rung", "services", "policies"},
     "routes": {"namespace", "name", "state", "message", "parents", "rules"},
     "policies": {"namespace", "name", "state", "message", "action", "level", "targets"},
+    "trafficpolicies": {"namespace", "name", "targets", "mode", "timeouts", "retry", "accepted", "state", "message"},
+    "ratelimitpolicies": {"namespace", "name", "targets", "mode", "accepted", "state", "message"},
     "workloads": {"namespace", "name", "workload", "service_account", "state", "message", "addresses", "fail_mode"},
     "connections": {"namespace", "name", "path", "local", "remote", "destination", "worker"},
 }
@@ -52,6 +55,24 @@ def test_without_a_terminal_there_is_no_colour_and_no_folding(ask: Run) -> None:
     text = ask("get", "policies", "-o", "wide").stdout
     assert "\x1b" not in text
     assert "shop/cart:80,198.18.0.11:8080" in text
+
+
+def test_short_names_of_kinds_mean_the_same(ask: Run) -> None:
+    for short, kind in (("tpol", "trafficpolicies"), ("rlpol", "ratelimitpolicies")):
+        assert ask("get", short).stdout == ask("get", kind).stdout
+        assert json.loads(ask("get", short, "-o", "json").stdout)["kind"] == kind
+    assert "request 2s" in ask("get", "tpol").stdout
+    assert "all 100 per 1s burst 200" in ask("get", "rlpol").stdout
+    assert "no ratelimitpolicy 'nope'" in ask("get", "rlpol", "nope").stderr
+
+
+def test_filters_of_rules_and_backends_are_one_cell() -> None:
+    backends = [
+        {"name": "v1:80", "weight": 1, "filters": ["remove response header server"]},
+        {"name": "v2:80", "weight": 1},
+    ]
+    rule = {"method": "", "path": "PathPrefix /", "filters": ["rewrite host to inner"], "backends": backends}
+    assert flat({"rules": [rule, rule]})["filters"] == ["rewrite host to inner", "remove response header server"]
 
 
 def test_names_can_be_given_back_to_get(ask: Run) -> None:
@@ -128,19 +149,25 @@ def test_explain_names_the_rule_that_denies(ask: Run) -> None:
     assert "connect   EPERM by shop/no-batch" in ask("explain", "--from", "batch/job-1", "--to", "db.shop").stdout
 
 
-def test_explain_shows_filters_and_timeouts_below_what_declares_them() -> None:
+def test_explain_shows_filters_timeouts_and_policies_below_what_declares_them() -> None:
     base = {"from": "shop/web-1", "to": {"name": "shop/cart:80", "address": "198.19.0.1", "port": 80}, "rung": "proxy"}
     request = {"status": 0, "route": "shop/cart", "rule": "0", "location": "", "filters": ["rewrite host to inner"]}
-    request["timeouts"] = ["request 1s"]
+    request |= {"timeouts": ["request 1s"], "treatment": ["RateLimitPolicy shop/l: all 1 per 1s"]}
     share = {"name": "shop/v1:80", "share": 1.0, "status": 0, "endpoints": ["198.18.0.11:8080"]}
-    backend = {**share, "filters": ["remove response header server"]}
+    backend = {**share, "filters": ["remove response header server"], "treatment": ["TrafficPolicy shop/t: retry 1"]}
+    connect = {"allowed": True, "limited": "RateLimitPolicy shop/l: connections 1 per 1s"}
+    base |= {"connect": connect, "caps": ["TrafficPolicy shop/n: requests 9"]}
     answer = {**base, "verdict": "allowed", "request": request, "backends": [backend]}
     assert [line for line, _ in explain_lines(answer)][2:-1] == [
+        "caps      TrafficPolicy shop/n: requests 9 (of shop/web-1)",
+        "limited   RateLimitPolicy shop/l: connections 1 per 1s",
         "route     shop/cart rule 0",
         "filter    rewrite host to inner",
         "timeout   request 1s",
+        "treated   RateLimitPolicy shop/l: all 1 per 1s",
         "backend   100% shop/v1:80 -> 198.18.0.11:8080",
         "filter    remove response header server (of this backend)",
+        "treated   TrafficPolicy shop/t: retry 1 (of this backend)",
     ]
     redirected = {**request, "status": 308, "location": "https://cart/"}
     found = explain_lines({**base, "verdict": "allowed", "request": redirected})

@@ -13,7 +13,11 @@ from nodeagent.agent.readings import Facts, readings
 from nodeagent.agent.worker import Worker
 from nodeagent.cli.main import COMMANDS
 from nodeagent.cli.run import run
+from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.manifest_files import read_manifest_file
+from nodeagent.config.schema import Fields, Items, Schema
+from nodeagent.config.schemas.rate_limits import RATE_LIMIT_POLICY
+from nodeagent.config.schemas.traffic import TRAFFIC_POLICY
 from nodeagent.core import decide, route_timeouts
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.ledger import LocalLedger
@@ -26,6 +30,8 @@ from nodeagent.proxy.engine import Engine
 from nodeagent.proxy.sockets import LocalSockets
 from nodeagent.proxy.stats import Stats
 from nodeagent.regex import compile_regex
+from tests.config import builders as some
+from tests.testbed import manifests
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -151,6 +157,39 @@ def test_an_example_manifest_is_valid(page: str, block: str) -> None:
     assert [str(problem) for problem in read.problems] == []
     assert [str(problem) for entry in read.entries for problem in entry.problems] == []
     assert read.entries
+
+
+def fields_of(schema: Schema) -> Iterator[str]:
+    if isinstance(schema, Fields):
+        for name, inner in schema.fields.items():
+            yield name
+            yield from fields_of(inner)
+    elif isinstance(schema, Items):
+        yield from fields_of(schema.of)
+
+
+@pytest.mark.parametrize(
+    ("page", "schema"),
+    [("docs/traffic-policy.md", TRAFFIC_POLICY), ("docs/rate-limit-policy.md", RATE_LIMIT_POLICY)],
+)
+def test_the_page_of_a_policy_names_each_of_its_fields(page: str, schema: Fields) -> None:
+    names = set(fields_of(schema.fields["spec"]))
+    assert len(names) > 15
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text(page))] == []
+
+
+@pytest.mark.parametrize("page", ["traffic-policy.md", "rate-limit-policy.md"])
+def test_the_examples_of_a_policy_are_accepted_where_their_targets_are(page: str) -> None:
+    route = manifests.http_route(
+        "shop", "catalog-canary", "catalog", [{"backendRefs": [manifests.backend("catalog", 1)]}]
+    )
+    blocks = "---\n".join(block for name, block in examples() if name == page)
+    base = some.text(*some.callers(), *some.service("catalog"), route)
+    objects = some.load({"base.yaml": base, page: blocks})[1]
+    assert objects.problems == ()
+    conditions = compile_objects(objects, 1, allow_faults=True)[1]
+    assert {(one.status, one.reason) for one in conditions if one.type == "Accepted"} == {("True", "Accepted")}
+    assert len(conditions) > 4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -6,6 +6,7 @@ import pytest
 
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.groundwork import lay
+from nodeagent.config.objects import ObjectSet
 from tests.config import builders as some
 from tests.testbed import manifests
 from tests.testbed.manifests import Document
@@ -72,6 +73,23 @@ def test_destinations_that_a_change_does_not_meet_are_the_same_objects_in_the_ne
     before, after = (compile_objects(one, 1, groundwork=lay(one, ground))[0].destinations for one in (old, new))
     same = {target for target, destination in after.items() if destination is before[target]}
     assert same == {(some.VIP, 80), (some.POD, 8080)}
+
+
+def test_limits_that_did_not_change_leave_the_pods_the_same_objects() -> None:
+    target = {"kind": "Namespace", "name": "shop"}
+
+    def limited(most: int, *more: Document) -> ObjectSet:
+        return some.objects(
+            *BASE, *more, manifests.traffic_policy("shop", "n", target, limits={"maxConnections": most})
+        )
+
+    ground = lay(limited(1))
+    before, same, other = (
+        compile_objects(one, 1, groundwork=ground)[0] for one in (limited(1), limited(1, DENY), limited(2))
+    )
+    assert same.workloads is before.workloads
+    assert [pods.workloads["shop/web"].limits.max_connections for pods in (before, other)] == [1, 2]  # type: ignore[union-attr]
+    assert other.workloads["batch/job"] is before.workloads["batch/job"]
 
 
 def test_a_change_of_policies_and_routes_leaves_the_groundwork_as_it_is() -> None:

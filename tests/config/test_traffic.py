@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.core.model import Protocol, Rung, Treatment
@@ -118,6 +120,22 @@ def test_of_two_with_the_same_target_the_older_wins_then_the_name(created: tuple
     """NEW is later on its clock, and earlier in UTC."""
     pair = [traffic(name, SERVICE, created=when) for name, when in zip("ab", created, strict=True)]
     assert names(met(*pair)) == (winner, "")
+
+
+AGES = ("", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+policies = st.lists(
+    st.tuples(st.integers(0, len(RANKED) - 1), st.sampled_from(("Enforce", "DryRun")), st.sampled_from(AGES)),
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(policies)
+def test_the_choice_is_that_of_a_plain_sort_by_rank_age_and_name(chosen: list[tuple[int, str, str]]) -> None:
+    listed = [(rank, age, f"p{number}", mode) for number, (rank, mode, age) in enumerate(chosen)]
+    documents = [traffic(name, RANKED[rank], created=age, mode=mode) for rank, age, name, mode in listed]
+    first = {mode: name for _, _, name, mode in sorted(listed, reverse=True)}
+    assert names(met(TO_V1, *documents)) == (first.get("Enforce", ""), first.get("DryRun", ""))
 
 
 def test_a_policy_in_dry_run_hides_none_that_is_enforced_nor_the_other_way_round() -> None:
