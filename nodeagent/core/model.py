@@ -103,6 +103,7 @@ class Backend:
     filters: Filters = NO_FILTERS  # header changes, after the rule's own
     traffic: TrafficPolicy | None = None  # for requests that this rule sends here
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
+    reason: str = ""  # x-mesh-reason for `error`, where it is another one than of a backend that is not there
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
@@ -116,6 +117,14 @@ class ValueMatch:
     name: str
     value: str
     regex: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a rule cannot be applied as it is written: every request that it takes is answered 500 with `reason`."""
+
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +142,12 @@ class Rule:
     filters: Filters = NO_FILTERS
     timeouts: RouteTimeouts | None = None
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the route, and of this rule
+    fault: Fault | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Its requests go to no backend."""
+        return self.fault is not None or self.filters.redirect is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from nodeagent.core.model import (
     Destination,
     Endpoint,
     EnforcementLevel,
+    Fault,
     HttpOperation,
     PathKind,
     Policy,
@@ -113,8 +114,8 @@ backends = st.builds(
     backend_filters,
 )
 rules = st.builds(
-    lambda route, rule, path, method, headers, query, where, filters, timeouts: Rule(
-        route, rule, path[0], path[1], method, headers, query, where, filters, timeouts
+    lambda route, rule, path, method, headers, query, where, filters, timeouts, fault: Rule(
+        route, rule, path[0], path[1], method, headers, query, where, filters, timeouts, fault=fault
     ),
     st.sampled_from(("shop/r1", "shop/r2", "batch/r1")),
     st.sampled_from(("0", "1")),
@@ -125,6 +126,7 @@ rules = st.builds(
     small(backends, 3),
     rule_filters,
     rule_timeouts,
+    st.sampled_from((None, None, Fault("filter-not-found", "filters[0]"))),
 )
 workloads = st.builds(
     Workload,
