@@ -77,19 +77,15 @@ def prefix_fault(value: str) -> str:
     return whole_path_fault(value) if value else ""
 
 
-def fields_are_changed_once(modifier: dict[str, Any]) -> Iterator[FieldError]:
-    """No name that must be left alone, and none twice in a list: names differ by more than case."""
+def fields_may_be_changed(modifier: dict[str, Any]) -> Iterator[FieldError]:
+    """No name that must be left alone."""
     for kind in ("set", "add", "remove"):
-        seen: set[str] = set()
         for index, item in enumerate(modifier.get(kind) or []):
             at = (kind, index) if kind == "remove" else (kind, index, "name")
             name = item if kind == "remove" else item["name"]
             fault = header_fault(name)
             if fault:
                 yield FieldError(at, f"{name!r} {fault}")
-            if name.lower() in seen:
-                yield FieldError(at, f"duplicate value: {name!r} (header names do not differ by case)")
-            seen.add(name.lower())
 
 
 def path_is_given_by_type(path: dict[str, Any]) -> Iterator[FieldError]:
@@ -149,11 +145,11 @@ def replaced_prefix_is_the_only_match(rule: dict[str, Any]) -> Iterator[FieldErr
 _VALUE = Fields({"name": HEADER_NAME, "value": Text(least=1, most=4096, check=value_fault)}, ("name", "value"))
 _MODIFIER = Fields(
     {
-        "set": Items(_VALUE, most=16),
-        "add": Items(_VALUE, most=16),
+        "set": Items(_VALUE, most=16, unique=("name",)),
+        "add": Items(_VALUE, most=16, unique=("name",)),
         "remove": Items(HEADER_NAME, most=16),
     },
-    rules=(fields_are_changed_once,),
+    rules=(fields_may_be_changed,),
 )
 _PATH = Fields(
     {
