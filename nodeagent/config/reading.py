@@ -25,6 +25,7 @@ from nodeagent.config.resources import (
     TargetRef,
 )
 from nodeagent.config.rule_faults import backend_fault, clear_part, is_vague, rule_fault
+from nodeagent.config.sessions import read_retry, read_session
 from nodeagent.core.addresses import canonical
 from nodeagent.core.durations import milliseconds
 from nodeagent.core.filters import NO_FILTERS
@@ -180,7 +181,7 @@ def _route(identity: Identity, value: Value) -> RouteObject:
         created=creation_time(value["metadata"]),
         hostnames=tuple(spec.get("hostnames") or ()),
         parents=tuple(_parent(index, ref, identity.namespace) for index, ref in parents if _is_service_parent(ref)),
-        rules=tuple(_route_rule(rule, index, identity.namespace) for index, rule in enumerate(_route_rules(spec))),
+        rules=tuple(_route_rule(rule, index, identity) for index, rule in enumerate(_route_rules(spec))),
     )
 
 
@@ -204,7 +205,7 @@ def _parent(index: int, ref: Value, namespace: str) -> ParentRef:
     )
 
 
-def _route_rule(rule: Value, index: int, namespace: str) -> RouteRule:
+def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
     matches = tuple(_route_match(match) for match in rule.get("matches") or [{}])
     name = rule.get("name") or str(index)
     fault = rule_fault(rule)
@@ -214,9 +215,11 @@ def _route_rule(rule: Value, index: int, namespace: str) -> RouteRule:
     return RouteRule(
         name=name,
         matches=matches,
-        backends=tuple(_backend(ref, number, namespace) for number, ref in backends),
+        backends=tuple(_backend(ref, number, identity.namespace) for number, ref in backends),
         filters=read_filters(rule.get("filters") or (), matches[0].path),
         timeouts=_timeouts(rule.get("timeouts") or {}),
+        retry=read_retry(rule.get("retry")),
+        session=read_session(rule.get("sessionPersistence"), f"{identity.key} {name}"),
     )
 
 

@@ -10,6 +10,7 @@ from nodeagent.config.problems import FieldPath
 from nodeagent.core.filters import NO_FILTERS, Filters
 from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
 from nodeagent.core.route_timeouts import RouteTimeouts
+from nodeagent.core.traffic import Retry, SessionPersistence
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ class RouteRule:
     filters: Filters = NO_FILTERS
     timeouts: RouteTimeouts | None = None
     fault: RuleFault | None = None
+    retry: Retry | None = None
+    session: SessionPersistence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,8 @@ class RouteIndex:
                 rule.filters,
                 rule.timeouts,
                 fault=fault,
+                retry=rule.retry,
+                session=rule.session,
             )
             for match in rule.matches
         ]

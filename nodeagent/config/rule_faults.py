@@ -14,6 +14,7 @@ from nodeagent.config.problems import FieldPath
 from nodeagent.config.resources import INVALID_KIND, UNSUPPORTED_VALUE, RuleFault
 from nodeagent.config.schemas.common import METHODS
 from nodeagent.config.schemas.filters import BACKEND_TYPES, PATH_CHANGES, RULE_TYPES, STATUS_CODES
+from nodeagent.config.schemas.sessions import LIFETIME_TYPES, SESSION_TYPES
 from nodeagent.core.decide import FILTER_NOT_FOUND, UNSUPPORTED
 from nodeagent.core.filters import WELL_KNOWN_PORTS
 from nodeagent.core.model import PathKind
@@ -56,6 +57,7 @@ def _rule_faults(rule: Value) -> Iterator[RuleFault]:
     for number, match in enumerate(rule.get("matches") or []):
         yield from _match_faults(match, ("matches", number))
     yield from _filter_faults(rule, (), RULE_TYPES)
+    yield from _session_faults(rule.get("sessionPersistence") or {}, ("sessionPersistence",))
 
 
 def _match_faults(match: Value, at: FieldPath) -> Iterator[RuleFault]:
@@ -93,6 +95,13 @@ def _value_faults(one: Value, at: FieldPath) -> Iterator[RuleFault]:
         yield from _unknown((content.get("path") or {}).get("type"), PATH_CHANGES, (*at, name, "path", "type"))
         yield from _unknown(content.get("scheme"), tuple(WELL_KNOWN_PORTS), (*at, name, "scheme"))
         yield from _unknown(content.get("statusCode"), STATUS_CODES, (*at, name, "statusCode"))
+
+
+def _session_faults(session: Value, at: FieldPath) -> Iterator[RuleFault]:
+    yield from _unknown(session.get("type"), SESSION_TYPES, (*at, "type"))
+    for name in ("cookie", "cookieConfig"):
+        lifetime = (session.get(name) or {}).get("lifetimeType")
+        yield from _unknown(lifetime, LIFETIME_TYPES, (*at, name, "lifetimeType"))
 
 
 def _unknown(value: str | int | None, known: Iterable[str | int], at: FieldPath) -> Iterator[RuleFault]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
-from nodeagent.core.traffic import ConnectionRate, RateLimitPolicy, TrafficPolicy
+from nodeagent.core.traffic import ConnectionRate, RateLimitPolicy, Retry, SessionPersistence, TrafficPolicy
 
 
 class Protocol(enum.Enum):
@@ -143,6 +143,8 @@ class Rule:
     timeouts: RouteTimeouts | None = None
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the route, and of this rule
     fault: Fault | None = None
+    retry: Retry | None = None  # in place of what a TrafficPolicy says, but for the budget
+    session: SessionPersistence | None = None
 
     @property
     def answers(self) -> bool:
@@ -323,12 +325,15 @@ class Treatment:
     """What policies ask of the requests that go one way, beyond forwarding them.
 
     `endpoints` are all those of `backend`, to choose from by `traffic`; none when the answer comes from here.
+    `retry` is the rule's own, and counts in place of `traffic.retry`; it has the budget of that one.
     """
 
     backend: str
     endpoints: tuple[Endpoint, ...] = ()
     traffic: TrafficPolicy | None = None
     rate_limits: tuple[RateLimitPolicy, ...] = ()
+    retry: Retry | None = None
+    session: SessionPersistence | None = None
 
 
 @dataclass(frozen=True, slots=True)

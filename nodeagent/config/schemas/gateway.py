@@ -12,6 +12,7 @@ from typing import Any
 from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Anything, Fields, Items, Schema, Text, Whole
 from nodeagent.config.schemas.common import (
+    DURATION,
     GROUP,
     HEADER_NAME,
     KIND,
@@ -23,11 +24,11 @@ from nodeagent.config.schemas.common import (
     top_level,
 )
 from nodeagent.config.schemas.filters import FILTERS, redirects_have_no_backend, replaced_prefix_is_the_only_match
-from nodeagent.core.durations import PATTERN, milliseconds
+from nodeagent.config.schemas.sessions import RETRY, SESSION_PERSISTENCE
+from nodeagent.core.durations import milliseconds
 
 MAX_MATCHES = 128
 _ENUM = Text(least=1)
-_DURATION = Text(pattern=PATTERN, shape="a duration such as 500ms or 1m30s")
 _HOSTNAME = Text(
     pattern=r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
     shape="a hostname (lower case, no port, at most a leading *.)",
@@ -108,8 +109,10 @@ _RULE = Fields(
         "filters": FILTERS,
         "backendRefs": Items(_BACKEND, most=16),
         "timeouts": Fields(
-            {"request": _DURATION, "backendRequest": _DURATION}, rules=(request_timeout_covers_backend_timeout,)
+            {"request": DURATION, "backendRequest": DURATION}, rules=(request_timeout_covers_backend_timeout,)
         ),
+        "retry": RETRY,
+        "sessionPersistence": SESSION_PERSISTENCE,
     },
     rules=(redirects_have_no_backend, replaced_prefix_is_the_only_match),
 )
