@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.config import compile as compiler
-from nodeagent.config.conditions import ACCEPTED, FALSE, RESOLVED_REFS, Condition
+from nodeagent.config.conditions import ACCEPTED, FALSE, PARTIALLY_INVALID, RESOLVED_REFS, Condition
 from nodeagent.config.directory import DirectorySource
 from nodeagent.config.groundwork import Groundwork, lay
 from nodeagent.config.objects import ObjectSet
@@ -108,13 +108,17 @@ class Configuration:
         return said + [_line(one) for one in bad if one.parent or f"{one.kind} {one.object}" not in told]
 
     def warnings(self) -> list[str]:
-        """One line per route that is in force as written, and refers to what cannot serve its share."""
-        return [_line(one) for one in self._false(RESOLVED_REFS)]
+        """One line per route that is in force, and has a rule or a share of requests that cannot be served."""
+        return [_line(one) for one in (*self._partly(), *self._false(RESOLVED_REFS))]
 
     def rejected(self) -> list[dict[str, Any]]:
         """Objects with a False condition, as rows for `get`; the worse one last, which is the one that is shown."""
         unresolved = [_row(one, "ResolvedRefs=False", f"{one.reason}: ") for one in self._false(RESOLVED_REFS)]
-        return unresolved + [_row(one, one.reason) for one in self._false(ACCEPTED)]
+        partly = [_row(one, one.type, f"{one.reason}: ") for one in self._partly()]
+        return unresolved + partly + [_row(one, one.reason) for one in self._false(ACCEPTED)]
+
+    def _partly(self) -> list[Condition]:
+        return [one for one in self.conditions if one.type == PARTIALLY_INVALID]
 
     def _false(self, kind: str) -> list[Condition]:
         return [one for one in self.conditions if one.type == kind and one.status == FALSE]

@@ -228,7 +228,7 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     judge = Judge(destination, regex)
     decision = judge.decide(caller, address, head, 0.0)
     rule = _rule_of(destination, caller, head, decision, regex)
-    shares = list(_shares(judge, rule, caller, address, head)) if rule and rule.filters.redirect is None else []
+    shares = list(_shares(judge, rule, caller, address, head)) if rule and not rule.answers else []
     if not shares and decision.backend:
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
     decisions = [share.decision for share in shares] or [decision]

@@ -1,7 +1,7 @@
-"""What a well-formed object may still not ask for: features of a later release, and unusable patterns.
+"""What a well-formed object may still not ask for: unusable patterns, and paths that no request can have.
 
-A route that uses one is rejected as a whole: half a route would send requests where nobody meant
-them to go.
+An object that does is rejected as a whole.  What is unknown to this release rejects one rule of a route; see
+nodeagent.config.rule_faults.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from typing import Any
 
 from nodeagent.config.problems import FieldError, FieldPath
 from nodeagent.config.reading import normal_path
-from nodeagent.config.schemas.filters import BACKEND_TYPES, CONFIGURED_BY
+from nodeagent.config.rule_faults import PATH_TYPES
 from nodeagent.core.model import PathKind
 from nodeagent.core.paths import PathError
 from nodeagent.regex import RegexError, compile_regex
-
-_LATER = "is not supported by this release; the whole route is rejected, because it would be applied by half"
-_SHOWN = 60  # characters of a value that is quoted
 
 
 def unsupported(kind: str, value: dict[str, Any]) -> list[FieldError]:
@@ -32,27 +29,8 @@ def unsupported(kind: str, value: dict[str, Any]) -> list[FieldError]:
 def _route_errors(spec: dict[str, Any]) -> Iterator[FieldError]:
     for index, rule in enumerate(spec.get("rules") or []):
         path: FieldPath = ("spec", "rules", index)
-        yield from _later_features(rule, path)
         for number, match in enumerate(rule.get("matches") or []):
             yield from _match_errors(match, (*path, "matches", number))
-
-
-def _later_features(rule: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
-    yield from _later_filters(rule, path, tuple(CONFIGURED_BY))
-    for index, backend in enumerate(rule.get("backendRefs") or []):
-        yield from _later_filters(backend, (*path, "backendRefs", index), BACKEND_TYPES)
-
-
-def _later_filters(owner: dict[str, Any], path: FieldPath, supported: tuple[str, ...]) -> Iterator[FieldError]:
-    """A filter that is not applied must not be skipped either: the request would go where nobody meant it to."""
-    for index, one in enumerate(owner.get("filters") or []):
-        if one["type"] not in supported:
-            at, listed = (*path, "filters", index, "type"), ", ".join(supported)
-            yield FieldError(at, f"{_shown(one['type'])} {_LATER}; supported here: {listed}")
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def _match_errors(match: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
@@ -78,6 +56,8 @@ def _path_errors(item: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
         yield from _pattern_errors(item, path)
         if not (item.get("value") or "").isascii():
             yield FieldError((*path, "value"), "can never match: paths are judged percent-encoded (\u00e9 is %C3%A9)")
+        return
+    if item.get("type") not in (None, *PATH_TYPES):
         return
     try:
         normal_path(PathKind.EXACT, item.get("value") or "/")

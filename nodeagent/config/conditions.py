@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 ACCEPTED = "Accepted"
 RESOLVED_REFS = "ResolvedRefs"
 PROGRAMMED = "Programmed"
+PARTIALLY_INVALID = "PartiallyInvalid"  # there only when it is True
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 
@@ -18,7 +19,7 @@ class Condition:
     kind: str
     object: str  # "namespace/name"
     parent: str  # "Service shop/payments"
-    type: str  # Accepted | ResolvedRefs | Programmed
+    type: str  # Accepted | PartiallyInvalid | ResolvedRefs | Programmed
     status: str  # True | False | Unknown
     reason: str
     message: str = ""

@@ -31,7 +31,11 @@ def _change(modifier: Value | None) -> HeaderChange | None:
 
 
 def _pairs(modifier: Value, kind: str) -> list[tuple[str, str]]:
-    return [(item["name"], item["value"]) for item in modifier.get(kind) or []]
+    """Of names that differ in case only, the first counts (Gateway API)."""
+    found: dict[str, tuple[str, str]] = {}
+    for item in modifier.get(kind) or []:
+        found.setdefault(item["name"].lower(), (item["name"], item["value"]))
+    return list(found.values())
 
 
 def _redirect(value: Value | None, prefix: str) -> Redirect | None:

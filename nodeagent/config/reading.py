@@ -25,8 +25,11 @@ from nodeagent.config.resources import (
     ServicePort,
     SliceObject,
 )
+from nodeagent.config.rule_faults import backend_fault, clear_part, is_vague, rule_fault
+from nodeagent.config.sessions import read_retry, read_session
 from nodeagent.core.addresses import canonical
 from nodeagent.core.durations import milliseconds
+from nodeagent.core.filters import NO_FILTERS
 from nodeagent.core.hosts import parse_host
 from nodeagent.core.model import (
     Action,
@@ -179,7 +182,7 @@ def _route(identity: Identity, value: Value) -> RouteObject:
         created=creation_time(value["metadata"]),
         hostnames=tuple(spec.get("hostnames") or ()),
         parents=tuple(_parent(index, ref, identity.namespace) for index, ref in parents if _is_service_parent(ref)),
-        rules=tuple(_route_rule(rule, index, identity.namespace) for index, rule in enumerate(_route_rules(spec))),
+        rules=tuple(_route_rule(rule, index, identity) for index, rule in enumerate(_route_rules(spec))),
     )
 
 
@@ -197,15 +200,22 @@ def _parent(index: int, ref: Value, namespace: str) -> ParentRef:
     )
 
 
-def _route_rule(rule: Value, index: int, namespace: str) -> RouteRule:
+def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
     matches = tuple(_route_match(match) for match in rule.get("matches") or [{}])
+    name = rule.get("name") or str(index)
+    fault = rule_fault(rule)
+    if fault is not None:
+        return RouteRule(name, matches, (), fault=fault)
+    backends = enumerate(rule.get("backendRefs") or [])
     return RouteRule(
-        name=rule.get("name") or str(index),
+        name=name,
         matches=matches,
-        backends=tuple(_backend(ref, namespace) for ref in rule.get("backendRefs") or []),
+        backends=tuple(_backend(ref, number, identity.namespace) for number, ref in backends),
         filters=read_filters(rule.get("filters") or (), matches[0].path),
         timeouts=_timeouts(rule.get("timeouts") or {}),
         section=rule.get("name") or "",
+        retry=read_retry(rule.get("retry")),
+        session=read_session(rule.get("sessionPersistence"), f"{identity.key} {name}"),
     )
 
 
@@ -216,8 +226,8 @@ def _timeouts(value: Value) -> RouteTimeouts | None:
     return RouteTimeouts(request, backend) if (request, backend) != (None, None) else None
 
 
-def _backend(ref: Value, namespace: str) -> BackendRef:
-    weight = ref.get("weight")
+def _backend(ref: Value, number: int, namespace: str) -> BackendRef:
+    weight, fault = ref.get("weight"), backend_fault(ref, ("backendRefs", number))
     return BackendRef(
         group=ref.get("group") or "",
         kind=ref.get("kind") or "Service",
@@ -225,11 +235,13 @@ def _backend(ref: Value, namespace: str) -> BackendRef:
         name=ref["name"],
         port=ref.get("port") or 0,
         weight=1 if weight is None else weight,
-        filters=read_filters(ref.get("filters") or ()),
+        filters=read_filters(ref.get("filters") or ()) if fault is None else NO_FILTERS,
+        fault=fault,
     )
 
 
-def _route_match(match: Value) -> RouteMatch:
+def _route_match(given: Value) -> RouteMatch:
+    match = clear_part(given)
     path = match.get("path") or {}
     kind = PathKind(path.get("type") or "PathPrefix")
     return RouteMatch(
@@ -238,6 +250,7 @@ def _route_match(match: Value) -> RouteMatch:
         method=match.get("method") or "",
         headers=_first_of_each(match.get("headers") or [], lower=True),
         query=_first_of_each(match.get("queryParams") or [], lower=False),
+        vague=is_vague(given),
     )
 
 

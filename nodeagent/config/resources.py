@@ -6,10 +6,19 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nodeagent.config.problems import FieldPath
 from nodeagent.core.filters import NO_FILTERS, Filters
 from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
 from nodeagent.core.route_timeouts import RouteTimeouts
-from nodeagent.core.traffic import ConnectionRate, Mode, PodLimits, RateLimitPolicy, TrafficPolicy
+from nodeagent.core.traffic import (
+    ConnectionRate,
+    Mode,
+    PodLimits,
+    RateLimitPolicy,
+    Retry,
+    SessionPersistence,
+    TrafficPolicy,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,19 @@ class ParentRef:
     section: str = ""  # port name; "" = all
 
 
+INVALID_KIND, UNSUPPORTED_VALUE = "InvalidKind", "UnsupportedValue"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFault:
+    """Why a rule, or one backendRef of it, cannot be applied as written.  `field` is below the rule."""
+
+    condition: str  # the reason of the route's condition: InvalidKind (a reference) or UnsupportedValue
+    reason: str  # x-mesh-reason of the 500 that requests get
+    field: FieldPath
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class BackendRef:
     group: str
@@ -108,6 +130,7 @@ class BackendRef:
     port: int
     weight: int
     filters: Filters = NO_FILTERS
+    fault: RuleFault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +140,7 @@ class RouteMatch:
     method: str
     headers: tuple[ValueMatch, ...]
     query: tuple[ValueMatch, ...]
+    vague: bool = False  # a part of it cannot be judged, and was left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +151,9 @@ class RouteRule:
     filters: Filters = NO_FILTERS
     timeouts: RouteTimeouts | None = None
     section: str = ""  # the name that it was given: what a policy may target
+    fault: RuleFault | None = None
+    retry: Retry | None = None
+    session: SessionPersistence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, RESOLVED_REFS, TRUE, UNKNOWN, Condition
+from nodeagent.config.conditions import (
+    ACCEPTED,
+    FALSE,
+    PARTIALLY_INVALID,
+    PROGRAMMED,
+    RESOLVED_REFS,
+    TRUE,
+    UNKNOWN,
+    Condition,
+)
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
 from nodeagent.config.policies import PolicyIndex
+from nodeagent.config.problems import field_text
 from nodeagent.config.reading import is_service
-from nodeagent.config.resources import BackendRef, ParentRef, RouteObject, RouteRule, ServiceObject, ServicePort
+from nodeagent.config.resources import (
+    INVALID_KIND,
+    UNSUPPORTED_VALUE,
+    BackendRef,
+    ParentRef,
+    RouteObject,
+    RouteRule,
+    RuleFault,
+    ServiceObject,
+    ServicePort,
+)
 from nodeagent.config.services import ServicePortKey, Topology
 from nodeagent.config.traffic import TrafficIndex
 from nodeagent.core.matching import Precedence, precedence
-from nodeagent.core.model import Backend, Protocol, Rule
+from nodeagent.core.model import Backend, Fault, Protocol, Rule
 
 KIND = "HTTPRoute"
 PRODUCER = ""  # the group of producer rules; consumer groups are called like their namespace
+Position = tuple[bool, Precedence]  # what takes more than it was meant to, because a part is unknown, comes last
+_ANSWERED = "requests that the rule takes are answered 500"
 _BACKEND_PROTOCOLS = (Protocol.HTTP1, Protocol.OPAQUE)  # an undeclared port of a backend is taken for HTTP/1
 
 
@@ -50,7 +72,7 @@ class RouteIndex:
         self._traffic = traffic
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
-        self._built: dict[tuple[str, int], list[tuple[Precedence, Rule]]] = {}
+        self._built: dict[tuple[str, int], list[tuple[Position, Rule]]] = {}
         self.conditions: list[Condition] = []
         for route in objects.routes.values():
             for parent in route.parents:
@@ -67,11 +89,11 @@ class RouteIndex:
         pairs = [pair for route in routes for pair in self._rules(route, family)]
         return tuple(rule for _, rule in sorted(pairs, key=lambda pair: pair[0]))
 
-    def _rules(self, route: RouteObject, family: int) -> list[tuple[Precedence, Rule]]:
+    def _rules(self, route: RouteObject, family: int) -> list[tuple[Position, Rule]]:
         key = (route.key, family)
         if key not in self._built:
             self._built[key] = [
-                (precedence(rule, route.created, index, number), rule)
+                ((one.matches[number].vague, precedence(rule, route.created, index, number)), rule)
                 for index, one in enumerate(route.rules)
                 for number, rule in enumerate(self._rule(route, one, family))
             ]
@@ -80,6 +102,7 @@ class RouteIndex:
     def _rule(self, route: RouteObject, rule: RouteRule, family: int) -> list[Rule]:
         backends = tuple(self._backend(route.key, rule, ref, family) for ref in rule.backends)
         limits = self._traffic.limits_of_rule(route.key, rule)
+        fault = Fault(rule.fault.reason, _told(rule.fault)) if rule.fault else None
         return [
             Rule(
                 route.key,
@@ -93,6 +116,9 @@ class RouteIndex:
                 rule.filters,
                 rule.timeouts,
                 rate_limits=limits,
+                fault=fault,
+                retry=rule.retry,
+                session=rule.session,
             )
             for match in rule.matches
         ]
@@ -103,7 +129,8 @@ class RouteIndex:
         reason, message = self.backend_fault(ref)
         port = self._topology.port(service, ref.port)
         if reason or port is None:
-            return Backend(name, ref.weight, (), f"{reason}: {message}")
+            word = ref.fault.reason if ref.fault else ""
+            return Backend(name, ref.weight, (), f"{reason}: {message}", reason=word)
         choice = self._traffic.of_route(route, rule, service, port)
         reached = self._topology.reachable_family(service, ref.port, family)
         owners = self._ownership.of_service_port(service, ref.port, reached)
@@ -122,6 +149,8 @@ class RouteIndex:
 
     def backend_fault(self, ref: BackendRef) -> tuple[str, str]:
         """(reason, message) of a reference that cannot serve; its share is answered 500."""
+        if ref.fault is not None:
+            return ref.fault.condition, _told(ref.fault)
         if not is_service(ref.group, ref.kind):
             return "InvalidKind", f"{ref.kind} of group {ref.group!r} cannot be a backend, only a Service can"
         service = f"{ref.namespace}/{ref.name}"
@@ -147,10 +176,19 @@ class RouteIndex:
                 routes = attached.groups.setdefault(group, [])
                 if route not in routes:  # two parentRefs may lead to the same port
                     routes.append(route)
-        note, at = _note(route, parent, service)
-        self._say(route, parent, ACCEPTED, TRUE, "Accepted", note, at)
+        self._accept(route, parent, _note(route, parent, service))
         self._resolve(route, parent)
         self._say(route, parent, PROGRAMMED, UNKNOWN, "Pending")
+
+    def _accept(self, route: RouteObject, parent: ParentRef, note: tuple[str, str]) -> None:
+        """One fault stands for all.  It is in force where it is not accepted, too: its rules answer 500."""
+        message, at = next(_unsupported(route), ("", ""))
+        if message and all(rule.fault and rule.fault.condition == UNSUPPORTED_VALUE for rule in route.rules):
+            self._say(route, parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, message, at)
+            return
+        self._say(route, parent, ACCEPTED, TRUE, "Accepted", *note)
+        if message:
+            self._say(route, parent, PARTIALLY_INVALID, TRUE, UNSUPPORTED_VALUE, message, at)
 
     def _resolve(self, route: RouteObject, parent: ParentRef) -> None:
         fault = next(self._backend_faults(route), None)
@@ -158,14 +196,18 @@ class RouteIndex:
             self._say(route, parent, RESOLVED_REFS, TRUE, "ResolvedRefs")
         else:
             reason, message, at = fault
-            self._say(route, parent, RESOLVED_REFS, FALSE, reason, f"{message}; its share is answered 500", at)
+            self._say(route, parent, RESOLVED_REFS, FALSE, reason, message, at)
 
     def _backend_faults(self, route: RouteObject) -> Iterator[tuple[str, str, str]]:
+        """(reason, message, field) of each reference that leads nowhere."""
         for index, rule in enumerate(route.rules):
+            if rule.fault is not None and rule.fault.condition == INVALID_KIND:
+                yield INVALID_KIND, f"{rule.fault.message}; {_ANSWERED}", _field(index, rule.fault)
             for number, ref in enumerate(rule.backends):
                 reason, message = self.backend_fault(ref)
-                if reason:
-                    yield reason, message, f"spec.rules[{index}].backendRefs[{number}]"
+                if reason not in ("", UNSUPPORTED_VALUE):
+                    at = _field(index, ref.fault) if ref.fault else f"spec.rules[{index}].backendRefs[{number}]"
+                    yield reason, f"{message}; its share is answered 500", at
 
     def _say(
         self,
@@ -179,6 +221,25 @@ class RouteIndex:
     ) -> None:
         where = f"Service {parent.namespace}/{parent.name}" + (f":{parent.port}" if parent.port else "")
         self.conditions.append(Condition(KIND, route.key, where, kind, status, reason, message, at, self._generation))
+
+
+def _unsupported(route: RouteObject) -> Iterator[tuple[str, str]]:
+    """(message, field) of each value that this release does not know.  Gateway API asks for the first words."""
+    for index, rule in enumerate(route.rules):
+        if rule.fault is not None and rule.fault.condition == UNSUPPORTED_VALUE:
+            yield f"Dropped Rule {index}: {rule.fault.message}; {_ANSWERED}", _field(index, rule.fault)
+        for ref in rule.backends:
+            if ref.fault is not None and ref.fault.condition == UNSUPPORTED_VALUE:
+                message = f"Dropped Rule {index} in part: {ref.fault.message}; its share is answered 500"
+                yield message, _field(index, ref.fault)
+
+
+def _field(index: int, fault: RuleFault) -> str:
+    return field_text(("spec", "rules", index, *fault.field))
+
+
+def _told(fault: RuleFault) -> str:
+    return f"{field_text(fault.field)}: {fault.message}"
 
 
 def _parent_fault(parent: ParentRef, service: ServiceObject | None) -> tuple[str, str, str]:

@@ -14,7 +14,17 @@ from nodeagent.core.backends import authorize_backend
 from nodeagent.core.balance import choose_backend, choose_endpoint
 from nodeagent.core.filters import Redirect, changes_of, redirect_location
 from nodeagent.core.matching import Regex, first_match
-from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Treatment, Workload
+from nodeagent.core.model import (
+    Backend,
+    Decision,
+    Destination,
+    Endpoint,
+    Fault,
+    RequestHead,
+    Rule,
+    Treatment,
+    Workload,
+)
 from nodeagent.core.route_timeouts import joined
 from nodeagent.core.treatment import treatment_of_redirect, treatment_of_rule, treatment_without_route
 
@@ -23,6 +33,8 @@ NO_ROUTE = "no-route"
 BACKEND_NOT_FOUND = "backend-not-found"
 NO_ENDPOINT = "no-endpoint"
 REDIRECT = "redirect"
+FILTER_NOT_FOUND = "filter-not-found"
+UNSUPPORTED = "unsupported-value"
 
 Gate = Callable[[Backend], Authorization]
 
@@ -43,6 +55,8 @@ def decide(
     rule = first_match(rules, head, regex)
     if rule is None:
         return no_route(destination, access.audits)
+    if rule.fault is not None:
+        return broken_rule(rule, rule.fault, access.audits)
     if rule.filters.redirect is not None:
         treatment = treatment_of_redirect(destination, rule)
         return redirected(rule, rule.filters.redirect, destination.port, treatment, head, access.audits)
@@ -166,14 +180,19 @@ def no_route(destination: Destination, audits: tuple[str, ...] = ()) -> Decision
     return Decision(status=404, reason=NO_ROUTE, detail=detail, flag="NR", audits=audits)
 
 
+def broken_rule(rule: Rule, fault: Fault, audits: tuple[str, ...] = ()) -> Decision:
+    detail = f"rule {rule.rule} of HTTPRoute {rule.route} cannot be applied: {fault.detail}"
+    return _failure(rule, "", fault.reason, detail, audits)
+
+
 def no_backend(rule: Rule, audits: tuple[str, ...] = ()) -> Decision:
     detail = f"rule {rule.rule} of HTTPRoute {rule.route} has no backend with a weight above 0"
-    return _backend_failure(rule, "", detail, audits)
+    return _failure(rule, "", BACKEND_NOT_FOUND, detail, audits)
 
 
 def broken_backend(rule: Rule, backend: Backend, audits: tuple[str, ...] = ()) -> Decision:
     detail = f"backend {backend.name} of HTTPRoute {rule.route} cannot serve: {backend.error}"
-    return _backend_failure(rule, backend.name, detail, audits)
+    return _failure(rule, backend.name, backend.reason or BACKEND_NOT_FOUND, detail, audits)
 
 
 def no_endpoint(backend: str, rule: Rule | None = None, audits: tuple[str, ...] = ()) -> Decision:
@@ -190,10 +209,10 @@ def no_endpoint(backend: str, rule: Rule | None = None, audits: tuple[str, ...] 
     )
 
 
-def _backend_failure(rule: Rule, backend: str, detail: str, audits: tuple[str, ...]) -> Decision:
+def _failure(rule: Rule, backend: str, reason: str, detail: str, audits: tuple[str, ...]) -> Decision:
     return Decision(
         status=500,
-        reason=BACKEND_NOT_FOUND,
+        reason=reason,
         detail=detail,
         route=rule.route,
         rule=rule.rule,

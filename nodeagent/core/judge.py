@@ -126,14 +126,12 @@ class _PreparedRule:
     def __init__(self, destination: Destination, rule: Rule) -> None:
         self._rule = rule
         self._choosers = [_backend_chooser(destination, rule, backend) for backend in rule.backends]
-        redirect = rule.filters.redirect
-        choose = _redirecting(destination, rule, redirect) if redirect else _weighing(rule, self._choosers)
-        self.candidate = _candidate(rule, choose)
+        self.candidate = _candidate(rule, _answering(destination, rule) or _weighing(rule, self._choosers))
 
     def guarded(self, gate: Gate, regex: Regex) -> Candidate:
         """The same for one caller: `gate` says what its requests to each backend must pass."""
         gates = [gate(self._rule, backend) for backend in self._rule.backends]
-        if not any(gates) or self._rule.filters.redirect is not None:
+        if not any(gates) or self._rule.answers:
             return self.candidate
         pairs = zip(gates, self._choosers, strict=True)
         choosers = [choose if gate is None else _gated(gate, choose, regex) for gate, choose in pairs]
@@ -159,6 +157,13 @@ def _candidate(rule: Rule, choose: Chooser) -> Candidate:
         value = value.rstrip("/")
         kind = _PREFIX if value else _ANY_PATH
     return kind, value, value + "/", rule.method, None if simple else rule, choose
+
+
+def _answering(destination: Destination, rule: Rule) -> Chooser | None:
+    """A chooser for a rule whose requests go to no backend; None for the others."""
+    if rule.fault is not None:
+        return _constant(plain.broken_rule(rule, rule.fault))
+    return _redirecting(destination, rule, rule.filters.redirect) if rule.filters.redirect else None
 
 
 def _redirecting(destination: Destination, rule: Rule, redirect: Redirect) -> Chooser:

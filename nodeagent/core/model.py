@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
-from nodeagent.core.traffic import ConnectionRate, PodLimits, RateLimitPolicy, TrafficPolicy
+from nodeagent.core.traffic import ConnectionRate, PodLimits, RateLimitPolicy, Retry, SessionPersistence, TrafficPolicy
 
 
 class Protocol(enum.Enum):
@@ -106,6 +106,7 @@ class Backend:
     traffic: TrafficPolicy | None = None  # for requests that this rule sends here
     shadow: TrafficPolicy | None = None  # the same of those in DryRun
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
+    reason: str = ""  # x-mesh-reason for `error`, where it is another one than of a backend that is not there
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
@@ -119,6 +120,14 @@ class ValueMatch:
     name: str
     value: str
     regex: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a rule cannot be applied as it is written: every request that it takes is answered 500 with `reason`."""
+
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,14 @@ class Rule:
     filters: Filters = NO_FILTERS
     timeouts: RouteTimeouts | None = None
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the route, and of this rule
+    fault: Fault | None = None
+    retry: Retry | None = None  # in place of what a TrafficPolicy says, but for the budget
+    session: SessionPersistence | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Its requests go to no backend."""
+        return self.fault is not None or self.filters.redirect is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +330,7 @@ class Treatment:
 
     `endpoints` are all those of `backend`, to choose from by `traffic`; none when the answer comes from here.
     `shadow` is simulated and counted beside `traffic`, whether that is there or not.
+    `retry` is the rule's own, and counts in place of `traffic.retry`; it has the budget of that one.
     """
 
     backend: str
@@ -320,6 +338,8 @@ class Treatment:
     traffic: TrafficPolicy | None = None
     rate_limits: tuple[RateLimitPolicy, ...] = ()
     shadow: TrafficPolicy | None = None
+    retry: Retry | None = None
+    session: SessionPersistence | None = None
 
 
 @dataclass(frozen=True, slots=True)

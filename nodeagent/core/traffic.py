@@ -131,6 +131,27 @@ class TrafficPolicy:
     fault_injection: FaultInjection | None = None
 
 
+class Carrier(enum.Enum):
+    """What brings a session's token back."""
+
+    COOKIE = "Cookie"
+    HEADER = "Header"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPersistence:
+    """GEP-1619, of a rule.  `name`: of the cookie, or of the header in lower case.  `absolute_timeout`: ms, 0 = none.
+
+    `permanent`: the cookie outlives the browser, for `absolute_timeout`; else that is what the token itself says.
+    """
+
+    name: str
+    carrier: Carrier = Carrier.COOKIE
+    path: str = "/"
+    absolute_timeout: int = 0
+    permanent: bool = False
+
+
 class Per(enum.Enum):
     """What a limit is kept per."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nodeagent.core.model import Backend, Destination, Rule, Treatment
 from nodeagent.core.traffic import RateLimitPolicy, Retry, TrafficPolicy
@@ -11,9 +12,12 @@ from nodeagent.core.traffic import RateLimitPolicy, Retry, TrafficPolicy
 def treatment_of_rule(destination: Destination, rule: Rule, backend: Backend) -> Treatment | None:
     """None = nothing but forwarding."""
     limits = _each_once(destination.rate_limits, rule.rate_limits, backend.rate_limits)
-    if backend.traffic is None and backend.shadow is None and not limits:
+    if not (backend.traffic or backend.shadow or limits or rule.retry or rule.session):
         return None
-    return Treatment(backend.name, backend.endpoints, backend.traffic, limits, backend.shadow)
+    retry = _with_budget(rule.retry, backend.traffic)
+    return Treatment(
+        backend.name, backend.endpoints, backend.traffic, limits, backend.shadow, retry, rule.session
+    )
 
 
 def treatment_without_route(destination: Destination) -> Treatment | None:
@@ -29,12 +33,21 @@ def treatment_of_redirect(destination: Destination, rule: Rule) -> Treatment | N
     return Treatment("", rate_limits=limits) if limits else None
 
 
+def _with_budget(retry: Retry | None, policy: TrafficPolicy | None) -> Retry | None:
+    """A route says nothing of a budget: that of the policy in force counts, else the default."""
+    if retry is None or policy is None or policy.retry is None:
+        return retry
+    return replace(retry, budget=policy.retry.budget)
+
+
 def _each_once(*groups: Iterable[RateLimitPolicy]) -> tuple[RateLimitPolicy, ...]:
     return tuple(dict.fromkeys(policy for group in groups for policy in group))
 
 
 def retry_of(treatment: Treatment) -> Retry | None:
     """How tries that fail are followed by others; None = only as ever, where nothing was sent."""
+    if treatment.retry is not None:
+        return treatment.retry
     return treatment.traffic.retry if treatment.traffic is not None else None
 
 

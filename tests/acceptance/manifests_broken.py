@@ -128,10 +128,9 @@ BROKEN: tuple[BrokenManifest, ...] = (
            "spec.rules[0].matches[0].path.value", "not a valid RE2 expression"),
     _route("regex-explodes", "rules: [{matches: [{path: {type: RegularExpression, value: '/((a{999}){999}){999}'}}]}]",
            "spec.rules[0].matches[0].path.value", "not a valid RE2 expression"),
-    # what a later release will do
-    _route("filter", "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}]}]",
-           "spec.rules[0].filters[0].type", "not supported by this release", "whole route"),
-    _route("retry", "rules: [{retry: {attempts: 2}}]", "spec.rules[0].retry", "unknown field"),
+    _route("filter", "rules: [{filters: [{type: URLRewrite}]}]",
+           "spec.rules[0].filters[0].urlRewrite", "required value is missing"),
+    _route("retry", "rules: [{retry: {tries: 2}}]", "spec.rules[0].retry", "unknown field"),
     # YAML
     BrokenManifest("yaml-bracket", _GOOD.replace("}", "").encode(), "", ["not valid YAML"]),
     BrokenManifest("yaml-tab", b"kind: Namespace\nmetadata:\n\tname: broken-x\n", "", ["not valid YAML"]),

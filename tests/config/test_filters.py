@@ -67,6 +67,19 @@ def test_header_modifiers_are_read_at_both_levels() -> None:
     assert backend.filters == Filters(change)
 
 
+@pytest.mark.parametrize("kind", ["set", "add"])
+def test_of_header_names_that_differ_in_case_only_the_first_counts(kind: str) -> None:
+    items = [{"name": "X-a", "value": "1"}, {"name": "x-A", "value": "2"}, {"name": "y", "value": "3"}]
+    pairs = [("X-a", "1"), ("y", "3")]
+    wanted = header_change(pairs) if kind == "set" else header_change(adding=pairs)
+    assert compiled(route([one("requestHeaderModifier", {kind: items})])).filters.request == wanted
+
+
+def test_a_name_may_be_removed_twice() -> None:
+    rule = compiled(route([one("requestHeaderModifier", {"remove": ["x", "X"]})]))
+    assert rule.filters.request == header_change(removing=["x"])
+
+
 def test_a_decision_carries_the_changes_of_rule_and_backend() -> None:
     request = one("requestHeaderModifier", {"set": [{"name": "x", "value": "1"}]})
     after = one("requestHeaderModifier", {"set": [{"name": "X", "value": "2"}]})
@@ -152,21 +165,17 @@ AT = "filters[0].requestHeaderModifier"
         (modifier(set=[{"name": "x", "value": "1" * 4097}]), f"{AT}.set[0].value", "at most 4096"),
         (modifier(set=[{"name": "x"}]), f"{AT}.set[0].value", "required"),
         (modifier(remove=[f"x{n}" for n in range(17)]), f"{AT}.remove", "at most 16"),
-        (modifier(add=[{"name": "x", "value": "1"}, {"name": "X", "value": "2"}]), f"{AT}.add[1].name", "duplicate"),
-        (modifier(remove=["x", "X"]), f"{AT}.remove[1]", "duplicate"),
+        (modifier(add=[{"name": "x", "value": "1"}, {"name": "x", "value": "2"}]), f"{AT}.add[1]", "duplicate"),
         (modifier(replace=["x"]), f"{AT}.replace", "unknown field"),
         (modifier() + modifier(), "filters[1].type", "cannot be repeated"),
         ([{"type": "URLRewrite"}], "filters[0].urlRewrite", "required value is missing"),
         ([{**one("urlRewrite", {}), "requestRedirect": {}}], "filters[0].requestRedirect", "must not be given"),
         ([one("requestRedirect", {}), one("urlRewrite", {})], "filters", "only one of them"),
-        ([one("requestRedirect", {"scheme": "ftp"})], "filters[0].requestRedirect.scheme", "one of http, https"),
-        ([one("requestRedirect", {"statusCode": 304})], "filters[0].requestRedirect.statusCode", "unsupported value"),
         ([one("requestRedirect", {"statusCode": "302"})], "filters[0].requestRedirect.statusCode", "an integer"),
         ([one("requestRedirect", {"port": 0})], "filters[0].requestRedirect.port", "too small"),
         ([one("requestRedirect", {"hostname": "*.a"})], "filters[0].requestRedirect.hostname", "no wildcard"),
         ([one("urlRewrite", {"hostname": "a:80"})], "filters[0].urlRewrite.hostname", "no port"),
         ([one("urlRewrite", {"hostname": ""})], "filters[0].urlRewrite.hostname", "at least 1"),
-        ([one("urlRewrite", {"path": {"type": "Magic"}})], "filters[0].urlRewrite.path.type", "one of ReplaceFullPath"),
         ([one("urlRewrite", {"path": {"replaceFullPath": "/"}})], "filters[0].urlRewrite.path.type", "required"),
     ],
 )  # fmt: skip
@@ -208,26 +217,6 @@ def test_a_prefix_is_replaced_only_where_one_prefix_matched(name: str, matches: 
 def test_a_redirect_forwards_nothing() -> None:
     (found,) = problems(route([one("requestRedirect", {})], backendRefs=[{"name": "cart", "port": 80}]))
     assert found[0] == "backendRefs"
-
-
-LATER = ["RequestMirror", "CORS", "ExtensionRef", "ExternalAuth", "Magic\n", "x" * 5000]
-
-
-@pytest.mark.parametrize("kind", LATER)
-def test_another_filter_type_rejects_the_route_and_says_what_there_is(kind: str) -> None:
-    mirror = {"type": kind, "requestMirror": {"backendRef": {"name": "cart", "port": 80}}, "magic": {}}
-    (field, message), *others = problems(route([mirror]))
-    assert (field, others) == ("filters[0].type", [])
-    assert "is not supported by this release; the whole route is rejected" in message
-    assert message.endswith("RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite")
-    assert len(message) < 400
-
-
-@pytest.mark.parametrize("name", ["requestRedirect", "urlRewrite"])
-def test_a_backend_may_only_change_headers(name: str) -> None:
-    ((field, message),) = problems(route([], on_backend=[one(name, {})]))
-    assert field == "backendRefs[0].filters[0].type"
-    assert message.endswith("supported here: RequestHeaderModifier, ResponseHeaderModifier")
 
 
 @pytest.mark.parametrize("broken", ["RequestRedirect", 7, {}, {"type": None}, {"type": 7}, {"type": ["URLRewrite"]}])

@@ -68,9 +68,3 @@ def test_a_try_may_not_take_longer_than_its_request(request_: str, backend: str)
 def test_an_unknown_timeout_is_refused(name: str) -> None:
     ((field, message),) = problems(route(timeouts={name: "1s"}))
     assert (field, "unknown field" in message) == (f"timeouts.{name}", True)
-
-
-@pytest.mark.parametrize("feature", ["retry", "sessionPersistence"])
-def test_experimental_fields_reject_the_route_though_its_timeouts_are_fine(feature: str) -> None:
-    ((field, message),) = problems(route(timeouts={"request": "1s"}, **{feature: {}}))
-    assert (field, "unknown field" in message) == (feature, True)

@@ -203,20 +203,6 @@ def test_hostnames_are_ignored_and_said_to_be() -> None:
     assert some.condition(conditions, ACCEPTED, "shop/r").field == "spec.hostnames"
 
 
-@pytest.mark.parametrize("feature", ["mirror", "backend rewrite"])
-def test_a_route_that_uses_a_later_feature_is_rejected_whole(feature: str) -> None:
-    rule = to("v1")
-    if feature == "mirror":
-        rule["filters"] = [{"type": "RequestMirror", "requestMirror": {"backendRef": backend("v2", 1)}}]
-    else:
-        rule["backendRefs"][0]["filters"] = [{"type": "URLRewrite", "urlRewrite": {"hostname": "x.example"}}]
-    _, found = some.load(
-        {"base.yaml": some.text(*BASE), "r.yaml": some.text(route("r", [to("v2", prefix("/x")), rule]))}
-    )
-    assert (found.routes, [problem.file for problem in found.problems]) == ({}, ["r.yaml"])
-    assert found.broken[0].reason == "UnsupportedValue"
-
-
 def test_a_port_that_says_nothing_is_opaque_but_may_be_a_backend() -> None:
     plain = manifests.service("shop", "plain", ["198.19.0.50"], port_name="web", app_protocol=None)
     documents = [*BASE, plain, manifests.endpoint_slice("shop", "plain", [V1], port_name="web")]

@@ -13,6 +13,7 @@ from nodeagent.core.model import (
     Destination,
     Endpoint,
     EnforcementLevel,
+    Fault,
     HttpOperation,
     PathKind,
     Policy,
@@ -25,6 +26,7 @@ from nodeagent.core.model import (
     Workload,
 )
 from nodeagent.core.route_timeouts import RouteTimeouts
+from nodeagent.core.traffic import Retry, SessionPersistence
 
 PATHS = ("/", "/a", "/a/b", "/ab", "/a/", "/a%20b", "/a:b", "/a%3Ab", "/a;x", "/A", "*")
 RULE_PATHS = ("/", "/a", "/a/b", "/ab", "/a:b", "/a%20b")
@@ -113,8 +115,8 @@ backends = st.builds(
     backend_filters,
 )
 rules = st.builds(
-    lambda route, rule, path, method, headers, query, where, filters, timeouts: Rule(
-        route, rule, path[0], path[1], method, headers, query, where, filters, timeouts
+    lambda route, rule, path, method, headers, query, where, filters, timeouts, fault, more: Rule(
+        route, rule, path[0], path[1], method, headers, query, where, filters, timeouts, fault=fault, **more
     ),
     st.sampled_from(("shop/r1", "shop/r2", "batch/r1")),
     st.sampled_from(("0", "1")),
@@ -125,6 +127,8 @@ rules = st.builds(
     small(backends, 3),
     rule_filters,
     rule_timeouts,
+    st.sampled_from((None, None, Fault("filter-not-found", "filters[0]"))),
+    st.sampled_from(({}, {"retry": Retry(2)}, {"session": SessionPersistence("s")})),
 )
 workloads = st.builds(
     Workload,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from nodeagent.config.schema import Anything, Fields, Items, Schema, Table, Text, Truth, Whole
 from nodeagent.core.addresses import canonical
+from nodeagent.core.durations import PATTERN
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 LABEL = Text(pattern=_LABEL, shape="a DNS label (lower case, digits, dashes)", least=1, most=63)
@@ -18,6 +19,7 @@ KIND = Text(pattern=r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?", shape="a kind", leas
 PORT = Whole(1, 65535)
 HEADER_NAME = Text(pattern=r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", shape="a header name", least=1, most=256)
 _PATH_CHARACTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/._~!$&'()*+,;=:@%")
+DURATION = Text(pattern=PATTERN, shape="a duration such as 500ms or 1m30s")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
 

@@ -1,7 +1,7 @@
 """Filters of HTTPRoute rules and backendRefs: fields, limits and cross-field rules.
 
-A filter of a type that this release does not know is let pass here and rejected later, with its route
-(nodeagent.config.acceptance): its fields are none of ours.
+A filter of a type that this release does not know is let pass here, and so is any unknown value of an enum: they
+reject their rule later, and not the route (nodeagent.config.rule_faults).  What else an unknown filter has is let pass.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any
 
 from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Fields, Items, Text, Whole
-from nodeagent.config.schemas.common import HEADER_NAME, PORT, path_fault
+from nodeagent.config.schemas.common import GROUP, HEADER_NAME, KIND, OBJECT_NAME, PORT, path_fault
 from nodeagent.core.fields import Special, make_field
-from nodeagent.core.filters import WELL_KNOWN_PORTS
 from nodeagent.core.paths import PathError, normalize
 
 CONFIGURED_BY = {
@@ -21,10 +20,16 @@ CONFIGURED_BY = {
     "ResponseHeaderModifier": "responseHeaderModifier",
     "RequestRedirect": "requestRedirect",
     "URLRewrite": "urlRewrite",
+    "ExtensionRef": "extensionRef",
 }
 """Filter type -> the one field that says what it does."""
+REPEATABLE = ("ExtensionRef",)
+"""Types that a list may have more than once."""
+RULE_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
+"""Those that are applied."""
 BACKEND_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier")
-"""Those that a backendRef may have; the others decide before a backend is chosen."""
+"""Those that are applied to a backendRef; the others decide before a backend is chosen."""
+PATH_CHANGES = ("ReplaceFullPath", "ReplacePrefixMatch")
 STATUS_CODES = (301, 302, 303, 307, 308)
 
 _CONTROLS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
@@ -72,34 +77,26 @@ def prefix_fault(value: str) -> str:
     return whole_path_fault(value) if value else ""
 
 
-def fields_are_changed_once(modifier: dict[str, Any]) -> Iterator[FieldError]:
-    """No name that must be left alone, and none twice in a list: names differ by more than case."""
+def fields_may_be_changed(modifier: dict[str, Any]) -> Iterator[FieldError]:
+    """No name that must be left alone."""
     for kind in ("set", "add", "remove"):
-        seen: set[str] = set()
         for index, item in enumerate(modifier.get(kind) or []):
             at = (kind, index) if kind == "remove" else (kind, index, "name")
             name = item if kind == "remove" else item["name"]
             fault = header_fault(name)
             if fault:
                 yield FieldError(at, f"{name!r} {fault}")
-            if name.lower() in seen:
-                yield FieldError(at, f"duplicate value: {name!r} (header names do not differ by case)")
-            seen.add(name.lower())
 
 
 def path_is_given_by_type(path: dict[str, Any]) -> Iterator[FieldError]:
-    for kind, name in (("ReplaceFullPath", "replaceFullPath"), ("ReplacePrefixMatch", "replacePrefixMatch")):
+    """Of an unknown type nothing is known, so nothing is wrong with it either."""
+    if path["type"] not in PATH_CHANGES:
+        return
+    for kind, name in zip(PATH_CHANGES, ("replaceFullPath", "replacePrefixMatch"), strict=True):
         if path["type"] == kind and path.get(name) is None:
             yield FieldError((name,), f"required value is missing: the type is {kind}")
         if path["type"] != kind and path.get(name) is not None:
             yield FieldError((name,), f"must not be given when the type is {path['type']}")
-
-
-def status_is_a_redirect(redirect: dict[str, Any]) -> Iterator[FieldError]:
-    status = redirect.get("statusCode")
-    if status is not None and status not in STATUS_CODES:
-        listed = ", ".join(map(str, STATUS_CODES))
-        yield FieldError(("statusCode",), f"unsupported value {status}: expected one of {listed}")
 
 
 def filter_is_what_its_type_says(one: dict[str, Any]) -> Iterator[FieldError]:
@@ -118,7 +115,7 @@ def filters_go_together(filters: list[dict[str, Any]]) -> Iterator[FieldError]:
     seen: set[str] = set()
     for index, one in enumerate(filters):
         kind = one["type"]
-        if kind in seen and kind in CONFIGURED_BY:
+        if kind in seen and kind in CONFIGURED_BY and kind not in REPEATABLE:
             yield FieldError((index, "type"), f"duplicate value: a {kind} filter cannot be repeated")
         seen.add(kind)
     if seen >= {"RequestRedirect", "URLRewrite"}:
@@ -148,15 +145,15 @@ def replaced_prefix_is_the_only_match(rule: dict[str, Any]) -> Iterator[FieldErr
 _VALUE = Fields({"name": HEADER_NAME, "value": Text(least=1, most=4096, check=value_fault)}, ("name", "value"))
 _MODIFIER = Fields(
     {
-        "set": Items(_VALUE, most=16),
-        "add": Items(_VALUE, most=16),
+        "set": Items(_VALUE, most=16, unique=("name",)),
+        "add": Items(_VALUE, most=16, unique=("name",)),
         "remove": Items(HEADER_NAME, most=16),
     },
-    rules=(fields_are_changed_once,),
+    rules=(fields_may_be_changed,),
 )
 _PATH = Fields(
     {
-        "type": Text(enum=("ReplaceFullPath", "ReplacePrefixMatch")),
+        "type": Text(least=1),
         "replaceFullPath": Text(most=1024, check=whole_path_fault),
         "replacePrefixMatch": Text(most=1024, check=prefix_fault),
     },
@@ -165,13 +162,12 @@ _PATH = Fields(
 )
 _REDIRECT = Fields(
     {
-        "scheme": Text(enum=tuple(WELL_KNOWN_PORTS)),
+        "scheme": Text(least=1),
         "hostname": _NAME,
         "port": PORT,
         "path": _PATH,
         "statusCode": Whole(),
-    },
-    rules=(status_is_a_redirect,),
+    }
 )
 _FILTER = Fields(
     {
@@ -180,6 +176,7 @@ _FILTER = Fields(
         "responseHeaderModifier": _MODIFIER,
         "requestRedirect": _REDIRECT,
         "urlRewrite": Fields({"hostname": _NAME, "path": _PATH}),
+        "extensionRef": Fields({"group": GROUP, "kind": KIND, "name": OBJECT_NAME}, ("group", "kind", "name")),
     },
     ("type",),
     open_ended=True,

@@ -1,8 +1,7 @@
 """HTTPRoute (gateway.networking.k8s.io/v1, standard channel): fields, limits and cross-field rules.
 
-What the schema accepts and this release cannot do (other filters) is rejected later, with a
-condition; see nodeagent.config.acceptance.  Cross-field rules are named for the sentence that
-Gateway API gives to its own.
+Enums are open: a value that this release does not know rejects its rule, with a condition, and not the route; see
+nodeagent.config.rule_faults.  Cross-field rules are named for the sentence that Gateway API gives to its own.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Any
 from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Anything, Fields, Items, Schema, Text, Whole
 from nodeagent.config.schemas.common import (
+    DURATION,
     GROUP,
     HEADER_NAME,
     KIND,
     LABEL,
-    METHODS,
     OBJECT_NAME,
     PORT,
     SUBDOMAIN,
@@ -25,12 +24,11 @@ from nodeagent.config.schemas.common import (
     top_level,
 )
 from nodeagent.config.schemas.filters import FILTERS, redirects_have_no_backend, replaced_prefix_is_the_only_match
-from nodeagent.core.durations import PATTERN, milliseconds
+from nodeagent.config.schemas.sessions import RETRY, SESSION_PERSISTENCE
+from nodeagent.core.durations import milliseconds
 
 MAX_MATCHES = 128
-_PATH_TYPES = ("Exact", "PathPrefix", "RegularExpression")
-_VALUE_TYPES = ("Exact", "RegularExpression")
-_DURATION = Text(pattern=PATTERN, shape="a duration such as 500ms or 1m30s")
+_ENUM = Text(least=1)
 _HOSTNAME = Text(
     pattern=r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
     shape="a hostname (lower case, no port, at most a leading *.)",
@@ -41,7 +39,7 @@ _HOSTNAME = Text(
 
 def plain_path_is_absolute_and_normal(path: dict[str, Any]) -> Iterator[FieldError]:
     """Exact and PathPrefix values: start with "/", hold no empty or dot segment and no escaped slash."""
-    if path.get("type") == "RegularExpression" or path.get("value") is None:
+    if path.get("type") not in (None, "Exact", "PathPrefix") or path.get("value") is None:
         return
     fault = path_fault(path["value"])
     if fault:
@@ -93,17 +91,13 @@ _BACKEND = Fields(
     ("name",),
     rules=(service_backend_has_port,),
 )
-_PATH = Fields({"type": Text(enum=_PATH_TYPES), "value": Text(most=1024)}, rules=(plain_path_is_absolute_and_normal,))
-_HEADER = Fields(
-    {"type": Text(enum=_VALUE_TYPES), "name": HEADER_NAME, "value": Text(least=1, most=4096)}, ("name", "value")
-)
-_QUERY = Fields(
-    {"type": Text(enum=_VALUE_TYPES), "name": HEADER_NAME, "value": Text(least=1, most=1024)}, ("name", "value")
-)
+_PATH = Fields({"type": _ENUM, "value": Text(most=1024)}, rules=(plain_path_is_absolute_and_normal,))
+_HEADER = Fields({"type": _ENUM, "name": HEADER_NAME, "value": Text(least=1, most=4096)}, ("name", "value"))
+_QUERY = Fields({"type": _ENUM, "name": HEADER_NAME, "value": Text(least=1, most=1024)}, ("name", "value"))
 _MATCH = Fields(
     {
         "path": _PATH,
-        "method": Text(enum=METHODS),
+        "method": Text(least=1, most=64),
         "headers": Items(_HEADER, most=16, unique=("name",)),
         "queryParams": Items(_QUERY, most=16, unique=("name",)),
     }
@@ -115,8 +109,10 @@ _RULE = Fields(
         "filters": FILTERS,
         "backendRefs": Items(_BACKEND, most=16),
         "timeouts": Fields(
-            {"request": _DURATION, "backendRequest": _DURATION}, rules=(request_timeout_covers_backend_timeout,)
+            {"request": DURATION, "backendRequest": DURATION}, rules=(request_timeout_covers_backend_timeout,)
         ),
+        "retry": RETRY,
+        "sessionPersistence": SESSION_PERSISTENCE,
     },
     rules=(redirects_have_no_backend, replaced_prefix_is_the_only_match),
 )

@@ -1,0 +1,54 @@
+"""What of the route and what of a TrafficPolicy counts, where both speak."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodeagent.core.model import Backend, Destination, Endpoint, PathKind, Protocol, Rule
+from nodeagent.core.traffic import Mode, Retry, RetryBudget, SessionPersistence, TrafficPolicy
+from nodeagent.core.treatment import treatment_of_rule
+
+FRONTEND = Destination("shop/a:80", "198.18.0.1", 80, Protocol.HTTP1, is_frontend=True)
+BUDGET = RetryBudget(percent=50)
+POLICY = TrafficPolicy("shop/p", retry=Retry(attempts=5, budget=BUDGET))
+
+
+def backend(policy: TrafficPolicy | None) -> Backend:
+    return Backend("shop/b:80", 1, (Endpoint("10.0.0.1", 80),), traffic=policy)
+
+
+def rule(behind: Backend, retry: Retry | None = None, session: SessionPersistence | None = None) -> Rule:
+    where = (behind,)
+    return Rule("shop/r", "0", PathKind.PREFIX, "/", "", (), (), where, retry=retry, session=session)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (None, RetryBudget()),
+        (TrafficPolicy("shop/p"), RetryBudget()),
+        (POLICY, BUDGET),
+        (TrafficPolicy("shop/p", Mode.DRY_RUN, retry=POLICY.retry), RetryBudget()),
+    ],
+)
+def test_a_routes_retry_has_the_budget_of_the_policy_in_force(
+    policy: TrafficPolicy | None, expected: RetryBudget
+) -> None:
+    behind = backend(policy)
+    treatment = treatment_of_rule(FRONTEND, rule(behind, Retry(attempts=2)), behind)
+    assert treatment is not None
+    assert treatment.retry == Retry(attempts=2, budget=expected)
+
+
+def test_without_a_retry_of_the_route_that_of_the_policy_stands() -> None:
+    treatment = treatment_of_rule(FRONTEND, rule(backend(POLICY)), backend(POLICY))
+    assert treatment is not None
+    assert (treatment.retry, treatment.traffic) == (None, POLICY)
+
+
+def test_a_session_alone_makes_a_treatment() -> None:
+    behind, session = backend(None), SessionPersistence("s")
+    treatment = treatment_of_rule(FRONTEND, rule(behind, session=session), behind)
+    assert treatment is not None
+    assert (treatment.session, treatment.endpoints) == (session, behind.endpoints)
+    assert treatment_of_rule(FRONTEND, rule(behind), behind) is None
