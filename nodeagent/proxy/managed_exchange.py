@@ -76,21 +76,20 @@ class ManagedExchange(TimedExchange):
             self._held = self._unsent if len(self._unsent) <= self._down.engine.bounds.replay_bytes else None
         if handling.idle:
             self._idle_timer = self._down.engine.loop.call_later(handling.idle, self._look_if_idle)
-        fault = self._passage.fault() if handling.fault is not None else None
-        if fault is None:
+        if handling.fault is None:
             self._try()
         else:
-            self._suffer(fault)
+            self._suffer(self._passage.fault(handling.fault))
 
     def _suffer(self, fault: Fault) -> None:
-        if fault.delay:
+        if fault.delay_ms:
             self._flag = FAULT_DELAY_FLAG
             self._count_unsent()
             later = self._down.engine.loop.call_later
-            self._retry_timer = later(fault.delay / 1000, self._suffer, Fault(0, fault.status))
-        elif fault.status:
+            self._retry_timer = later(fault.delay_ms / 1000, self._suffer, Fault(0, fault.abort_status))
+        elif fault.abort_status:
             detail = fault_detail(self._passage.handling.policy)
-            self._answer(fault.status, FAULT_ABORT.reason, detail, FAULT_ABORT.flag)
+            self._answer(fault.abort_status, FAULT_ABORT.reason, detail, FAULT_ABORT.flag)
         else:
             self._try()
 

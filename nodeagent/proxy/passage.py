@@ -9,6 +9,7 @@ from nodeagent.core.faults import Fault, fault_of
 from nodeagent.core.ledger import TAKEN
 from nodeagent.core.model import Decision, Endpoint, RequestHead
 from nodeagent.core.policy_refusals import NO_HEALTHY_ENDPOINT, RETRY_BUDGET, no_healthy_detail, retry_budget_detail
+from nodeagent.core.traffic import FaultInjection
 from nodeagent.proxy.cluster import Refusing
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.lease import Lease
@@ -67,9 +68,8 @@ class Passage:
             self.decision = self.handling.decision_for(self.decision, endpoint)
         return self.decision
 
-    def fault(self) -> Fault | None:
-        config = self.handling.fault
-        return fault_of(config, random(), random()) if config is not None else None
+    def fault(self, config: FaultInjection) -> Fault:
+        return fault_of(config, random(), random())
 
     def lease(self, pool: Pool, group: str) -> Lease | Refusing | None:
         cluster = self.handling.cluster

@@ -13,6 +13,7 @@ from nodeagent.core.model import Endpoint
 from nodeagent.core.traffic import (
     Balancing,
     CircuitBreaker,
+    FaultInjection,
     HashOn,
     Limit,
     LoadBalancer,
@@ -275,7 +276,7 @@ def test_where_every_endpoint_is_ejected_the_answer_is_503() -> None:
 # ---- load balancing ----
 
 
-@pytest.mark.parametrize("kind", [one for one in Balancing if one is not Balancing.RING_HASH])
+@pytest.mark.parametrize("kind", [Balancing.RANDOM, Balancing.ROUND_ROBIN, Balancing.LEAST_REQUEST])
 def test_every_way_of_balancing_uses_every_endpoint(kind: Balancing) -> None:
     async def conversation() -> None:
         async with Proxy(answer=OK, traffic=policy(load_balancer=LoadBalancer(kind))) as p:
@@ -287,6 +288,30 @@ def test_every_way_of_balancing_uses_every_endpoint(kind: Balancing) -> None:
             assert count(p) >= 5
             assert other.received.count(b"GET") >= 5
             await other.close()
+
+    run(conversation())
+
+
+def test_the_endpoint_that_answers_faster_is_preferred_by_peak_ewma() -> None:
+    async def conversation() -> None:
+        async with Proxy(answer=OK, traffic=policy(load_balancer=LoadBalancer(Balancing.PEAK_EWMA))) as p:
+            slow = ScriptedUpstream(None)
+
+            async def crawl() -> None:
+                connection = await slow.accept()
+                while True:
+                    await connection.message()
+                    await asyncio.sleep(0.1)
+                    await connection.send(OK)
+
+            task = asyncio.ensure_future(crawl())
+            p.set_endpoints(p.upstream.endpoint, slow.endpoint)
+            client = await p.connect()
+            for _ in range(60):
+                assert await ask(client) == (200, b"ok")
+            assert slow.received.count(b"GET") <= 3
+            task.cancel()
+            await slow.close()
 
     run(conversation())
 
@@ -345,6 +370,7 @@ def test_a_limit_in_dry_run_is_counted_and_changes_nothing() -> None:
         async with Proxy(answer=OK, rate_limits=(limit(Mode.DRY_RUN),)) as p:
             client = await p.connect()
             assert [(await ask(client))[0] for _ in range(5)] == [200] * 5
+            await settle()
             assert {row["reason"]: row["requests"] for row in p.rows()} == {"": 5, "would-limit": 3}
 
     run(conversation())
@@ -396,6 +422,22 @@ def test_a_connect_that_takes_too_long_is_given_up() -> None:
     run(conversation())
 
 
+# ---- faults ----
+
+
+def test_faults_delay_and_abort_without_reaching_the_upstream() -> None:
+    async def conversation() -> None:
+        fault = FaultInjection(delay=100, delay_percent=100, abort_status=418, abort_percent=100)
+        async with Proxy(answer=OK, traffic=policy(fault_injection=fault)) as p:
+            client, started = await p.connect(), p.engine.now()
+            assert (await ask(client))[0] == 418
+            assert client.reason == "fault-abort"
+            assert p.engine.now() - started >= 0.1
+            assert count(p) == 0
+
+    run(conversation())
+
+
 # ---- dry run ----
 
 
@@ -416,6 +458,7 @@ def test_a_policy_in_dry_run_counts_what_it_would_do() -> None:
             for connection, answer in zip(p.upstream.connections, (OK, failed(500)), strict=True):
                 await connection.send(answer)
             assert sorted([(await first.response())[0], (await second.response())[0]]) == [200, 500]
+            await settle()
             would = {row["reason"]: row["policy"] for row in p.rows() if row["reason"]}
             assert would.keys() >= {"would-time-out", "would-overflow"}
             assert set(would.values()) == {"shop/trial"}
