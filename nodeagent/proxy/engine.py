@@ -25,6 +25,7 @@ from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.handling import Handlings
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
+from nodeagent.proxy.stalls import Stalls
 from nodeagent.proxy.stats import Stats
 from nodeagent.proxy.stream import Budget, reset_on_close
 from nodeagent.proxy.timeouts import Timeouts
@@ -79,6 +80,7 @@ class Engine:
         self.snapshot = EMPTY
         self.pods: dict[int, str] = {}
         self.stats = Stats()
+        self.stalls = Stalls(self.tick)
         self.budget = Budget(bounds.buffered)
         self.pool = Pool(self)
         self.requests = RequestHeads(bounds.header_count)
@@ -233,7 +235,7 @@ class Engine:
         plan = RequestPlan("", b"", 1)
         self.record(down, plan, _REFUSED, refusal.status, request_bytes, response_bytes, started, "DPE", refusal.reason)
 
-    def gauges(self) -> dict[str, int]:
+    def gauges(self) -> dict[str, float]:
         return {
             "connections": len(self.connections),
             "connections_limit": self.bounds.connections,
@@ -248,6 +250,8 @@ class Engine:
             "series": self.accounting.used,
             "series_overflowed": self.accounting.overflowed,
             "draining": int(self.draining),
+            "loop_stall_seconds": self.stalls.recent,
+            "loop_stall_seconds_peak": self.stalls.longest,
         }
 
     def rows(self) -> list[dict[str, Any]]:
@@ -273,6 +277,7 @@ class Engine:
     def _on_tick(self) -> None:
         self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
         now = self.tick = self.now()
+        self.stalls.note(self.loop.poller.take_longest(), now)
         self._each(self.heads.take_expired(now), Downstream.head_timed_out)
         self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
         self._each(self.lingering.take_expired(now), patience.linger_timed_out)
