@@ -30,6 +30,7 @@ from nodeagent.proxy.broker_sockets import BrokerSockets
 from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.engine import Engine
 from nodeagent.proxy.originals import KernelOriginals
+from nodeagent.proxy.updates import Head, Incoming
 from nodeagent.regex import compile_regex
 
 STATS_SECONDS = 1.0
@@ -65,6 +66,7 @@ class Worker:
         self._ledger = LocalLedger(time.monotonic_ns)
         self._originals = KernelOriginals(Map.from_fd(fds.originals))
         self._acceptors: dict[tuple[int, int], Acceptor] = {}
+        self._incoming = Incoming()
         self._done = asyncio.Event()
         self._next_stats = 0.0
         self._drain_until = 0.0
@@ -98,10 +100,10 @@ class Worker:
     # ---- the agent ----
 
     def _on_command(self, kind: str, payload: Any) -> None:
-        if kind == "snapshot":
-            self._engine.apply(payload)
-            self._channel.report("applied", generation=payload.generation)
-            _freeze()
+        if kind == "part":
+            self._incoming.part(payload)
+        elif kind == "snapshot":
+            self._take_snapshot(payload)
         elif kind == "pods":
             self._engine.set_pods(payload)
         elif kind == "observe":
@@ -111,6 +113,16 @@ class Worker:
             self._channel.report("connections", rows=self._engine.rows())
         elif kind == "drain":
             self._drain(float(payload))
+
+    def _take_snapshot(self, head: Head) -> None:
+        """The agent sends the whole one when it hears of a gap."""
+        current = self._engine.snapshot
+        snapshot = self._incoming.finish(head, current)
+        if snapshot is None:
+            self._channel.report("gap", generation=current.generation)
+            return
+        self._engine.apply(snapshot)
+        self._channel.report("applied", generation=snapshot.generation)
 
     def _on_event(self, event: dict[str, Any]) -> None:
         if not self._channel.event(event):
