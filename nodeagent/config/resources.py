@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nodeagent.core.filters import NO_FILTERS, Filters
 from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
@@ -12,9 +13,8 @@ from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import ConnectionRate, Mode, PodLimits, RateLimitPolicy, TrafficPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What makes an object that object; `namespace` is "" for cluster-scoped kinds."""
+class Identity(NamedTuple):
+    """What makes an object that object; `namespace` is "" for cluster-scoped kinds.  A tuple: it is hashed often."""
 
     kind: str
     namespace: str
