@@ -25,6 +25,7 @@ from nodeagent.kernel import layout
 from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.syscall import BpfError
 from nodeagent.proxy.frames import encode_command
+from nodeagent.proxy.updates import Encoder
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Fleet:
         self._entered: set[Worker] = set()  # those whose listeners are in the maps
         self._pods: dict[int, str] = {}
         self._pod_fds: dict[int, int] = {}
-        self._snapshot_frame = b""
+        self._encoder = Encoder()
         self._switches = 0
         self._observing = 0
         self._confirmed: dict[Worker, int] = {}  # the last switch that a worker confirmed
@@ -78,9 +79,14 @@ class Fleet:
     # ---- what workers are given ----
 
     def publish(self, snapshot: Snapshot) -> None:
+        """Workers get what differs from the last one; who lacks that one says so (`_on_gap`)."""
         self.generation = snapshot.generation
-        self._snapshot_frame = encode_command("snapshot", snapshot.for_workers())
-        self._send_all(self._snapshot_frame)
+        for frame in self._encoder.advance(snapshot):
+            self._send_all(frame)
+
+    def _send_whole(self, worker: Worker) -> None:
+        for frame in self._encoder.whole():
+            worker.send_encoded(frame)
 
     def observe(self, on: bool) -> None:
         """Each switch has a number, which workers give back; 0 = off.  Those that drain still have requests."""
@@ -212,8 +218,8 @@ class Fleet:
         worker.send_encoded(self._pods_frame())
         if self._observing:  # before the snapshot: with that it begins to get connections
             worker.send("observe", self._observing)
-        if self._snapshot_frame:
-            worker.send_encoded(self._snapshot_frame)
+        if self.generation:
+            self._send_whole(worker)
 
     def heartbeat(self, index: int) -> float:
         beat = self._maps.map(layout.HEARTBEATS).lookup(index.to_bytes(4, sys.byteorder))
@@ -230,6 +236,7 @@ class Fleet:
         return {
             "ready": self._on_ready,
             "applied": self._on_applied,
+            "gap": self._on_gap,
             "observing": self._on_observing,
             "listening": self._on_listening,
             "event": self._on_event,
@@ -262,6 +269,11 @@ class Fleet:
             for (cookie, family), port in worker.report.listening.items():
                 self._enter(worker, cookie, family, port)
         self._changed.set()
+
+    def _on_gap(self, worker: Worker, report: dict[str, Any]) -> None:
+        """It got a change of a snapshot that it does not have: one that was made while it was being started."""
+        log.info("worker %d has generation %s: it gets the whole snapshot", worker.index, report["generation"])
+        self._send_whole(worker)
 
     def _on_observing(self, worker: Worker, report: dict[str, Any]) -> None:
         self._confirmed[worker] = int(report["number"])

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from nodeagent.agent.enrolment import Changes, EnrolledPod, Enrolment
 from nodeagent.agent.settling import Connections, Settler, Work
-from nodeagent.core.coverage import Coverage, Target, coverage, newly_covered
-from nodeagent.core.model import Snapshot
+from nodeagent.core.coverage import Coverage, Target, coverage, newly_covered, with_changes
+from nodeagent.core.differences import changed, gone
+from nodeagent.core.model import Snapshot, Workload
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Programmer:
         self._connections = connections
         self._enrolment = enrolment
         self._pending = Changes()  # of pods, not in the maps yet: an `apply` that failed leaves them to the next
+        self._covered: tuple[Snapshot, list[Workload], Coverage] | None = None  # what it was last made of
         self.settler = Settler(connections, self._forget)
         self.progress = Progress()
 
@@ -131,10 +133,21 @@ class Programmer:
         before = self.progress.coverage
         if before is None:
             before = self._kernel.coverage(pods)
-        now = coverage(snapshot, [snapshot.workloads[pod.key] for pod in pods])
+        now = self._coverage(snapshot, [snapshot.workloads[pod.key] for pod in pods])
         self._kernel.sync(snapshot, pods)
         self.progress.coverage = now
         return newly_covered(before, now, self._enrolment.pods)
+
+    def _coverage(self, snapshot: Snapshot, pods: list[Workload]) -> Coverage:
+        """Made anew when pods changed, else from what changed since it was made last."""
+        last = self._covered
+        if last is None or last[1] != pods:
+            now = coverage(snapshot, pods)
+        else:
+            before, there = last[0].destinations, snapshot.destinations
+            now = with_changes(last[2], changed(before, there), gone(before, there), pods)
+        self._covered = snapshot, pods, now
+        return now
 
     def _work(
         self,

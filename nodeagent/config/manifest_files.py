@@ -38,12 +38,16 @@ class Entry:
 
 @dataclass(slots=True)
 class ManifestFile:
-    """What a file says now.  `incomplete`: something in it could not be read at all."""
+    """What a file says now.  `incomplete`: something in it could not be read at all.
+
+    `memo` is kept for `nodeagent.config.objects`: a file that does not change is worked through once.
+    """
 
     name: str
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     incomplete: bool = False
+    memo: object = field(default=None, compare=False, repr=False)
 
 
 def read_manifest_file(name: str, data: bytes) -> ManifestFile:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodeagent.config.manifest_files import Entry, ManifestFile
 from nodeagent.config.problems import Problem
@@ -81,33 +81,80 @@ def merge(files: Iterable[ManifestFile], before: Good) -> tuple[Good, ObjectSet]
     return _Merge(before).run(sorted(files, key=lambda file: file.name))
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """All objects of a file in which nothing is wrong; `tables` are their resources by kind and key."""
+
+    objects: dict[Identity, Stored]
+    tables: dict[str, dict[str, Any]]
+
+
+def _whole(file: ManifestFile) -> _Whole | None:
+    """None when something is wrong in the file, or defined twice.  Files of a big configuration are asked again."""
+    if isinstance(file.memo, _Whole):
+        return file.memo
+    objects = {
+        entry.identity: Stored(entry.identity, entry.resource, entry.value, file.name, entry.document)
+        for entry in file.entries
+        if entry.resource is not None
+    }
+    if file.incomplete or len(objects) != len(file.entries):
+        return None
+    file.memo = made = _Whole(objects, _by_kind(objects.values()))
+    return made
+
+
+def _by_kind(stored: Iterable[Stored]) -> dict[str, dict[str, Any]]:
+    tables: dict[str, dict[str, Any]] = {}
+    for item in stored:
+        tables.setdefault(item.identity.kind, {})[item.identity.key] = item.resource
+    return tables
+
+
+class _Place(NamedTuple):
+    """Where an object is defined that may not be usable."""
+
+    file: str
+    document: int
+
+
 class _Merge:
     def __init__(self, before: Good) -> None:
         self._before = before
-        self._last = {identity: stored for objects in before.values() for identity, stored in objects.items()}
-        self._claims: dict[Identity, Entry | Stored] = {}
-        self._claimed_in: dict[Identity, str] = {}
+        self._last: dict[Identity, Stored] | None = None
+        self._claims: dict[Identity, Stored | _Place] = {}
         self._good: dict[str, dict[Identity, Stored]] = {}
+        self._tables: dict[str, dict[str, dict[str, Any]]] = {}  # of whole files, by file name
         self._broken: list[Broken] = []
         self._problems: list[Problem] = []
 
     def run(self, files: list[ManifestFile]) -> tuple[Good, ObjectSet]:
         for file in files:
-            self._good[file.name] = {}
             self._problems += file.problems
-            for entry in file.entries:
-                self._entry(file, entry)
+            if not self._at_once(file):
+                self._good[file.name] = {}
+                for entry in file.entries:
+                    self._entry(file, entry)
         for file in files:
             if file.incomplete:
                 self._keep(file)
         return self._good, self._object_set()
 
+    def _at_once(self, file: ManifestFile) -> bool:
+        """True when all objects of the file are taken: nothing is wrong in it, and no earlier file has one of them."""
+        whole = _whole(file)
+        if whole is None or not self._claims.keys().isdisjoint(whole.objects):
+            return False
+        self._claims.update(whole.objects)
+        self._good[file.name] = whole.objects
+        self._tables[file.name] = whole.tables
+        return True
+
     def _entry(self, file: ManifestFile, entry: Entry) -> None:
         if entry.identity in self._claims:
             self._problems.append(self._duplicate(file, entry))
             return
-        self._claims[entry.identity] = entry
-        self._claimed_in[entry.identity] = file.name
+        self._claims[entry.identity] = _Place(file.name, entry.document)
         stored = self._stored(file, entry)
         if stored is not None:
             self._good[file.name][entry.identity] = stored
@@ -128,12 +175,14 @@ class _Merge:
     def _stored(self, file: ManifestFile, entry: Entry) -> Stored | None:
         if entry.resource is not None:
             return Stored(entry.identity, entry.resource, entry.value, file.name, entry.document)
+        if self._last is None:
+            self._last = {one: stored for objects in self._before.values() for one, stored in objects.items()}
         last = self._last.get(entry.identity)
         return replace(last, file=file.name, document=entry.document) if last else None
 
     def _duplicate(self, file: ManifestFile, entry: Entry) -> Problem:
         first = self._claims[entry.identity]
-        where = f"{self._claimed_in[entry.identity]} (document {first.document})"
+        where = f"{first.file} (document {first.document})"
         message = f"duplicate object: already defined in {where}, which is the one in force; rename or remove one"
         return Problem(file.name, entry.document, "metadata.name", message, str(entry.identity))
 
@@ -144,10 +193,13 @@ class _Merge:
                 self._good[file.name][identity] = stored
 
     def _object_set(self) -> ObjectSet:
-        stored = [item for name in sorted(self._good) for item in self._good[name].values()]
+        stored: list[Stored] = []
         tables: dict[str, dict[str, Any]] = {}
-        for item in stored:
-            tables.setdefault(item.identity.kind, {})[item.identity.key] = item.resource
+        for name in sorted(self._good):
+            objects = self._good[name].values()
+            stored += objects
+            for kind, table in (self._tables.get(name) or _by_kind(objects)).items():
+                tables.setdefault(kind, {}).update(table)
         return ObjectSet(
             namespaces=tables.get("Namespace", {}),
             pods=tables.get("Pod", {}),

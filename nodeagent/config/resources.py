@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nodeagent.config.problems import FieldPath
 from nodeagent.core.filters import NO_FILTERS, Filters
@@ -21,9 +22,8 @@ from nodeagent.core.traffic import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What makes an object that object; `namespace` is "" for cluster-scoped kinds."""
+class Identity(NamedTuple):
+    """What makes an object that object; `namespace` is "" for cluster-scoped kinds.  A tuple: it is hashed often."""
 
     kind: str
     namespace: str

@@ -9,4 +9,5 @@
                      faults, policy_refusals
     a message        lines, fields, framing, filters, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
+    a change         differences
 """

@@ -7,7 +7,7 @@ covered before with what is covered now.  Nothing is ended because of enrolment 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.core.authorization import has_network_part
@@ -34,7 +34,25 @@ class Coverage:
 
 def coverage(snapshot: Snapshot, pods: Iterable[Workload]) -> Coverage:
     """`pods` are the enrolled workloads of this node."""
-    ruled = {target: here for target, here in snapshot.destinations.items() if not here.is_plain}
+    return _covered(snapshot.destinations, pods)
+
+
+def with_changes(
+    before: Coverage, changed: Mapping[Target, Destination], gone: Iterable[Target], pods: Collection[Workload]
+) -> Coverage:
+    """`coverage` of what `before` was made of, after these changes and for the same pods."""
+    touched, new = frozenset((*changed, *gone)), _covered(changed, pods)
+    denied = {pod.key: _replaced(before.denied[pod.key], touched, new.denied[pod.key]) for pod in pods}
+    return Coverage(_replaced(before.everyone, touched, new.everyone), denied)
+
+
+def _replaced(before: frozenset[Target], touched: frozenset[Target], new: frozenset[Target]) -> frozenset[Target]:
+    """The same object when nothing is different: most changes cover nothing, for most pods."""
+    return before if before & touched == new else (before - touched) | new
+
+
+def _covered(destinations: Mapping[Target, Destination], pods: Iterable[Workload]) -> Coverage:
+    ruled = {target: here for target, here in destinations.items() if not here.is_plain}
     everyone = {target for target, destination in ruled.items() if judges_requests(destination)}
     verdicts = Verdicts()
     judged: dict[Verdict, list[Target]] = {}
@@ -60,7 +78,13 @@ def judges_requests(destination: Destination) -> bool:
 
 def newly_covered(before: Coverage, now: Coverage, pods: Iterable[str]) -> dict[str, frozenset[Target]]:
     """Pod key -> targets whose direct connections must end; pods without any are left out."""
-    found = {pod: now.of(pod) - before.of(pod) for pod in pods}
+    nowhere: frozenset[Target] = frozenset()
+    everyone = nowhere if now.everyone is before.everyone else now.everyone - before.everyone
+    found = {}
+    for pod in pods:
+        old, new = before.denied.get(pod, nowhere), now.denied.get(pod, nowhere)
+        denied = nowhere if new is old else new - old - before.everyone
+        found[pod] = (everyone - old) | denied
     return {pod: targets for pod, targets in found.items() if targets}
 
 

@@ -11,7 +11,7 @@ service account or address) can be denied for the moment between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.core.kernel_state import Desired, DestFlag, DestinationEntry, PodEntry, VerdictEntry
@@ -19,6 +19,7 @@ from nodeagent.core.model import Endpoint
 
 Target = tuple[str, int]
 Table = dict[int, VerdictEntry]
+Content = frozenset[tuple[int, VerdictEntry]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,10 @@ class DestinationRow:
 
 @dataclass(slots=True)
 class Tables:
-    """What the maps hold.  `next_id` is above every set and table id ever used."""
+    """What the maps hold.  `next_id` is above every set and table id ever used.
+
+    `set_numbers` and `table_numbers` are indexes by content.  `plan` makes them; what was read from maps has none.
+    """
 
     pods: dict[int, PodEntry] = field(default_factory=dict)
     own_addresses: set[tuple[int, str]] = field(default_factory=set)
@@ -42,6 +46,8 @@ class Tables:
     endpoint_sets: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
     verdict_tables: dict[int, Table] = field(default_factory=dict)
     next_id: int = 1
+    set_numbers: dict[tuple[Endpoint, ...], int] = field(default_factory=dict, compare=False)
+    table_numbers: dict[Content, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(slots=True)
@@ -62,7 +68,6 @@ class Plan:
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__dataclass_fields__)
 
-
     def spare(self, after: Tables) -> None:
         """Of what waits to be deleted, keep what a later plan has put to use again."""
         for number in self.old_sets.keys() & after.endpoint_sets.keys():
@@ -70,9 +75,12 @@ class Plan:
         self.old_verdicts = {(n, pod) for n, pod in self.old_verdicts if pod not in after.verdict_tables.get(n, {})}
 
 
-def plan(current: Tables, desired: Desired) -> tuple[Plan, Tables]:
-    """The writes, and what the maps hold after them.  `current` is not changed."""
-    after = Tables(next_id=current.next_id)
+def plan(current: Tables, desired: Desired, kept: Collection[Target] = ()) -> tuple[Plan, Tables]:
+    """The writes, and what the maps hold after them.  `current` is not changed.
+
+    `kept` destinations stay as they are in `current`, which an earlier `plan` made; `desired` has all others.
+    """
+    after = Tables(next_id=current.next_id, destinations={target: current.destinations[target] for target in kept})
     out = Plan()
     _plan_pods(current, desired, after, out)
     sets = _SetPool(current, after, out)
@@ -82,7 +90,7 @@ def plan(current: Tables, desired: Desired) -> tuple[Plan, Tables]:
         after.destinations[target] = row
         if current.destinations.get(target) != row:
             out.destinations[target] = row
-    out.gone_destinations = current.destinations.keys() - desired.destinations.keys()
+    out.gone_destinations = current.destinations.keys() - after.destinations.keys()
     _retire(current, after, out)
     return out, after
 
@@ -112,13 +120,17 @@ class _SetPool:
 
     def __init__(self, current: Tables, after: Tables, out: Plan) -> None:
         self._after, self._out = after, out
-        self._by_content = {content: number for number, content in current.endpoint_sets.items()}
+        named = {row.ep_set for row in after.destinations.values()} - {0}
+        after.endpoint_sets = {number: current.endpoint_sets[number] for number in named}
+        after.set_numbers = dict(current.set_numbers) or {
+            content: number for number, content in current.endpoint_sets.items()
+        }
 
     def place(self, endpoints: tuple[Endpoint, ...]) -> int:
-        number = self._by_content.get(endpoints)
+        number = self._after.set_numbers.get(endpoints)
         if number is None:
             number = _take_id(self._after)
-            self._by_content[endpoints] = number
+            self._after.set_numbers[endpoints] = number
             self._out.new_sets[number] = endpoints
         self._after.endpoint_sets[number] = endpoints
         return number
@@ -129,19 +141,28 @@ class _TablePool:
 
     def __init__(self, current: Tables, after: Tables, out: Plan) -> None:
         self._current, self._after, self._out = current, after, out
-        self._by_content: dict[frozenset[tuple[int, VerdictEntry]], int] = {}
+        self._placed: dict[int, int] = {}  # by the identity of what is wanted: destinations share it
+        named = {row.policy for row in after.destinations.values()} - {0}
+        after.verdict_tables = {number: current.verdict_tables[number] for number in named}
+        after.table_numbers = {content: one for content, one in current.table_numbers.items() if one in named}
 
     def place(self, wanted: Mapping[int, VerdictEntry], before: int) -> int:
+        number = self._placed.get(id(wanted))
+        if number is None:
+            number = self._placed[id(wanted)] = self._place(wanted, before)
+        return number
+
+    def _place(self, wanted: Mapping[int, VerdictEntry], before: int) -> int:
         content = frozenset(wanted.items())
-        number = self._by_content.get(content)
+        number = self._after.table_numbers.get(content)
         if number is None:
             number = before if self._can_extend(before, wanted) else _take_id(self._after)
-            self._by_content[content] = number
+            self._after.table_numbers[content] = number
             self._write(number, wanted)
         return number
 
     def _can_extend(self, number: int, wanted: Mapping[int, VerdictEntry]) -> bool:
-        """Not if another content has claimed the table in this round, or a verdict in it would have to change."""
+        """Not if it is kept or another content has claimed it, or a verdict in it would have to change."""
         there = self._current.verdict_tables.get(number)
         if there is None or number in self._after.verdict_tables:
             return False
@@ -165,6 +186,9 @@ def _retire(current: Tables, after: Tables, out: Plan) -> None:
     for number, content in current.endpoint_sets.items():
         if number not in after.endpoint_sets:
             out.old_sets[number] = len(content)
+            if after.set_numbers.get(content) == number:
+                del after.set_numbers[content]
     for number, table in current.verdict_tables.items():
-        kept: Iterable[int] = after.verdict_tables.get(number, {})
-        out.old_verdicts |= {(number, pod) for pod in table.keys() - set(kept)}
+        left: Iterable[int] = after.verdict_tables.get(number, {})
+        if left is not table:
+            out.old_verdicts |= {(number, pod) for pod in table.keys() - set(left)}

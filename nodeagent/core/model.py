@@ -271,6 +271,12 @@ class Destination:
 
     @property
     def is_met_by_workers(self) -> bool:
+        """True when connections here are redirected, or when a live one may still meet a rule here.
+
+        Plain endpoints without a policy are most of a big configuration, and a worker treats one like an unknown
+        address.  One with a policy is kept even where connect() judges it: a connection made under a former L7
+        rule is still here, and its next request must meet the rule of now.
+        """
         return self.is_frontend or self.rung is Rung.PROXY or bool(self.policies or self.refuse)
 
     @property
@@ -296,16 +302,6 @@ class Snapshot:
 
     def destination(self, address: str, port: int) -> Destination | None:
         return self.destinations.get((address, port)) or self.destinations.get((address, 0))
-
-    def for_workers(self) -> Snapshot:
-        """What a worker can meet: redirected destinations, and those that a live connection may still hold.
-
-        Plain endpoints without a policy are most of a big configuration, and a worker treats one like an unknown
-        address.  One with a policy is kept even where connect() judges it: a connection made under a former L7
-        rule is still here, and its next request must meet the rule of now.
-        """
-        needed = {key: one for key, one in self.destinations.items() if one.is_met_by_workers}
-        return Snapshot(self.generation, needed, self.workloads)
 
 
 @dataclass(slots=True)  # never changed, but not frozen: that triples the cost of what every request makes

@@ -4,9 +4,9 @@
     kernel.sync(snapshot, pods)     # at every new snapshot or change of pods
     kernel.collect(time.monotonic())    # every second or so
 
-sync() writes only differences, in the order that `kernel_plan` gives; collect() deletes what nothing
-has referred to for GRACE_S.  One process writes (the agent that holds the lease), so what the maps
-hold is read once and then remembered.
+sync() looks only at destinations that are other objects than before and writes only differences, in
+the order that `kernel_plan` gives; collect() deletes what nothing has referred to for GRACE_S.  One
+process writes (the agent that holds the lease), so what the maps hold is read once and then remembered.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodeagent.core import kernel_state
-from nodeagent.core.kernel_plan import DestinationRow, Plan, Tables, plan
+from nodeagent.core.differences import changed
+from nodeagent.core.kernel_plan import DestinationRow, Plan, Tables, Target, plan
 from nodeagent.core.kernel_state import DestFlag, LocalPod, PodEntry, VerdictEntry
 from nodeagent.core.model import Endpoint, Snapshot, Workload
 from nodeagent.kernel import abi, layout
 from nodeagent.kernel.maps import Maps
-from nodeagent.kernel.names import Names
+from nodeagent.kernel.names import NAMELESS, Names
+
+LocalPods = list[tuple[Workload, LocalPod]]
 
 GRACE_S = 1.0
 _COOKIE = struct.Struct("=Q")
@@ -44,6 +47,8 @@ class KernelSync:
         self._maps = maps
         self._names = Names(maps.map(layout.NAMES), self._destinations_in_use)
         self._tables: Tables | None = None
+        self._written: tuple[Snapshot, LocalPods] | None = None  # what `_tables` were made from
+        self._nameless = False  # the map of names was full at the last `sync`
         self._retired: list[tuple[float, Plan]] = []
 
     def sync(self, snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> SyncResult:
@@ -51,18 +56,36 @@ class KernelSync:
 
         BpfError (E2BIG) if a map is full: what was written is consistent, the rest is tried at the next call.
         """
-        ids = self._names.allocate(kernel_state.needed_names(snapshot, pods))
-        desired = kernel_state.build(snapshot, pods, ids)
+        local = list(kernel_state.local_pods(snapshot, pods))
+        kept = self._kept(snapshot, local)
+        other = {target: one for target, one in snapshot.destinations.items() if target not in kept}
+        part = replace(snapshot, destinations=other)
+        ids = self._names.allocate(kernel_state.needed_names(part, pods))
+        self._nameless = NAMELESS in ids.values()
         current = self._tables or read_tables(self._maps)
-        todo, after = plan(current, desired)
+        todo, after = plan(current, kernel_state.build(part, pods, ids), kept)
         for _when, waiting in self._retired:  # before writing: what fails half way may name these already
             waiting.spare(after)
         self._tables = None  # until all is written, memory is not to be trusted
         self._apply(todo)
         self._tables = after
+        self._written = snapshot, local
         self._retired.append((time.monotonic(), todo))
         old = sum(todo.old_sets.values()) + len(todo.old_verdicts)
         return SyncResult(_written(todo), len(todo.gone_pods) + len(todo.gone_own) + len(todo.gone_destinations), old)
+
+    def _kept(self, snapshot: Snapshot, local: LocalPods) -> set[Target]:
+        """Destinations whose rows need no look: the same objects, with the same verdicts for the same pods.
+
+        While a name has no room, everything is gone through: it may get some.
+        """
+        if self._tables is None or self._written is None or self._nameless:
+            return set()
+        before, pods = self._written
+        kept = snapshot.destinations.keys() - changed(before.destinations, snapshot.destinations).keys()
+        if local != pods:
+            kept -= {target for target, row in self._tables.destinations.items() if row.policy}
+        return kept
 
     def count(self, workload: Workload, outcome: abi.Outcome, count: int) -> None:
         """Add to what the agent itself counts of a workload's connections."""

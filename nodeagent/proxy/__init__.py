@@ -5,6 +5,6 @@ The *Engine* is what they share.  The worker process runs them; the broker proce
     from the client   acceptor, originals, downstream, head_wait, request_heads, http1, view
     to the endpoint   exchange, timed_exchange, request_body, response, usual_heads, upstream, sockets
     not HTTP          relayed (a connection), relay (bytes both ways)
-    shared            engine, stream, data_loop, timeouts, patience, replies, accounting, stats
-    processes         worker, agent_channel, frames; broker, broker_wire, broker_sockets, pod_listener; sandbox
+    shared            engine, stream, data_loop, timeouts, patience, replies, accounting, stats, stalls
+    processes         worker, agent_channel, frames, updates; broker, broker_wire, broker_sockets, pod_listener; sandbox
 """

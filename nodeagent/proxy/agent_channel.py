@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,24 +15,43 @@ MAX_UNSENT = 1024 * 1024
 
 
 class AgentChannel(asyncio.Protocol):
-    """`on_command(kind, payload)` gets each command, `on_end` the agent's end."""
+    """`on_command(kind, payload)` gets each command, `on_end` the agent's end.
+
+    One command per round of the loop: connections are served between the parts of a big one.  While some wait, no
+    more is read.
+    """
 
     def __init__(self, on_command: Callable[[str, Any], None], on_end: Callable[[], None]) -> None:
         self._on_command = on_command
         self._on_end = on_end
         self._buffer = bytearray()
-        self._transport: asyncio.WriteTransport | None = None
+        self._waiting: deque[bytes] = deque()
+        self._transport: asyncio.Transport | None = None
 
     async def open(self, end: socket.socket) -> None:
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=end)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.WriteTransport", transport)
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        for frame in split_frames(self._buffer, MAX_COMMAND):
-            self._on_command(*decode_command(frame))
+        self._waiting += split_frames(self._buffer, MAX_COMMAND)
+        self._take_next()
+
+    def _take_next(self) -> None:
+        """A command that cannot be carried out ends the channel: what this worker does is not what the agent means."""
+        try:
+            if self._waiting:
+                self._on_command(*decode_command(self._waiting.popleft()))
+        except Exception:
+            if self._transport is not None:
+                self._transport.abort()
+            raise
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._take_next)
+        if self._transport is not None:
+            self._transport.pause_reading() if self._waiting else self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._transport = None

@@ -16,6 +16,7 @@ import math
 import select
 import selectors
 from collections.abc import Callable
+from time import perf_counter
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -33,6 +34,8 @@ class DirectSelector(selectors.EpollSelector):
         super().__init__()
         self._epoll: select.epoll = self._selector  # type: ignore[attr-defined]  # an attribute of every selector class
         self._handlers: dict[int, Handler] = {}
+        self._returned = math.inf  # when asyncio got the loop back: its piece of work began
+        self._longest = 0.0
         self.on_error: Callable[[Exception], None] = _raise
 
     def watch(self, fd: int, events: int, handler: Handler) -> None:
@@ -48,10 +51,12 @@ class DirectSelector(selectors.EpollSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         seconds = -1.0 if timeout is None else max(math.ceil(timeout * 1e3), 0) * 1e-3
+        longest = max(self._longest, perf_counter() - self._returned)
         try:
             events = self._epoll.poll(seconds, MAX_EVENTS)
         except InterruptedError:
-            return []
+            events = []
+        began = perf_counter()
         handlers = self._handlers
         found = [(handlers.get(fd), fd, event) for fd, event in events]
         others = [(fd, event) for handler, fd, event in found if handler is None]
@@ -62,7 +67,17 @@ class DirectSelector(selectors.EpollSelector):
                     handler(event)
                 except Exception as error:  # noqa: BLE001 - one connection's fault must not take the others along
                     self.on_error(error)
+                ended = perf_counter()
+                if ended - began > longest:  # noqa: PLR1730 - max() is a call, and this is once per event
+                    longest = ended - began
+                began = ended
+        self._longest, self._returned = longest, began
         return ready
+
+    def take_longest(self) -> float:
+        """Seconds that the longest piece of work took since the last call (see `nodeagent.proxy.stalls`)."""
+        longest, self._longest = self._longest, 0.0
+        return longest
 
     def _keys(self, events: list[tuple[int, int]]) -> list[tuple[selectors.SelectorKey, int]]:
         """What asyncio wants to know of its own descriptors."""

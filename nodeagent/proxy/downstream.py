@@ -266,7 +266,7 @@ class Downstream:
         self.used = engine.tick
         self.requests += 1
         view = self.view
-        if view.snapshot is not engine.snapshot:
+        if view.changes != engine.changes:
             view = engine.renew(self)
         try:
             plan, judged = engine.requests.read(view, head)

@@ -14,7 +14,7 @@ from nodeagent.core.bounds import Bounds
 from nodeagent.core.decide import DENIED
 from nodeagent.core.ledger import Ledger
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Decision, Snapshot, Workload
+from nodeagent.core.model import Decision, Destination, Snapshot, Workload
 from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy import patience
@@ -25,9 +25,11 @@ from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.handling import Handlings
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
+from nodeagent.proxy.stalls import Stalls
 from nodeagent.proxy.stats import Stats
 from nodeagent.proxy.stream import Budget, reset_on_close
 from nodeagent.proxy.timeouts import Timeouts
+from nodeagent.proxy.updates import EMPTY
 from nodeagent.proxy.upstream import Pool, Upstream
 from nodeagent.proxy.view import View, unknown_destination
 
@@ -37,8 +39,6 @@ SWEEP_SECONDS = 5.0
 Item = TypeVar("Item")
 _STATUS_TEXT = [str(status) for status in range(1000)]
 _REFUSED = Decision(flag="DPE")
-
-EMPTY = Snapshot(generation=0, destinations={}, workloads={})
 
 
 class SocketSource(Protocol):
@@ -77,8 +77,10 @@ class Engine:
         self.now = time.monotonic
         self.tick = self.now()  # coarse clock: right to TICK_SECONDS, free to read
         self.snapshot = EMPTY
+        self.changes = 0  # snapshots applied so far
         self.pods: dict[int, str] = {}
         self.stats = Stats()
+        self.stalls = Stalls(self.tick)
         self.budget = Budget(bounds.buffered)
         self.pool = Pool(self)
         self.requests = RequestHeads(bounds.header_count)
@@ -90,6 +92,7 @@ class Engine:
         self.connections: dict[Downstream | RelayedConnection, None] = {}
         self.per_pod: dict[int, int] = {}
         self._views: dict[tuple[str, int], View] = {}
+        self._older: dict[tuple[str, int], View] = {}  # not asked for since the last change
         self._timer: asyncio.TimerHandle | None = None
         self._next_sweep = 0.0
 
@@ -98,6 +101,9 @@ class Engine:
     def apply(self, snapshot: Snapshot) -> None:
         """The next request of every connection is judged by this."""
         self.snapshot = snapshot
+        self.changes += 1
+        known, views = snapshot.destinations, {**self._older, **self._views}
+        self._older = {at: view for at, view in views.items() if at in known or (at[0], 0) in known}
         self._views = {}
         self.handlings.forget()
         self.requests.forget()
@@ -112,8 +118,14 @@ class Engine:
         view = self._views.get((address, port))
         if view is None:
             destination = self.snapshot.destination(address, port) or unknown_destination(address, port, http)
-            view = self._views[address, port] = View(self.snapshot, destination, self.regex)
+            view = self._views[address, port] = self._view_of(destination, self._older.pop((address, port), None))
         return view
+
+    def _view_of(self, destination: Destination, older: View | None) -> View:
+        """What was prepared for a destination is used again as long as it does not change."""
+        if older is not None and older.destination is destination:
+            return older.under(self.changes)
+        return View(self.changes, destination, self.regex)
 
     def renew(self, down: Downstream) -> View:
         """A connection's view and caller under a snapshot that came since its last request."""
@@ -233,7 +245,7 @@ class Engine:
         plan = RequestPlan("", b"", 1)
         self.record(down, plan, _REFUSED, refusal.status, request_bytes, response_bytes, started, "DPE", refusal.reason)
 
-    def gauges(self) -> dict[str, int]:
+    def gauges(self) -> dict[str, float]:
         return {
             "connections": len(self.connections),
             "connections_limit": self.bounds.connections,
@@ -248,6 +260,8 @@ class Engine:
             "series": self.accounting.used,
             "series_overflowed": self.accounting.overflowed,
             "draining": int(self.draining),
+            "loop_stall_seconds": self.stalls.recent,
+            "loop_stall_seconds_peak": self.stalls.longest,
         }
 
     def rows(self) -> list[dict[str, Any]]:
@@ -273,6 +287,7 @@ class Engine:
     def _on_tick(self) -> None:
         self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
         now = self.tick = self.now()
+        self.stalls.note(self.loop.poller.take_longest(), now)
         self._each(self.heads.take_expired(now), Downstream.head_timed_out)
         self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
         self._each(self.lingering.take_expired(now), patience.linger_timed_out)

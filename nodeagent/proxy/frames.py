@@ -14,7 +14,7 @@ from typing import Any
 LENGTH = struct.Struct("!I")
 # A listing of all connections of one worker is the largest honest report: 20,000 rows of ~200 bytes.
 MAX_FRAME = 16 * 1024 * 1024
-# A snapshot of 10,000 endpoints is about 5 MB.
+# A part of an update holds up to 1,000 destinations (nodeagent.proxy.updates); one with 5,000 rules is 0.2 MB.
 MAX_COMMAND = 1024 * 1024 * 1024
 
 

@@ -20,7 +20,7 @@ class Relay:
         self.ended = False
         first, second = Side(self, client), Side(self, upstream)
         first.peer, second.peer = second, first
-        self._sides = (first, second)
+        self._sides: tuple[Side, ...] = (first, second)
         for side in self._sides:
             side.paused = side.peer.stream.backed_up
             side.stream.protocol = side
@@ -29,7 +29,7 @@ class Relay:
     @property
     def moved(self) -> int:
         """Bytes received so far, of both sides: what a sweep for stalled connections looks at."""
-        return self._sides[0].received + self._sides[1].received
+        return sum([side.received for side in self._sides])
 
     def start(self, from_client: bytes, from_upstream: bytes) -> None:
         """Pass on what was read before, then let both sides flow."""
@@ -52,9 +52,22 @@ class Relay:
         if self.ended:
             return
         self.ended = True
+        client, upstream = self._sides
         for side in self._sides:
             side.stream.abort() if abort else side.stream.discard()
-        self._on_end(self._sides[0].received, self._sides[1].received)
+        self._break_cycles()(client.received, upstream.received)
+
+    def _break_cycles(self) -> Callable[[int, int], None]:
+        """Nothing is to be left to the garbage collector.  Returns who is to be told."""
+        on_end, self._on_end = self._on_end, _told
+        for side in self._sides:
+            del side.peer
+        self._sides = ()
+        return on_end
+
+
+def _told(_client_bytes: int, _upstream_bytes: int) -> None:
+    """The end comes once."""
 
 
 class Side:

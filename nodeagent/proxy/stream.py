@@ -57,6 +57,21 @@ class StreamProtocol(Protocol):
     def peer_gone(self) -> None: ...
 
 
+class _Nobody:
+    """The protocol of a closed stream.  Nothing comes any more; who still writes is not told."""
+
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def write_failed(self, error: OSError) -> None: ...
+    def peer_gone(self) -> None: ...
+
+
+NOBODY = _Nobody()
+
+
 class Stream:
     """The socket of one side of a connection.  Reading starts with `start`.
 
@@ -122,7 +137,7 @@ class Stream:
 
     def _ready(self, events: int) -> None:
         """From the poller; errors and hang-ups come unasked, and are found out by reading or writing."""
-        asked = self._events
+        asked, protocol = self._events, self.protocol
         try:
             if events & ~READ and asked & WRITE:
                 self._write_ready()
@@ -134,7 +149,7 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
             self._loop.call_exception_handler({"message": "a connection met a bug and is ended", "exception": error})
             self.abort()
-            self.protocol.connection_lost(error)
+            protocol.connection_lost(error)
 
     # ---- reading ----
 
@@ -155,8 +170,9 @@ class Stream:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
+            protocol = self.protocol
             self._drop()
-            self.protocol.connection_lost(error)
+            protocol.connection_lost(error)
             return
         if data:
             self.protocol.data_received(data)
@@ -291,6 +307,7 @@ class Stream:
     def _drop(self) -> None:
         if not self.closed:
             self.closed = True
+            self.protocol = NOBODY  # they refer to each other, and would be left to the garbage collector
             self._writable = False
             if self._out is not None:
                 self._budget.held -= len(self._out)

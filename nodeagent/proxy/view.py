@@ -1,21 +1,26 @@
-"""A Destination as the data path wants it: its judge and everything derivable, computed once per snapshot."""
+"""A Destination as the data path wants it: its judge and everything derivable, computed once per Destination."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Backend, Destination, Endpoint, Protocol, Snapshot
+from nodeagent.core.model import Backend, Destination, Endpoint, Protocol
 from nodeagent.core.traffic import RateLimitPolicy, TrafficPolicy
 from nodeagent.core.treatment import looks_at_headers
 
 
 class View:
-    """What applies to connections that dialled (address, port), under one snapshot."""
+    """What applies to connections that dialled (address, port), after so many `changes` of the configuration.
+
+    A connection that finds its view's number passed by asks the engine anew: for the view, and for who its caller is.
+    """
 
     __slots__ = (
         "_alternatives",
+        "changes",
         "default_host",
         "destination",
         "is_http",
@@ -24,11 +29,10 @@ class View:
         "name",
         "namespace",
         "needs_fields",
-        "snapshot",
     )
 
-    def __init__(self, snapshot: Snapshot, destination: Destination, regex: Regex) -> None:
-        self.snapshot = snapshot
+    def __init__(self, changes: int, destination: Destination, regex: Regex) -> None:
+        self.changes = changes
         self.destination = destination
         self.judge = Judge(destination, regex)
         self.is_http = destination.protocol is Protocol.HTTP1
@@ -38,6 +42,12 @@ class View:
         self.namespace = _namespace(destination)
         self.default_host = _authority(destination.address, destination.port)
         self._alternatives: dict[str, tuple[Endpoint, ...]] = {}
+
+    def under(self, changes: int) -> View:
+        """The same after later changes, which its destination had no part in."""
+        view = copy.copy(self)
+        view.changes = changes
+        return view
 
     def alternatives(self, backend: str) -> tuple[Endpoint, ...]:
         """Every endpoint of the backend that a Decision named: where else a failed connect may go."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.worker import State
@@ -41,6 +42,10 @@ def test_a_namespace_that_leaves_loses_its_listeners(tmp_path: Path) -> None:
     assert fleet.pods == {}
 
 
+def sent_to(worker: FakeWorker) -> list[tuple[str, Any]]:
+    return [decode_command(frame[LENGTH.size :]) for frame in worker.sent]
+
+
 def settled(fleet: Fleet, cookies: set[int]) -> bool:
     return asyncio.run(fleet.wait_settled(cookies, 0.01))
 
@@ -70,6 +75,20 @@ def test_a_change_waits_for_each_worker_that_connections_are_sent_to(tmp_path: P
     assert not settled(fleet, {7})
     applied(fleet, two, 2)
     assert settled(fleet, {7})
+
+
+def test_a_worker_that_misses_a_snapshot_gets_the_whole_of_the_newest(tmp_path: Path) -> None:
+    worker = FakeWorker(0)
+    fleet, _maps, _broker = make_fleet(tmp_path, worker)
+    for generation in (1, 2):
+        fleet.publish(samples.snapshot(generation))
+    heads = [payload for kind, payload in sent_to(worker) if kind == "snapshot"]
+    assert [(head.generation, head.base) for head in heads] == [(1, 0), (2, 1)]
+    worker.sent.clear()
+    fleet.worker_reported(worker, {"op": "gap", "generation": 0})
+    (_, part), (_, head) = sent_to(worker)
+    assert part.keys() == samples.snapshot().destinations.keys()
+    assert (head.generation, head.base) == (2, None)
 
 
 def test_no_connection_is_sent_to_a_worker_that_knows_only_an_older_snapshot(tmp_path: Path) -> None:
@@ -160,8 +179,7 @@ def test_workers_observe_once_each_confirmed_the_last_switch_not_one_before(tmp_
     fleet.observe(True)
     fleet.observe(False)
     fleet.observe(True)
-    sent = [decode_command(frame[LENGTH.size :]) for frame in one.sent]
-    assert sent == [("observe", 1), ("observe", 0), ("observe", 3)]
+    assert sent_to(one) == [("observe", 1), ("observe", 0), ("observe", 3)]
     confirms(fleet, one, 1)
     confirms(fleet, two, 3)
     assert asyncio.run(fleet.not_observing(0.01)) == [0]

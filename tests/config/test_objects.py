@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.config.objects import Good, ObjectSet
+from nodeagent.config.manifest_files import ManifestFile
+from nodeagent.config.objects import Good, ObjectSet, merge
 from tests.config import builders as some
 from tests.testbed import manifests
 
@@ -77,12 +78,7 @@ def test_whatever_the_history_nothing_readable_is_lost_and_nothing_deleted_stays
     good: Good = {}
     for files, torn in history:
         before = {one.name for objects in good.values() for one in objects}
-        contents = {
-            name: "---\n".join(namespace(x, state, broken=state == BROKEN) for x, state in documents) + "\n"
-            for name, documents in files.items()
-        }
-        if torn and "a.yaml" in contents:
-            contents["a.yaml"] += "---\na: [\n"
+        contents = written(files, torn=torn)
         kept = {one.name for one in good.get("a.yaml", ())} if torn and "a.yaml" in files else set()
         empty = {name for name, documents in files.items() if not documents}
         kept |= {one.name for name in empty for one in good.get(name, ())}
@@ -92,6 +88,32 @@ def test_whatever_the_history_nothing_readable_is_lost_and_nothing_deleted_stays
         assert set(objects.namespaces) == whole | {x for x in mentioned if x in before} | kept
         for x in whole:
             assert notes(objects)[x] == _first(files, x)
+
+
+@given(st.lists(st.tuples(states, st.booleans()), max_size=6))
+def test_files_that_were_merged_before_merge_as_files_that_are_read_anew(
+    history: list[tuple[dict[str, list[tuple[str, str]]], bool]],
+) -> None:
+    good: Good = {}
+    again: Good = {}
+    read: dict[tuple[str, str], ManifestFile] = {}
+    for files, torn in history:
+        contents = written(files, torn=torn)
+        kept = [read.setdefault(pair, some.read(*pair)) for pair in contents.items()]
+        good, objects = merge(kept, good)
+        again, anew = some.load(contents, again)
+        assert (good, objects) == (again, anew)
+
+
+def written(files: dict[str, list[tuple[str, str]]], *, torn: bool) -> dict[str, str]:
+    """`torn`: the end of a.yaml cannot be read."""
+    contents = {
+        name: "---\n".join(namespace(x, state, broken=state == BROKEN) for x, state in documents) + "\n"
+        for name, documents in files.items()
+    }
+    if torn and "a.yaml" in contents:
+        contents["a.yaml"] += "---\na: [\n"
+    return contents
 
 
 def _first(files: dict[str, list[tuple[str, str]]], name: str) -> str:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from nodeagent.core.authorization import has_network_part
 from nodeagent.core.backends import guarded_groups
-from nodeagent.core.coverage import Coverage, coverage, is_covered, judges_requests, newly_covered
+from nodeagent.core.coverage import Coverage, Target, coverage, is_covered, judges_requests, newly_covered, with_changes
 from nodeagent.core.model import (
     Action,
     Destination,
@@ -71,3 +72,24 @@ def test_any_other_port_of_an_address_does_not_mean_ports_with_an_entry_of_their
     assert is_covered(targets, "198.18.0.9", 9999, known={CART})
     assert not is_covered(targets, *CART, known={CART})
     assert is_covered(frozenset({CART}), *CART, known={CART})
+
+
+TARGETS = [(f"198.18.1.{number}", 80) for number in range(4)]
+one_destination = some.destinations | some.routed_destinations()
+tables = st.dictionaries(st.sampled_from(TARGETS), one_destination)
+PODS = [WEB, JOB]
+
+
+@given(tables, st.lists(st.dictionaries(st.sampled_from(TARGETS), st.none() | one_destination, min_size=1), max_size=4))
+def test_changes_cover_the_same_as_the_whole_and_cover_newly_what_is_covered_and_was_not(
+    table: dict[Target, Destination], changes: list[dict[Target, Destination | None]]
+) -> None:
+    now = coverage(Snapshot(1, table, {}), PODS)
+    for change in changes:
+        new = {target: one for target, one in change.items() if one}
+        gone = [target for target, one in change.items() if not one]
+        table = {target: one for target, one in {**table, **new}.items() if target not in gone}
+        before, now = now, with_changes(now, new, gone, PODS)
+        assert now == coverage(Snapshot(1, table, {}), PODS)
+        ended = {pod.key: now.of(pod.key) - before.of(pod.key) for pod in PODS}
+        assert newly_covered(before, now, ended) == {pod: targets for pod, targets in ended.items() if targets}

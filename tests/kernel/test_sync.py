@@ -5,11 +5,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nodeagent.core.kernel_state import LocalPod
+from nodeagent.core import kernel_state
+from nodeagent.core.kernel_state import Desired, Ids, LocalPod
 from nodeagent.core.model import Action, Destination, Endpoint, Snapshot, Workload
 from nodeagent.kernel import abi, bpf_map, layout, syscall
 from nodeagent.kernel.maps import Maps
@@ -24,20 +28,27 @@ SIZES = {
     layout.DESTINATIONS: (ctypes.sizeof(abi.DestKey), ctypes.sizeof(abi.Dest), 4),
     layout.ENDPOINTS: (8, ctypes.sizeof(abi.Ep), 64),
     layout.VERDICTS: (8, ctypes.sizeof(abi.Verdict), 64),
+    layout.IN_FLIGHT: (8, 8, 64),
     layout.NAMES: (4, ctypes.sizeof(abi.Name), 64),
     layout.CONNECTIONS: (ctypes.sizeof(abi.ConnKey), ctypes.sizeof(abi.ConnStats), 64),
 }
 
 
-@pytest.fixture
-def maps() -> Iterator[Maps]:
-    """Not pinned, with room for four destinations."""
+def unpinned(**rooms: int) -> Maps:
+    """Maps of their own; `rooms` are sizes that differ from SIZES."""
     made = Maps(layout.Layout())
-    for name, (key, value, room) in SIZES.items():
+    for name, (key, value, size) in SIZES.items():
+        room = rooms.get(name, size)
         kind = bpf_map.MAP_TYPE_PERCPU_HASH if name == layout.CONNECTIONS else bpf_map.MAP_TYPE_HASH
         spec = bpf_map.MapSpec(name, kind, key, value, room, bpf_map.F_NO_PREALLOC)
         made._open[name] = bpf_map.Map.from_fd(bpf_map.map_create(spec))
-    with made:
+    return made
+
+
+@pytest.fixture
+def maps() -> Iterator[Maps]:
+    """With room for four destinations."""
+    with unpinned() as made:
         yield made
 
 
@@ -125,3 +136,82 @@ def test_names_of_destinations_that_nothing_refers_to_make_room(maps: Maps) -> N
     assert 0 not in seen
     assert maps.names()[counted] == (abi.NameKind.DEST, "shop/counted:80")
     assert "shop/d79:80" in names_of(maps, abi.NameKind.DEST)
+
+
+# ---- one change after the other ----
+
+JOB = replace(WEB, name="job", service_account="job-sa", addresses=("198.18.0.3",))
+OTHER_WEB = replace(WEB, service_account="job-sa")
+ADDRESSES = [f"198.19.2.{number}" for number in range(4)]
+RULES = [policy("p", Action.ALLOW, "shop/web-sa"), policy("q", Action.DENY, "shop/job-sa")]
+endpoint_lists = st.lists(st.sampled_from([("198.18.0.8", 80), ("198.18.0.9", 80)]), unique=True)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> list[tuple[Snapshot, dict[str, LocalPod]]]:
+    """Snapshots and the pods held; what a change does not meet is the same object in the next snapshot."""
+    table: dict[tuple[str, int], Destination] = {}
+    pods: dict[str, Workload] = {WEB.key: WEB}
+    found = []
+    for generation in range(1, draw(st.integers(2, 6))):
+        for address in draw(st.lists(st.sampled_from(ADDRESSES), unique=True)):
+            table.pop((address, 80), None)
+            if draw(st.booleans()):
+                rules = draw(st.lists(st.sampled_from(RULES), unique=True).map(tuple))
+                name = f"s{address[-1]}{draw(st.sampled_from(('', 'renamed')))}"
+                table[address, 80] = service(name, address, *draw(endpoint_lists), policies=rules)
+        if draw(st.booleans()):
+            pods = {one.key: one for one in draw(st.sampled_from([[WEB], [WEB, JOB], [OTHER_WEB, JOB], []]))}
+        local = {key: LocalPod(77 + len(one.name), one.addresses) for key, one in pods.items()}
+        found.append((Snapshot(generation, dict(table), dict(pods)), local))
+    return found
+
+
+def meaning(maps: Maps) -> dict[str, object]:
+    """What the maps say, whatever ids it is said with."""
+    held, names = read_tables(maps), {number: text for number, (_, text) in maps.names().items()}
+    pods = {cookie: names[entry.pod] for cookie, entry in held.pods.items()}
+    said: dict[str, object] = {"pods": pods, "own": held.own_addresses}
+    for target, row in held.destinations.items():
+        table = held.verdict_tables.get(row.policy, {})
+        verdicts = {names[pod.pod]: table[pod.pod] for pod in held.pods.values()} if row.policy else {}
+        denied = {pod: (verdict.denied, names.get(verdict.rule)) for pod, verdict in verdicts.items()}
+        endpoints = held.endpoint_sets.get(row.ep_set, ())
+        assert len(endpoints) == row.ep_count
+        said[f"{target}"] = names[row.dest], row.flags, endpoints, denied, bool(row.policy)
+    return said
+
+
+@settings(max_examples=60)
+@given(changes())
+def test_maps_say_the_same_after_each_change_as_when_written_at_once(
+    history: list[tuple[Snapshot, dict[str, LocalPod]]],
+) -> None:
+    with unpinned(names=512, destinations=64) as followed:
+        kernel = KernelSync(followed)
+        for step, (now, pods) in enumerate(history):
+            kernel.sync(now, pods)
+            with unpinned(names=512, destinations=64) as fresh:
+                KernelSync(fresh).sync(now, pods)
+                assert meaning(followed) == meaning(fresh)
+            if step % 2:
+                before = meaning(followed)
+                kernel.collect(time.monotonic() + GRACE_S + 1)
+                assert meaning(followed) == before
+
+
+def test_a_change_of_one_destination_looks_at_no_other(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = service("a", "198.19.0.1", ("198.18.0.3", 80)), service("b", "198.19.0.2", ("198.18.0.3", 80))
+    kernel = KernelSync(maps)
+    kernel.sync(snapshot(first, second), PODS)
+    looked: list[list[tuple[str, int]]] = []
+    build = kernel_state.build
+
+    def noted(part: Snapshot, pods: Mapping[str, LocalPod], ids: Ids) -> Desired:
+        looked.append(list(part.destinations))
+        return build(part, pods, ids)
+
+    monkeypatch.setattr(kernel_state, "build", noted)
+    result = kernel.sync(snapshot(first, service("b", "198.19.0.2", ("198.18.0.4", 80))), PODS)
+    assert looked == [[("198.19.0.2", 80)]]
+    assert (result.written, result.retired) == (2, 0)  # a set and a row; the old set is the other's

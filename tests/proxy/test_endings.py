@@ -150,7 +150,8 @@ def test_a_live_connection_meets_a_rule_that_connect_judges_now() -> None:
                 {SERVICE: replace(proxy.destination, policies=(everybody,))},
                 dict(proxy.engine.snapshot.workloads),
             )
-            proxy.engine.apply(now.for_workers())
+            assert now.destinations[SERVICE].is_met_by_workers
+            proxy.engine.apply(now)
             await client.send(GET)
             assert (await client.response())[0] == 403
 

@@ -1,0 +1,176 @@
+"""A snapshot on its way to the workers: what differs from the one before, each destination as bytes.
+
+    agent   Encoder     snapshot -> frames, the same for all workers; a destination is encoded when it changed
+    worker  Incoming    frames -> snapshot
+
+A worker keeps the bytes, and decodes a destination when a connection first needs it: of a big configuration it
+meets a small part.  So it takes an update of any size between two requests, a frame of at most PART destinations
+at a time, and the garbage collector finds nothing new to walk.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import operator
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from nodeagent.core.differences import changed, gone
+from nodeagent.core.model import Destination, Snapshot, Workload
+from nodeagent.proxy.frames import encode_command
+
+Target = tuple[str, int]
+Encoded = Mapping[Target, bytes]
+
+PART = 1000
+EMPTY = Snapshot(generation=0, destinations={}, workloads={})
+"""What a worker starts with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Ends an update whose destinations came in parts before.  `base`: the generation it builds on, None = on nothing.
+
+    `workloads` are changed ones of this node: only these can be callers here.
+    """
+
+    generation: int
+    base: int | None
+    gone: tuple[Target, ...] = ()
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    gone_workloads: tuple[str, ...] = ()
+
+
+class Encoder:
+    """The agent's end: remembers the last snapshot, encoded."""
+
+    def __init__(self) -> None:
+        self._snapshot = EMPTY
+        self._encoded: dict[Target, bytes] = {}
+
+    def advance(self, snapshot: Snapshot) -> list[bytes]:
+        """Frames for workers that have the snapshot before this one (at first: EMPTY)."""
+        before, self._snapshot = self._snapshot, snapshot
+        made = changed(before.destinations, snapshot.destinations)
+        met = {target: encode(one) for target, one in made.items() if one.is_met_by_workers}
+        new = {target: data for target, data in met.items() if self._encoded.get(target) != data}
+        left = gone(before.destinations, snapshot.destinations) | (made.keys() - met.keys())
+        lost = tuple(target for target in left if target in self._encoded)
+        self._encoded.update(new)
+        for target in lost:
+            del self._encoded[target]
+        old_pods, pods = _local(before), _local(snapshot)
+        workloads, left_pods = changed(old_pods, pods), tuple(gone(old_pods, pods))
+        return _frames(new, Head(snapshot.generation, before.generation, lost, workloads, left_pods))
+
+    def whole(self) -> list[bytes]:
+        """Frames of the last snapshot, for a worker with any other or none."""
+        return _frames(self._encoded, Head(self._snapshot.generation, None, workloads=_local(self._snapshot)))
+
+
+def _local(snapshot: Snapshot) -> dict[str, Workload]:
+    return {key: workload for key, workload in snapshot.workloads.items() if workload.netns}
+
+
+def _frames(encoded: Encoded, head: Head) -> list[bytes]:
+    left = iter(encoded.items())
+    parts: Iterator[dict[Target, bytes]] = iter(lambda: dict(itertools.islice(left, PART)), {})
+    return [*(encode_command("part", part) for part in parts), encode_command("snapshot", head)]
+
+
+class Incoming:
+    """A worker's end."""
+
+    def __init__(self) -> None:
+        self._parts: dict[Target, bytes] = {}
+
+    def part(self, encoded: Encoded) -> None:
+        self._parts.update(encoded)
+
+    def finish(self, head: Head, current: Snapshot) -> Snapshot | None:
+        """The snapshot that the parts so far and `head` make of the current one; None when they are for another."""
+        parts, self._parts = self._parts, {}
+        if head.base is None:
+            return Snapshot(head.generation, EncodedDestinations(parts), dict(head.workloads))
+        if head.base != current.generation:
+            return None
+        held = _held(current.destinations)
+        held.update(parts)
+        workloads = {**current.workloads, **head.workloads}
+        _remove(held, head.gone)
+        _remove(workloads, head.gone_workloads)
+        return Snapshot(head.generation, EncodedDestinations(held), workloads)
+
+
+def _held(destinations: Mapping[Target, Destination]) -> dict[Target, Destination | bytes]:
+    return dict(destinations.held if isinstance(destinations, EncodedDestinations) else destinations)
+
+
+def _remove(table: dict[Any, Any], keys: Iterable[Any]) -> None:
+    for key in keys:
+        table.pop(key, None)
+
+
+class EncodedDestinations(Mapping[Target, Destination]):
+    """Destinations, each decoded at its first use; then it stays the same object, also in later snapshots."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: Mapping[Target, Destination | bytes]) -> None:
+        self.held = dict(held)
+
+    def __getitem__(self, target: Target) -> Destination:
+        found = self.held[target]
+        if isinstance(found, bytes):
+            found = self.held[target] = decode(found)
+        return found
+
+    def __contains__(self, target: object) -> bool:
+        return target in self.held
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+
+# ---- one destination ----
+
+
+def encode(destination: Destination) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=5).dump(destination)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> Destination:
+    """In a worker only: the agent, which is root, is trusted there."""
+    destination: Destination = pickle.loads(data)  # noqa: S301 - see above
+    return destination
+
+
+class _Pickler(pickle.Pickler):
+    """Frozen dataclasses by their constructors: a fifth of the time to read them that the standard way takes."""
+
+    def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if not is_dataclass(kind):
+            return NotImplemented
+        return kind, _values(kind)(value)
+
+
+_known: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
+
+
+def _values(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """Reads all fields of such an object, in the order of its constructor."""
+    found = _known.get(kind)
+    if found is None:
+        names = [one.name for one in fields(kind)]
+        read = operator.attrgetter(*names)
+        found = _known[kind] = read if len(names) > 1 else lambda value: (read(value),)
+    return found

@@ -1,0 +1,95 @@
+"""The longest stall of a worker's loop: what counts, and for how long it is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.proxy.data_loop import READ, DataLoop
+from nodeagent.proxy.stalls import WINDOW, Stalls
+from tests.proxy.harness import run
+
+BUSY = 0.03
+
+
+def busy() -> None:
+    time.sleep(BUSY)
+
+
+def data_loop() -> DataLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, DataLoop)
+    return loop
+
+
+def test_a_handler_that_takes_long_is_a_stall() -> None:
+    async def conversation() -> None:
+        poller, (ours, theirs) = data_loop().poller, socket.socketpair()
+
+        def slow(_events: int) -> None:
+            ours.recv(1)
+            busy()
+
+        with ours, theirs:
+            poller.watch(ours.fileno(), READ, slow)
+            await asyncio.sleep(0)
+            poller.take_longest()
+            theirs.send(b"x")
+            await asyncio.sleep(BUSY)
+            poller.unwatch(ours.fileno())
+            assert poller.take_longest() >= BUSY
+
+    run(conversation())
+
+
+def test_a_callback_of_asyncio_that_takes_long_is_a_stall_and_waiting_is_none() -> None:
+    async def conversation() -> None:
+        poller = data_loop().poller
+        await asyncio.sleep(0)
+        poller.take_longest()
+        await asyncio.sleep(4 * BUSY)
+        assert poller.take_longest() < 4 * BUSY
+        busy()
+        await asyncio.sleep(0)
+        assert poller.take_longest() >= BUSY
+
+    run(conversation())
+
+
+def test_a_pause_of_the_garbage_collector_is_a_stall() -> None:
+    async def conversation() -> None:
+        def pause(phase: str, _info: dict[str, int]) -> None:
+            if phase == "stop":
+                busy()
+
+        await asyncio.sleep(0)
+        data_loop().poller.take_longest()
+        gc.callbacks.append(pause)
+        try:
+            gc.collect(0)
+        finally:
+            gc.callbacks.remove(pause)
+        await asyncio.sleep(0)
+        assert data_loop().poller.take_longest() >= BUSY
+
+    run(conversation())
+
+
+notes = st.lists(st.tuples(st.floats(0, 1), st.floats(0, WINDOW)), max_size=30)
+
+
+@given(notes)
+def test_recent_shows_every_stall_of_the_last_window_and_none_older_than_two(steps: list[tuple[float, float]]) -> None:
+    now, seen, stalls = 0.0, [(0.0, 0.0)], Stalls(0.0)
+    for seconds, later in steps:
+        now += later
+        stalls.note(seconds, now)
+        seen.append((now, seconds))
+        assert stalls.recent >= max(one for at, one in seen if now - at < WINDOW)
+        assert stalls.recent <= max(one for at, one in seen if now - at <= 2 * WINDOW)
+        assert stalls.longest == max(one for _, one in seen)
