@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodeagent.core.ledger import LocalLedger
 from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot, Workload
 from nodeagent.proxy.accounting import Accounting
 from nodeagent.proxy.agent_channel import AgentChannel
@@ -132,7 +133,7 @@ def test_an_equal_destination_that_was_made_anew_is_not_sent_again() -> None:
 def test_what_was_prepared_for_a_destination_is_used_until_it_changes() -> None:
     one, two = plain(1), plain(2)
     encoder, worker, loop = Encoder(), Follower(), DataLoop()
-    engine = Engine(loop, Proxy().bounds, LocalSockets(), Accounting.anonymous(), compile_regex)
+    engine = Engine(loop, Proxy().bounds, LocalSockets(), Accounting.anonymous(), LocalLedger(lambda: 0), compile_regex)
 
     def views(generation: int, *destinations: Destination) -> list[View]:
         worker.take(encoder.advance(Snapshot(generation, table(destinations), {})))
