@@ -93,6 +93,13 @@ class Cluster:
             index = self._other(preferred, head, address, set(unfit))
         return None if index is None else (self.loads.endpoints[index], 0)
 
+    def is_fit(self, endpoint: Endpoint, tried: Collection[Endpoint]) -> bool:
+        """True for one that may get the next try; a session goes elsewhere while its endpoint is ejected."""
+        index = self.loads.index(endpoint)
+        if index is None or endpoint in tried:
+            return False
+        return self.health is None or index not in self.health.unfit(time.monotonic_ns())
+
     def _other(self, preferred: Endpoint | None, head: RequestHead, address: str, excluded: set[int]) -> int | None:
         if self._pick is not None:
             return self._pick(head, address, excluded)

@@ -18,6 +18,7 @@ from nodeagent.proxy.cluster import Cluster
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.passage import Passage
 from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
+from nodeagent.proxy.stickiness import Stickiness, Sticky
 
 MAX_CALLERS = 4096
 MAX_DECISIONS = 4096
@@ -40,6 +41,8 @@ class Handling:
         traffic = treatment.traffic
         self.policy = traffic.name if traffic is not None else ""
         self.retry = retry_of(treatment)
+        self._stickiness = Stickiness(treatment, treatment.backend)
+        self.sticks = bool(self._stickiness)
         self.fault = traffic.fault_injection if traffic is not None else None
         self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
         self.idle = traffic.timeouts.idle / 1000 if traffic is not None else 0.0
@@ -154,6 +157,9 @@ class Handling:
         if index is None and again:
             index = balance.random_endpoint(len(endpoints), random())
         return None if index is None else endpoints[index]
+
+    def sticky(self, head: RequestHead) -> Sticky:
+        return self._stickiness.of(head)
 
     def retry_claims(self, *, first: bool) -> Prepared:
         """What one more retry of a request takes."""

@@ -176,6 +176,9 @@ class ManagedExchange(TimedExchange):
             if plan.status >= 400 and self._again(Failure.STATUS, plan.status):
                 return
             self._held = None
+            field = self._passage.response_field(endpoint)
+            if field is not None:
+                out = _with_field(out, plan.head, field)
         super()._pass_on(out)
 
     # ---- the next try ----
@@ -285,3 +288,9 @@ class ManagedExchange(TimedExchange):
         down = self._down
         for word, policy in self._passage.end(down.engine.now() - self._started):
             down.engine.record_dry_run(down, self._plan, self.decision, word, policy)
+
+
+def _with_field(out: bytes, head: bytes, field: tuple[str, str]) -> bytes:
+    """`out` has the head, after interim responses maybe; what is added is the last field."""
+    at = out.index(head) + len(head) - 2
+    return out[:at] + f"{field[0]}: {field[1]}\r\n".encode("latin-1") + out[at:]

@@ -14,6 +14,7 @@ from nodeagent.proxy.cluster import Refusing
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.lease import Lease
 from nodeagent.proxy.shadow import Outcome, Shadow
+from nodeagent.proxy.stickiness import Sticky
 from nodeagent.proxy.upstream import Pool
 
 if TYPE_CHECKING:
@@ -24,7 +25,18 @@ class Passage:
     """`decision` is an answer of ours if the request was not let in.  `gate` is what it was let in by, None = nothing
     is to be given back; `shadow` is its dry run."""
 
-    __slots__ = ("_address", "_first", "_gate", "_head", "_probe", "_retrying", "decision", "handling", "shadow")
+    __slots__ = (
+        "_address",
+        "_first",
+        "_gate",
+        "_head",
+        "_probe",
+        "_retrying",
+        "_sticky",
+        "decision",
+        "handling",
+        "shadow",
+    )
 
     def __init__(
         self,
@@ -42,6 +54,7 @@ class Passage:
         self._address = address
         self._gate = gate
         self._first = True
+        self._sticky: Sticky | None = None  # what ties the client to an endpoint, if anything does
         self._probe = 0  # the name of the probe that the current try is, 0 = none
         self._retrying = False
 
@@ -49,14 +62,23 @@ class Passage:
     def goes_on(self) -> bool:
         """A policy has a say in how the request is forwarded; else it was only about letting it in."""
         handling = self.handling
-        return handling.cluster is not None or handling.shadow is not None or handling.retry is not None
+        policies = handling.cluster is not None or handling.shadow is not None
+        return policies or handling.retry is not None or handling.sticks
 
     def choose(self, tried: tuple[Endpoint, ...], *, again: bool) -> Endpoint | None:
         """Where to try, or None: no endpoint is fit."""
-        preferred, self._first = (self.decision.endpoint if self._first else None), False
-        cluster = self.handling.cluster
+        preferred = self.decision.endpoint if self._first else None
+        handling = self.handling
+        if self._first and handling.sticks:
+            self._sticky = sticky = handling.sticky(self._head)
+            preferred, self._head = sticky.endpoint or preferred, sticky.head
+        self._first = False
+        cluster = handling.cluster
         if cluster is None:
-            return preferred or self.handling.any_endpoint(tried, again=again)
+            return preferred or handling.any_endpoint(tried, again=again)
+        home = self._sticky.endpoint if self._sticky is not None else None
+        if home is not None and cluster.is_fit(home, tried):
+            return home
         chosen = cluster.choose(preferred, self._head, self._address, tried, again=again)
         if chosen is None:
             return None
@@ -92,6 +114,10 @@ class Passage:
             assert handling.cluster is not None
             return handling.cluster.overflow(slot)
         return Refusing(RETRY_BUDGET, retry_budget_detail(handling.policy, handling.treatment.backend))
+
+    def response_field(self, endpoint: Endpoint) -> tuple[str, str] | None:
+        """What tells the client where it belongs from now on, if it does not know."""
+        return self._sticky.response_field(endpoint) if self._sticky is not None else None
 
     # ---- how a try went ----
 

@@ -74,7 +74,7 @@ def _namespace(destination: Destination) -> str:
 
 def _looks_at_fields(destination: Destination) -> bool:
     operations = (op for policy in destination.all_policies for rule in policy.rules for op in rule.http)
-    if any(rule.headers for rule in destination.rules) or any(op.headers for op in operations):
+    if any(rule.headers or rule.session for rule in destination.rules) or any(op.headers for op in operations):
         return True
     return any(looks_at_headers(limits, traffic) for limits, traffic in _policies(destination))
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from nodeagent.core.model import Endpoint
+from nodeagent.core.model import Backend, Endpoint, PathKind, Rule
 from nodeagent.core.traffic import (
     Balancing,
+    Carrier,
     CircuitBreaker,
     FaultInjection,
     HashOn,
@@ -25,9 +27,10 @@ from nodeagent.core.traffic import (
     RateLimitRule,
     Retry,
     RetryBudget,
+    SessionPersistence,
     TrafficPolicy,
 )
-from tests.proxy.harness import Client, Proxy, ScriptedUpstream, run, settle
+from tests.proxy.harness import Client, Proxy, ScriptedUpstream, fields_of, run, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nhi"
@@ -329,6 +332,58 @@ def test_requests_with_one_value_of_the_hashed_header_go_to_one_endpoint() -> No
             assert sorted(counts) == [0, 0, 0, 20]
             for one in others:
                 await one.close()
+
+    run(conversation())
+
+
+def test_a_client_without_the_hashed_cookie_gets_one_and_stays() -> None:
+    async def conversation() -> None:
+        balancer = LoadBalancer(Balancing.RING_HASH, HashOn.COOKIE, "mesh", ttl=60_000)
+        async with Proxy(answer=OK, traffic=policy(load_balancer=balancer)) as p:
+            others = [ScriptedUpstream(OK) for _ in range(3)]
+            p.set_endpoints(p.upstream.endpoint, *(one.endpoint for one in others))
+            client = await p.connect()
+            assert await ask(client) == (200, b"ok")
+            cookie = fields_of(client.head)["set-cookie"]
+            assert cookie.endswith("; Path=/; Max-Age=60; HttpOnly")
+            request = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: %b\r\n\r\n" % cookie.partition(";")[0].encode()
+            for _ in range(20):
+                assert await ask(client, request) == (200, b"ok")
+                assert "set-cookie" not in fields_of(client.head)
+            assert sorted(one.received.count(b"GET") for one in (p.upstream, *others)) == [0, 0, 0, 21]
+            for one in others:
+                await one.close()
+
+    run(conversation())
+
+
+@pytest.mark.parametrize("carrier", list(Carrier))
+def test_a_session_stays_with_its_endpoint_until_that_is_gone(carrier: Carrier) -> None:
+    async def conversation() -> None:
+        async with Proxy(answer=OK) as p:
+            other = ScriptedUpstream(OK)
+            both = (p.upstream.endpoint, other.endpoint)
+            session = SessionPersistence("x-session", carrier)
+            backends = (Backend("shop/b:80", 1, both),)
+            rule = Rule("shop/r", "0", PathKind.PREFIX, "/", "", (), (), backends, session=session)
+            p.apply(replace(p.destination, producer_rules=(rule,), has_producer_route=True))
+            client = await p.connect()
+            assert await ask(client) == (200, b"ok")
+            given = fields_of(client.head)
+            name = "cookie" if carrier is Carrier.COOKIE else "x-session"
+            value = given["set-cookie"].partition(";")[0] if carrier is Carrier.COOKIE else given["x-session"]
+            request = f"GET / HTTP/1.1\r\nHost: a\r\n{name}: {value}\r\n\r\n".encode()
+            for _ in range(20):
+                assert await ask(client, request) == (200, b"ok")
+                assert not {"set-cookie", "x-session"} & fields_of(client.head).keys()
+            home, away = (p.upstream, other) if p.upstream.received else (other, p.upstream)
+            assert not away.received
+            left = replace(rule, backends=(Backend("shop/b:80", 1, (away.endpoint,)),))
+            p.apply(replace(p.destination, producer_rules=(left,), has_producer_route=True))
+            assert await ask(client, request) == (200, b"ok")
+            assert {"set-cookie", "x-session"} & fields_of(client.head).keys()
+            assert home.received.count(b"GET") == 21
+            await other.close()
 
     run(conversation())
 
