@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from nodeagent.core.addresses import in_cidr
+from nodeagent.core.fields import SECRET
 from nodeagent.core.ledger import Tokens, ledger_key
 from nodeagent.core.matching import field_text
 from nodeagent.core.model import Workload
@@ -85,8 +86,8 @@ class LimitsOf(Generic[T]):
         return self._keep(fields, self._prepare(limits))
 
     def _keep(self, fields: tuple[tuple[str, str], ...], prepared: T) -> T:
-        """The oldest makes room: who invents values costs time, never memory."""
-        if sum(len(value) for _, value in fields) <= MAX_KNOWN_SIZE:
+        """The oldest makes room: who invents values costs time, never memory.  Secrets are not kept."""
+        if SECRET.isdisjoint(self._names) and sum(len(value) for _, value in fields) <= MAX_KNOWN_SIZE:
             if len(self._known) >= MAX_KNOWN:
                 del self._known[next(iter(self._known))]
             self._known[fields] = prepared

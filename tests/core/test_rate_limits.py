@@ -183,6 +183,12 @@ def test_requests_alike_are_prepared_once_and_a_client_cannot_make_them_pile_up(
     assert limits.of(long) != limits.of(long), "long values are not kept"
 
 
+def test_values_of_secret_headers_are_not_kept() -> None:
+    rule, numbers = RateLimitRule("r", TEN_A_SECOND, Per.HEADER, "authorization"), count(1)
+    limits = LimitsOf([policy(rule)], workload(), "10.0.0.1", lambda _limits: next(numbers))
+    assert [limits.of([("authorization", "Bearer x")]) for _ in range(2)] == [2, 3]
+
+
 @given(small_limits)
 def test_tokens_never_come_faster_than_the_limit(limit: Limit) -> None:
     made = tokens(7, limit)
