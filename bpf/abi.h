@@ -208,4 +208,72 @@ struct na_series {
 	char labels[856];       /* JSON list of values, in the order of SERIES_LABELS in abi.py; NUL-terminated */
 };
 
+/*
+ * ---- the ledger: limits shared by all workers (nodeagent/core/ledger.py) ----
+ * Keys are 64-bit hashes of names.  Workers change these maps only by running
+ * the programs `na_ledger` and `na_record`, and read them by look-up.
+ */
+struct na_slots {
+	__u64 total;            /* the sum of `held` */
+	__u64 held[NA_MAX_WORKERS];
+};
+
+#define NA_WINDOW_SLICES 10
+struct na_budget {
+	__u64 floor;            /* theoretical arrival time of the bucket that the floor is */
+	__u64 slices[NA_WINDOW_SLICES]; /* each from the top: 20 bits which time round the window, 22 requests, 22 retries */
+};
+
+#define NA_RECORD_WORDS 254
+struct na_record {
+	__u64 begin;            /* twice the version; odd while it is written */
+	__u64 length;           /* bytes of `content` in use */
+	__u64 content[NA_RECORD_WORDS];
+	__u64 end;              /* as `begin`: where they differ, or are odd, what was read is torn */
+};
+
+#define NA_MAX_CLAIMS 8
+#define NA_CLAIM_SLOT    1
+#define NA_CLAIM_TOKENS  2
+#define NA_CLAIM_REQUEST 3
+#define NA_CLAIM_RETRY   4
+struct na_claim {
+	__u64 key;
+	__u32 kind;             /* NA_CLAIM_* */
+	__u32 percent;          /* retry: its share of the requests */
+	__u64 limit;            /* slot */
+	__u64 slice;            /* request, retry: ns of a slice of the window */
+	__u64 period;           /* tokens, the floor of a retry: ns per token */
+	__u64 tolerance;        /* ns, burst x period */
+};
+
+#define NA_OP_TAKE 1
+#define NA_OP_GIVE 2            /* the slots among the claims */
+#define NA_OP_REAP 3            /* all that the worker holds of them: it is dead */
+struct na_ledger_call {
+	__u32 op;
+	__u32 worker;
+	__u32 count;
+	__u32 floors;           /* the program's own: bit i = retry i was granted by its floor */
+	struct na_claim claims[NA_MAX_CLAIMS];
+};
+struct na_record_swap {
+	__u64 key;
+	__u64 version;          /* that the caller read; 0 = there was none */
+	__u64 length;
+	__u64 content[NA_RECORD_WORDS];
+};
+
+/*
+ * What `na_record` returns.  `na_ledger`: the same shifted up, and below it the
+ * number from 1 of the claim that it is about, 0 = none was refused.
+ */
+#define NA_ANSWER_SHIFT 8
+#define NA_ANSWER_CLAIM 0xff
+#define NA_ANSWER_TAKEN     0
+#define NA_ANSWER_REFUSED   1
+#define NA_ANSWER_FULL      2   /* no room for a new key */
+#define NA_ANSWER_CONTENDED 3   /* others were always faster: try again */
+#define NA_ANSWER_INVALID   4
+
 #endif

@@ -3,7 +3,8 @@
  * Every map, declared once.  The compiler child reports these declarations;
  * nodeagent/kernel/instance.py creates and pins the maps, or takes over pins
  * of the same shape.  Hashes are not preallocated: an idle node should not pay
- * for the sizes below.
+ * for the sizes below.  Those of the ledger are: its programs may sleep, and up
+ * to Linux 6.0 such programs get no other (11 MiB together).
  */
 
 /* 0 -> node-wide settings.  Writer: agent.  Reader: connect. */
@@ -63,3 +64,24 @@ BPF_F_TABLE("hash", u32, struct na_name, names, 65536, BPF_F_NO_PREALLOC);
 
 /* Pattern of requests_<worker>: slot -> series.  Writer: that worker (mmap).  Reader: /metrics, CLI. */
 BPF_F_TABLE("array", u32, struct na_series, requests, NA_SERIES_PER_WORKER, BPF_F_MMAPABLE);
+
+/* key -> slots held, per worker.  Writer: workers (na_ledger); the agent, for the dead.  Reader: workers, the agent. */
+BPF_F_TABLE("hash", u64, struct na_slots, slots, 16384, 0);
+
+/*
+ * key -> theoretical arrival time of a token bucket.  A full map forgets the bucket that was unused for longest.
+ * Writer: workers (na_ledger).  Reader: workers.
+ */
+BPF_F_TABLE("lru_hash", u64, u64, buckets, 65536, 0);
+
+/* key -> a retry budget's window.  Writer: workers (na_ledger). */
+BPF_F_TABLE("hash", u64, struct na_budget, budgets, 4096, 0);
+
+/* key -> a record.  Writer: workers (na_record).  Reader: workers. */
+BPF_F_TABLE("hash", u64, struct na_record, records, 1024, 0);
+
+/* 0 -> zeros, which new entries of the ledger begin with.  Never written. */
+BPF_F_TABLE("array", u32, struct na_record, blank_record, 1, 0);
+
+/* 0 -> how often a record was replaced.  Writer: workers (na_record).  Reader: workers (mmap). */
+BPF_F_TABLE("array", u32, u64, pulse, 1, BPF_F_MMAPABLE);

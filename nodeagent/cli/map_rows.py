@@ -24,6 +24,8 @@ SHAPES: dict[str, tuple[Struct | None, Struct | None]] = {
     layout.ORIGINALS: (abi.OrigKey, abi.Orig),
     layout.HEARTBEATS: (None, None),
     layout.NAMES: (None, abi.Name),
+    layout.SLOTS: (None, abi.Slots),
+    layout.BUDGETS: (None, abi.Budget),
 }
 PORTS = {"port", "lport", "sport"}
 
@@ -51,6 +53,8 @@ def _fields(kind: Struct | None, raw: bytes, word: str) -> Row:
 
 
 def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, ctypes.Array):
+        return list(value)
     if isinstance(value, abi.Addr):
         return abi.unpack_addr(bytes(value))
     if isinstance(value, bytes):
@@ -88,7 +92,20 @@ def _series(maps: Maps, worker: int) -> Iterator[Row]:
         }
 
 
+def _records(maps: Maps) -> Iterator[Row]:
+    for key, value in sorted(maps.map(layout.RECORDS).items().items()):
+        record = abi.Record.from_buffer_copy(value)
+        yield {
+            "key": int.from_bytes(key, "little"),
+            "version": record.begin // 2,
+            "whole": record.begin == record.end and not record.begin % 2,
+            "content": bytes(record.content)[: record.length].hex(),
+        }
+
+
 _SPECIAL: dict[str, Callable[[Maps], Iterator[Row]]] = {
     layout.CONNECTIONS: _connections,
+    layout.RECORDS: _records,
+    layout.BLANK_RECORD: lambda _maps: iter(()),
     layout.SOCKETS: lambda _maps: iter(()),
 }

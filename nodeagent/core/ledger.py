@@ -33,7 +33,7 @@ class Sizes:
     slots: int = 16384
     buckets: int = 65536
     budgets: int = 4096
-    records: int = 4096
+    records: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +303,7 @@ class LocalLedger:
 
     def _put_back(self, claim: Tokens) -> None:
         if claim.key in self._tats:
-            self._tats[claim.key] -= claim.period
+            self._tats[claim.key] = max(0, self._tats[claim.key] - claim.period)
 
     def _budget(self, key: int) -> _Budget | None:
         if key not in self._budgets:
@@ -333,7 +333,7 @@ class LocalLedger:
 
         def undo() -> None:
             current.retries -= 1
-            budget.floor -= period if granted else 0
+            budget.floor = max(0, budget.floor - (period if granted else 0))
 
         return undo
 

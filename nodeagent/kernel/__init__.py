@@ -3,5 +3,6 @@
     programs    compiler (a child) -> bytecode -> loader -> instance: hooks, links, layout (pins), neighbours, btf
     calls       syscall (bpf(2) itself), bpf (programs, links), bpf_map (maps behind descriptors)
     maps        abi (structs), maps (typed access), names (ids), sync (a Snapshot into the maps)
+    ledger      ledger (a worker's claims), ledger_keeper (the agent's part)
     namespaces  netlink (a child), netns (how it is asked), setns; cgroups; unprivileged (what workers may do)
 """

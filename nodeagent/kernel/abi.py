@@ -47,6 +47,10 @@ SERIES_LABELS = (
 )
 """What a slot's `labels` are, in order: names are not repeated in every slot."""
 
+WINDOW_SLICES = 10
+RECORD_WORDS = 254
+MAX_CLAIMS = 8
+
 MAPPED_PREFIX = b"\0" * 10 + b"\xff\xff"
 
 
@@ -81,6 +85,33 @@ class NameKind(enum.IntEnum):
     POLICY = 3
     POD = 4
     NEXT = 5
+
+
+class ClaimKind(enum.IntEnum):
+    SLOT = 1
+    TOKENS = 2
+    REQUEST = 3
+    RETRY = 4
+
+
+class LedgerOp(enum.IntEnum):
+    TAKE = 1
+    GIVE = 2
+    REAP = 3
+
+
+class Answer(enum.IntEnum):
+    """What the ledger's programs return."""
+
+    TAKEN = 0
+    REFUSED = 1
+    FULL = 2
+    CONTENDED = 3
+    INVALID = 4
+
+
+ANSWER_SHIFT = 8
+ANSWER_CLAIM = 0xFF
 
 
 class Addr(ctypes.Structure):
@@ -225,6 +256,54 @@ class Series(ctypes.Structure):
     )
 
 
+class Slots(ctypes.Structure):
+    _fields_ = (("total", c_uint64), ("held", c_uint64 * MAX_WORKERS))
+
+
+class Budget(ctypes.Structure):
+    _fields_ = (("floor", c_uint64), ("slices", c_uint64 * WINDOW_SLICES))
+
+
+class Record(ctypes.Structure):
+    _fields_ = (
+        ("begin", c_uint64),
+        ("length", c_uint64),
+        ("content", c_uint64 * RECORD_WORDS),
+        ("end", c_uint64),
+    )
+
+
+class Claim(ctypes.Structure):
+    _fields_ = (
+        ("key", c_uint64),
+        ("kind", c_uint32),
+        ("percent", c_uint32),
+        ("limit", c_uint64),
+        ("slice", c_uint64),
+        ("period", c_uint64),
+        ("tolerance", c_uint64),
+    )
+
+
+class LedgerCall(ctypes.Structure):
+    _fields_ = (
+        ("op", c_uint32),
+        ("worker", c_uint32),
+        ("count", c_uint32),
+        ("floors", c_uint32),
+        ("claims", Claim * MAX_CLAIMS),
+    )
+
+
+class RecordSwap(ctypes.Structure):
+    _fields_ = (
+        ("key", c_uint64),
+        ("version", c_uint64),
+        ("length", c_uint64),
+        ("content", c_uint64 * RECORD_WORDS),
+    )
+
+
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "na_addr": Addr,
     "na_config": Config,
@@ -245,6 +324,12 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "na_conn_stats": ConnStats,
     "na_name": Name,
     "na_series": Series,
+    "na_slots": Slots,
+    "na_budget": Budget,
+    "na_record": Record,
+    "na_claim": Claim,
+    "na_ledger_call": LedgerCall,
+    "na_record_swap": RecordSwap,
 }
 
 

@@ -23,7 +23,7 @@ class LoadError(BpfError):
         self.log = log
 
 
-def prog_load(name: str, prog_type: int, insns: bytes, expected: int, log_size: int = 1 << 20) -> int:
+def prog_load(name: str, prog_type: int, insns: bytes, expected: int, flags: int = 0, log_size: int = 1 << 20) -> int:
     """fd of a loaded program (licence: Dual BSD/GPL).  LoadError with the verifier's log if it is refused."""
     code, licence = syscall.buffer(insns), syscall.buffer(b"Dual BSD/GPL\0")
 
@@ -39,7 +39,7 @@ def prog_load(name: str, prog_type: int, insns: bytes, expected: int, log_size: 
             size,
             where,
             0,
-            0,
+            flags,
             name.encode()[:15],
             0,
             expected,

@@ -16,9 +16,9 @@ from typing import Any
 
 from nodeagent.kernel.bpf_map import map_info
 from nodeagent.kernel.bytecode import Bytecode, Program, map_references, to_json
-from nodeagent.kernel.hooks import HOOKS
+from nodeagent.kernel.hooks import PROGRAMS
 
-HEADERS = ("abi.h", "maps.h", "helpers.h", "flight.h", "judge.h")
+HEADERS = ("abi.h", "maps.h", "helpers.h", "flight.h", "gcra.h", "judge.h")
 _OWN_INCLUDE = re.compile(r'^#include "[^"/]+"$', re.MULTILINE)
 
 INSTALL_HINT = "Install the distribution's package: apt-get install python3-bpfcc (the agent's Python must see it)."
@@ -31,7 +31,7 @@ class MissingCompilerError(Exception):
 def joined_source(directory: Path) -> str:
     """All sources as one text, headers first."""
     parts = []
-    for name in (*HEADERS, *(hook.source for hook in HOOKS)):
+    for name in (*HEADERS, *(program.source for program in PROGRAMS)):
         text = (directory / name).read_text()
         # only the lines themselves go, so that line numbers stay right
         parts.append(f'#line 1 "{name}"\n{_OWN_INCLUDE.sub("", text)}')
@@ -70,9 +70,9 @@ def compile_sources(directory: Path) -> Bytecode:
     compiled = bcc.BPF(text=joined_source(directory), cflags=["-Wno-everything"])
     tables = _table_names(bcc.lib, compiled.module)
     programs = []
-    for hook in HOOKS:
-        insns = compiled.dump_func(hook.program)
-        programs.append(Program(hook.program, insns, map_references(insns, tables)))
+    for program in PROGRAMS:
+        insns = compiled.dump_func(program.program)
+        programs.append(Program(program.program, insns, map_references(insns, tables)))
     return Bytecode(tuple(programs), tuple(map_info(fd) for fd in tables))
 
 

@@ -17,7 +17,7 @@ from typing import Self
 
 from nodeagent.kernel import bpf, bpf_map, cgroups, layout, loader, neighbours
 from nodeagent.kernel.bytecode import Bytecode, compile_in_child
-from nodeagent.kernel.hooks import HOOKS, Hook
+from nodeagent.kernel.hooks import HOOKS, PROGRAMS, RUNNABLES, Hook
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.links import LinkSwap, pinned_link, remove_link
 from nodeagent.kernel.loader import KernelError
@@ -44,7 +44,7 @@ class LinkInfo:
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Loaded and in no hook yet: descriptors by hook name.  Closed at the end of a `with`."""
+    """Loaded and in no hook yet: descriptors by name (`hooks.PROGRAMS`).  Closed at the end of a `with`."""
 
     fds: Mapping[str, int]
 
@@ -53,8 +53,8 @@ class Programs:
         """All or none; KernelError names the one that was refused."""
         fds: dict[str, int] = {}
         try:
-            for hook in HOOKS:
-                fds[hook.name] = loader.load(hook, code, maps)
+            for program in PROGRAMS:
+                fds[program.name] = loader.load(program, code, maps)
         except BaseException:
             loader.close_all(fds)
             raise
@@ -146,6 +146,8 @@ class Instance:
             with LinkSwap(self.layout, self.cgroup) as swap:
                 for hook in HOOKS:
                     swap.put(hook, programs.fds[hook.name])
+                for program in RUNNABLES:
+                    swap.pin(program, programs.fds[program.name])
             self._drop_other_versions()
 
     def _check_bpffs(self) -> None:

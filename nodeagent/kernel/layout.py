@@ -34,6 +34,12 @@ SOCKETS = "sockets"
 CONNECTIONS = "connections"
 NAMES = "names"
 HEARTBEATS = "heartbeats"
+SLOTS = "slots"
+BUCKETS = "buckets"
+BUDGETS = "budgets"
+RECORDS = "records"
+BLANK_RECORD = "blank_record"
+PULSE = "pulse"
 REQUESTS = "requests"
 
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from nodeagent.kernel import bpf, cgroups, syscall
-from nodeagent.kernel.hooks import Hook
+from nodeagent.kernel.hooks import Hook, Runnable
 from nodeagent.kernel.layout import Layout
 
 
@@ -36,7 +36,7 @@ class LinkSwap:
             self._create(hook, program)
         else:
             self._update(hook, existing, program)
-        self._pin_program(hook, program)
+        self.pin(hook, program)
 
     def _existing(self, hook: Hook) -> Path | None:
         """A pinned link on our cgroup, of this or another layout version; one elsewhere is removed."""
@@ -62,8 +62,9 @@ class LinkSwap:
         syscall.obj_pin(self._pins.link(hook.name), link)
         self._undo.callback(remove_link, self._pins.link(hook.name))
 
-    def _pin_program(self, hook: Hook, program: int) -> None:
-        path = self._pins.prog(hook.program)
+    def pin(self, what: Hook | Runnable, program: int) -> None:
+        """The program alone, for those that are run by descriptor."""
+        path = self._pins.prog(what.program)
         if path.exists():
             self._undo.callback(_pin_again, path, self._keep(syscall.obj_get(path)))
         _pin_again(path, program)

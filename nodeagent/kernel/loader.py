@@ -10,7 +10,7 @@ from dataclasses import replace
 from nodeagent.kernel import abi, bpf, bpf_map, btf, layout, syscall
 from nodeagent.kernel.bpf_map import MapSpec
 from nodeagent.kernel.bytecode import Bytecode
-from nodeagent.kernel.hooks import Hook
+from nodeagent.kernel.hooks import Hook, Runnable
 from nodeagent.kernel.layout import Layout
 
 VERIFIER_LINES = 6
@@ -78,13 +78,13 @@ def make_overflow_counters(connections: bpf_map.Map) -> None:
             connections.update(key, bytes(connections.spec.value_size))
 
 
-def load(hook: Hook, bytecode: Bytecode, fds: Mapping[str, int]) -> int:
+def load(program: Hook | Runnable, bytecode: Bytecode, fds: Mapping[str, int]) -> int:
     """fd of the loaded program.  KernelError in plain words if the verifier refuses it."""
-    insns = bytecode.program(hook.program).linked(fds)
+    insns = bytecode.program(program.program).linked(fds)
     try:
-        return bpf.prog_load(hook.program, hook.prog_type, insns, hook.expected)
+        return bpf.prog_load(program.program, program.prog_type, insns, program.expected, program.flags)
     except bpf.LoadError as error:
-        raise KernelError(explain(hook.program, error.errno or 0, error.log)) from error
+        raise KernelError(explain(program.program, error.errno or 0, error.log)) from error
 
 
 def explain(program: str, number: int, log: str) -> str:

@@ -51,6 +51,9 @@ _COMMANDS = {
     LINK_DETACH: "detach link",
 }
 
+F_RDONLY = 1 << 3
+"""For OBJ_GET: a descriptor that cannot write the map."""
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -99,6 +102,6 @@ def obj_pin(path: Path, fd: int) -> None:
     call(OBJ_PIN, attr("<QI", ctypes.addressof(text), fd), str(path))
 
 
-def obj_get(path: Path) -> int:
+def obj_get(path: Path, flags: int = 0) -> int:
     text = buffer(os.fsencode(path) + b"\0")
-    return call(OBJ_GET, attr("<QI", ctypes.addressof(text), 0), str(path))
+    return call(OBJ_GET, attr("<QII", ctypes.addressof(text), 0, flags), str(path))

@@ -20,8 +20,9 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
-_BPF_COMMANDS = (1, 3, 21)
-"""LOOKUP_ELEM, DELETE_ELEM, LOOKUP_AND_DELETE_ELEM: maps by inherited descriptor, nothing that opens or loads."""
+_BPF_COMMANDS = (1, 3, 10, 21)
+"""LOOKUP_ELEM, DELETE_ELEM, PROG_TEST_RUN, LOOKUP_AND_DELETE_ELEM: maps and programs by inherited descriptor,
+nothing that opens or loads."""
 
 _CALLS = (  # noqa: SIM905 - a list of words, read and reviewed as lines of words
     # sockets that exist already: a worker makes none and binds none

@@ -100,6 +100,18 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any]]] = [
         {"key": 0, "heartbeat_limit_ms": 2000, "orig_limit": 65536}
         | {"pod_limit": 8192, "instance": "cgroup=/c bpffs=/b"},
     ),
+    (
+        layout.SLOTS,
+        number(5, 8),
+        bytes(abi.Slots(3, (1, 2))),
+        {"key": 5, "total": 3, "held": [1, 2, *[0] * 14]},
+    ),
+    (
+        layout.BUDGETS,
+        number(6, 8),
+        bytes(abi.Budget(99, (7,))),
+        {"key": 6, "floor": 99, "slices": [7, *[0] * 9]},
+    ),
 ]
 
 
@@ -126,6 +138,15 @@ def test_request_series_of_one_worker_carry_their_labels() -> None:
         "response_bytes": 7,
         "duration_us": 8,
     }
+
+
+def test_a_record_is_shown_as_far_as_it_is_in_use_and_told_when_it_is_being_written() -> None:
+    content = (0x030201, *[0] * 253)
+    for end, whole in ((4, True), (5, False)):
+        entries = {number(8, 8): bytes(abi.Record(4, 3, content, end))}
+        assert rows_of(MadeUpMaps(entries), layout.RECORDS) == [
+            {"key": 8, "version": 2, "whole": whole, "content": "010203"}
+        ]
 
 
 def test_socket_storage_cannot_be_listed() -> None:
