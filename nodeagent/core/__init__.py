@@ -3,7 +3,7 @@
     vocabulary       model (what a configuration says), bounds, buckets, addresses, hosts, paths, durations,
                      route_timeouts
     a request        decide (the reference) and judge (the same, prepared): matching, authorization, backends,
-                     prepared_policies, balance
+                     prepared_policies, balance, route_index, recent
     a message        lines, fields, framing, filters, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
 """

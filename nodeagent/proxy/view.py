@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Backend, Destination, Endpoint, Protocol, Snapshot
+from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot
 
 
 class View:
@@ -33,14 +33,13 @@ class View:
         self.name = destination.name
         self.namespace = _namespace(destination)
         self.default_host = _authority(destination.address, destination.port)
-        self._alternatives: dict[str, tuple[Endpoint, ...]] = {}
+        self._alternatives: dict[str, tuple[Endpoint, ...]] | None = None
 
     def alternatives(self, backend: str) -> tuple[Endpoint, ...]:
         """Every endpoint of the backend that a Decision named: where else a failed connect may go."""
-        known = self._alternatives.get(backend)
-        if known is None:
-            known = self._alternatives[backend] = _endpoints_of(self.destination, backend)
-        return known
+        if self._alternatives is None:
+            self._alternatives = _endpoints_by_backend(self.destination)
+        return self._alternatives.get(backend, self.destination.endpoints)
 
 
 def unknown_destination(address: str, port: int, http: bool) -> Destination:
@@ -63,9 +62,10 @@ def _looks_at_fields(destination: Destination) -> bool:
     return any(rule.headers for rule in destination.rules) or any(op.headers for op in operations)
 
 
-def _endpoints_of(destination: Destination, name: str) -> tuple[Endpoint, ...]:
-    backends: list[Backend] = [backend for rule in destination.rules for backend in rule.backends]
-    for backend in backends:
-        if backend.name == name:
-            return backend.endpoints
-    return destination.endpoints
+def _endpoints_by_backend(destination: Destination) -> dict[str, tuple[Endpoint, ...]]:
+    """Where rules differ about a backend, the first of them counts."""
+    found: dict[str, tuple[Endpoint, ...]] = {}
+    for rule in destination.rules:
+        for backend in rule.backends:
+            found.setdefault(backend.name, backend.endpoints)
+    return found
