@@ -83,14 +83,16 @@ def header_value(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     return field_text(",".join(values)) if values else None
 
 
-def header_values(headers: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+def header_values(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """`header_value` of every name there is."""
-    found: dict[str, str | None] = {}
-    for name, value in headers:
-        found[name] = f"{found[name]},{value}" if name in found else value
-    for name, text in found.items():
-        if text is not None and not text.isascii():
-            found[name] = field_text(text)
+    pairs = tuple(headers)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found = {}
+        for name, value in pairs:
+            found[name] = f"{found[name]},{value}" if name in found else value
+    if not "".join(found.values()).isascii():
+        return {name: field_text(value) for name, value in found.items()}
     return found
 
 

@@ -13,7 +13,7 @@ index are tried one by one after those that are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nodeagent.core.matching import Regex, header_values, mismatch, query_values
 from nodeagent.core.model import PathKind, RequestHead, Rule, ValueMatch
@@ -28,7 +28,8 @@ Find = Callable[[RequestHead], int]
 Condition = tuple[int, str, str]  # _METHOD, _HEADER or _QUERY; name; value
 Entry = tuple[int, tuple[Condition, ...], Rule | None]
 """Position, what is left to compare, and the rule if it has a regular expression: then all of it is tested."""
-Known = dict[int, dict[str, str | None]]  # _HEADER, _QUERY -> values by name; filled when first asked for
+Names = dict[str, dict[str | None, "Place"]]  # header or parameter name -> value -> place; None is no rule's value
+Known = dict[int, Mapping[str, str | None]]  # _HEADER, _QUERY -> values by name; filled when first asked for
 
 _METHOD, _HEADER, _QUERY = range(3)
 _EXACT, _PREFIX, _ANY_PATH, _SLOW = range(4)
@@ -70,7 +71,17 @@ class RuleWalk:
 class RouteIndex:
     """Rules by path, then by what else they ask for."""
 
-    __slots__ = ("_built", "_depth", "_exact", "_none", "_patterns", "_prefixes", "_regex", "_rules")
+    __slots__ = (
+        "_built",
+        "_depth",
+        "_exact",
+        "_first_prefix",
+        "_none",
+        "_patterns",
+        "_prefixes",
+        "_regex",
+        "_rules",
+    )
 
     def __init__(self, rules: Sequence[Rule], regex: Regex) -> None:
         self._rules = rules
@@ -80,15 +91,13 @@ class RouteIndex:
         self._exact: dict[str, Place] = {}
         self._patterns = Place()
         self._prefixes = _Segment()
+        self._first_prefix = _NEVER  # the smallest position of a prefix
         self._depth = 0  # segments of the longest prefix
 
     def find(self, head: RequestHead) -> int:
-        if self._built < self._none:
+        is_whole = self._built == self._none
+        if not is_whole:
             self._build(_PORTION)
-            return self._beyond(head, self._search(head))
-        return self._search(head)
-
-    def _search(self, head: RequestHead) -> int:
         path, best = head.path, self._none
         known: Known = {}
         if "%" in path:
@@ -98,25 +107,25 @@ class RouteIndex:
             best = place.first if place.is_sure else place.search(head, known, self._regex, best)
         if self._patterns.first < best:
             best = self._patterns.search(head, known, self._regex, best)
-        if self._prefixes.first < best:
+        if self._first_prefix < best:
             for place in self._on_the_way(path):
                 if place.first < best:
                     best = place.first if place.is_sure else place.search(head, known, self._regex, best)
-        return best
+        return best if is_whole else self._beyond(head, best)
 
-    def _on_the_way(self, path: str) -> list[Place]:
-        """Places of the prefixes of `path`, the longest first: usually that has the answer."""
+    def _on_the_way(self, path: str) -> list[_Segment]:
+        """Those prefixes of `path` that rules have, the longest first: usually that has the answer."""
         segment = self._prefixes
-        places = [segment.place] if segment.place is not None else []
+        found = [segment] if segment.size else []
         for name in path.split("/", self._depth):
             below = segment.below.get(name)
             if below is None:
                 break
             segment = below
-            if segment.place is not None:
-                places.append(segment.place)
-        places.reverse()
-        return places
+            if segment.size:
+                found.append(segment)
+        found.reverse()
+        return found
 
     def _beyond(self, head: RequestHead, best: int) -> int:
         """Whatever is in place comes before whatever is not."""
@@ -151,32 +160,21 @@ class RouteIndex:
         return place
 
     def _prefix_place(self, prefix: str, position: int) -> Place:
+        self._first_prefix = min(self._first_prefix, position)
         segment = self._prefixes
-        segment.first = min(segment.first, position)
         names = prefix.split("/") if prefix else ()
         self._depth = max(self._depth, len(names))
         for name in names:
             below = segment.below.get(name)
             if below is None:
+                if segment.below is _NOTHING:
+                    segment.below = {}
                 below = segment.below[name] = _Segment()
             segment = below
-        if segment.place is None:
-            segment.place = Place()
-        return segment.place
+        return segment
 
 
 _NEVER = 1 << 60  # a position after all others
-
-
-class _Segment:
-    """One step of a path prefix.  `first` is kept at the root only: the first position of any prefix."""
-
-    __slots__ = ("below", "first", "place")
-
-    def __init__(self) -> None:
-        self.below: dict[str, _Segment] = {}
-        self.place: Place | None = None
-        self.first = _NEVER
 
 
 class Place:
@@ -227,14 +225,27 @@ class Place:
         return best
 
 
+class _Segment(Place):
+    """One step of the tree of path prefixes: the rules with the prefix that ends here, and the steps that go on."""
+
+    __slots__ = ("below",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below: dict[str, _Segment] = _NOTHING
+
+
+_NOTHING: dict[str, _Segment] = {}  # below all the segments that nothing is below of; never changed
+
+
 class _Division:
     """A crowded place, divided by one condition of each rule: the one that leads to the fewest others."""
 
     __slots__ = ("_always", "_methods", "_patterns", "_values")
 
     def __init__(self) -> None:
-        self._methods: dict[str, Place] = {}
-        self._values: dict[int, dict[str, dict[str, Place]]] = {}  # _HEADER, _QUERY -> name -> value
+        self._methods: dict[str | None, Place] = {}
+        self._values: dict[int, Names] = {}  # by _HEADER, _QUERY
         self._patterns: list[tuple[int, Rule]] = []
         self._always = _NEVER  # the position of a rule that matches whatever comes here
 
@@ -258,7 +269,7 @@ class _Division:
         place = self._places(key[0], key[1]).get(key[2])
         return 0 if place is None else place.size
 
-    def _places(self, what: int, name: str) -> dict[str, Place]:
+    def _places(self, what: int, name: str) -> dict[str | None, Place]:
         """Value -> place."""
         return self._methods if what == _METHOD else self._values.setdefault(what, {}).setdefault(name, {})
 
@@ -267,11 +278,11 @@ class _Division:
         if self._methods:
             place = self._methods.get(head.method)
             if place is not None and place.first < best:
-                best = place.search(head, known, regex, best)
+                best = place.first if place.is_sure else place.search(head, known, regex, best)
         for what, names in self._values.items():
-            for place in _led_to(names, _values(what, head, known)):
-                if place.first < best:
-                    best = place.search(head, known, regex, best)
+            values = known.get(what) or _values(what, head, known)
+            few = names if len(names) <= len(values) else {name: names[name] for name in values if name in names}
+            best = _search_values(few, values, head, known, regex, best)
         for position, rule in self._patterns:
             if position >= best:
                 break
@@ -280,16 +291,14 @@ class _Division:
         return best
 
 
-def _led_to(names: dict[str, dict[str, Place]], values: dict[str, str | None]) -> list[Place]:
-    """Where the values that a request has lead to, looking at the fewer: names of rules, or of the request."""
-    found = []
-    for name in names if len(names) <= len(values) else values:
-        value = values.get(name)
-        if value is not None and name in names:
-            place = names[name].get(value)
-            if place is not None:
-                found.append(place)
-    return found
+def _search_values(
+    names: Names, values: Mapping[str, str | None], head: RequestHead, known: Known, regex: Regex, best: int
+) -> int:
+    for name, places in names.items():
+        place = places.get(values.get(name))
+        if place is not None and place.first < best:
+            best = place.first if place.is_sure else place.search(head, known, regex, best)
+    return best
 
 
 def _hold(conditions: Iterable[Condition], head: RequestHead, known: Known) -> bool:
@@ -299,11 +308,11 @@ def _hold(conditions: Iterable[Condition], head: RequestHead, known: Known) -> b
     return True
 
 
-def _differ(matches: Iterable[ValueMatch], values: dict[str, str | None]) -> bool:
+def _differ(matches: Iterable[ValueMatch], values: Mapping[str, str | None]) -> bool:
     return any(not match.regex and values.get(match.name) != match.value for match in matches)
 
 
-def _values(what: int, head: RequestHead, known: Known) -> dict[str, str | None]:
+def _values(what: int, head: RequestHead, known: Known) -> Mapping[str, str | None]:
     values = known.get(what)
     if values is None:
         values = known[what] = header_values(head.headers) if what == _HEADER else query_values(head.query)
