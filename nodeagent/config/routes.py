@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, RESOLVED_REFS, TRUE, UNKNOWN, Condition
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
+from nodeagent.config.patterns import PatternRoom
 from nodeagent.config.policies import PolicyIndex
 from nodeagent.config.reading import is_service
 from nodeagent.config.resources import BackendRef, ParentRef, RouteObject, RouteRule, ServiceObject, ServicePort
@@ -43,8 +44,9 @@ class RouteIndex:
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
         self._built: dict[tuple[str, int], list[tuple[Precedence, Rule]]] = {}
+        self._patterns = PatternRoom()
         self.conditions: list[Condition] = []
-        for route in objects.routes.values():
+        for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
             for parent in route.parents:
                 self._attach(route, parent)
 
@@ -126,12 +128,16 @@ class RouteIndex:
             self._say(route, parent, ACCEPTED, FALSE, reason, message, at)
             return
         group = PRODUCER if route.namespace == service.namespace else route.namespace
-        for port in _ports(parent, service):
-            if port.protocol is Protocol.HTTP1:
-                attached = self._attached.setdefault((service.key, port.port), Attached())
-                routes = attached.groups.setdefault(group, [])
-                if route not in routes:  # two parentRefs may lead to the same port
-                    routes.append(route)
+        ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
+        refusal = self._patterns.admit(route, [(service.key, port, group) for port in ports])
+        if refusal:
+            self._say(route, parent, ACCEPTED, FALSE, "UnsupportedValue", refusal, "spec.rules")
+            return
+        for port in ports:
+            attached = self._attached.setdefault((service.key, port), Attached())
+            routes = attached.groups.setdefault(group, [])
+            if route not in routes:  # two parentRefs may lead to the same port
+                routes.append(route)
         note, at = _note(route, parent, service)
         self._say(route, parent, ACCEPTED, TRUE, "Accepted", note, at)
         self._resolve(route, parent)
