@@ -21,6 +21,7 @@ from nodeagent.config.conditions import (
 )
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
+from nodeagent.config.patterns import PatternRoom
 from nodeagent.config.policies import PolicyIndex
 from nodeagent.config.problems import field_text
 from nodeagent.config.reading import is_service
@@ -73,8 +74,9 @@ class RouteIndex:
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
         self._built: dict[tuple[str, int], list[tuple[Position, Rule]]] = {}
+        self._patterns = PatternRoom()
         self.conditions: list[Condition] = []
-        for route in objects.routes.values():
+        for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
             for parent in route.parents:
                 self._attach(route, parent)
 
@@ -170,12 +172,16 @@ class RouteIndex:
             self._say(route, parent, ACCEPTED, FALSE, reason, message, at)
             return
         group = PRODUCER if route.namespace == service.namespace else route.namespace
-        for port in _ports(parent, service):
-            if port.protocol is Protocol.HTTP1:
-                attached = self._attached.setdefault((service.key, port.port), Attached())
-                routes = attached.groups.setdefault(group, [])
-                if route not in routes:  # two parentRefs may lead to the same port
-                    routes.append(route)
+        ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
+        refusal = self._patterns.admit(route, [(service.key, port, group) for port in ports])
+        if refusal:
+            self._say(route, parent, ACCEPTED, FALSE, "UnsupportedValue", refusal, "spec.rules")
+            return
+        for port in ports:
+            attached = self._attached.setdefault((service.key, port), Attached())
+            routes = attached.groups.setdefault(group, [])
+            if route not in routes:  # two parentRefs may lead to the same port
+                routes.append(route)
         self._accept(route, parent, _note(route, parent, service))
         self._resolve(route, parent)
         self._say(route, parent, PROGRAMMED, UNKNOWN, "Pending")

@@ -251,8 +251,8 @@ class Destination:
     @property
     def all_policies(self) -> tuple[Policy, ...]:
         """Its own and its backends', each at least once: what a request dialled here may be judged by."""
-        behind = (policy for rule in self.rules for backend in rule.backends for policy in backend.policies)
-        return (*self.policies, *behind)
+        pools = {id(one.policies): one.policies for rule in self.rules for one in rule.backends if one.policies}
+        return (*self.policies, *(policy for pool in pools.values() for policy in pool))
 
     def rule_group(self, namespace: str) -> str:
         """Which rules are for callers of `namespace`: a key of `consumer_rules`, or "" = the producer's."""
@@ -285,9 +285,10 @@ class Destination:
 
         A path that a filter changes counts too: a dot segment must not lead out of what it is replaced with.
         """
-        if any(rule.filters.change_paths for rule in self.rules):
+        rules = self.rules
+        if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in rules):
             return True
-        if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in self.rules):
+        if any(rule.filters.change_paths for rule in rules):
             return True
         return any(op.paths for policy in self.all_policies for rule in policy.rules for op in rule.http)
 

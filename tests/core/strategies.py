@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TypeVar
 
 from hypothesis import strategies as st
 
 from nodeagent.core.filters import NO_FILTERS, Filters, PathChange, Redirect, Rewrite, header_change
+from nodeagent.core.matching import precedence
 from nodeagent.core.model import (
     Action,
     Backend,
@@ -25,6 +27,7 @@ from nodeagent.core.model import (
     ValueMatch,
     Workload,
 )
+from nodeagent.core.route_index import FEW_RULES
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import Retry, SessionPersistence
 
@@ -50,6 +53,7 @@ header_matches = st.builds(
     st.sampled_from(("test", "prod", "t.*", "caf\u00e9")),
     st.booleans(),
 )
+exact_header_matches = st.builds(ValueMatch, st.sampled_from(("x-env", "x-team")), st.sampled_from(("test", "prod")))
 query_matches = st.builds(ValueMatch, st.sampled_from(("q", "r")), st.sampled_from(("1", "2", ".*")), st.booleans())
 path_tests = st.one_of(
     st.tuples(st.sampled_from((PathKind.EXACT, PathKind.PREFIX)), st.sampled_from(RULE_PATHS)),
@@ -181,6 +185,32 @@ def routed_destinations(draw: st.DrawFn) -> Destination:
         has_producer_route=True,
         policies=draw(some_of_them),
         ports=draw(port_numbers),
+    )
+
+
+@st.composite
+def crowded_destinations(draw: st.DrawFn) -> Destination:
+    """More rules than are tried one by one, many of them with the same path; in order of precedence or in none."""
+    backend = Backend("shop/a:80", 1, (Endpoint("10.0.0.1", 8080),))
+    bare = st.builds(
+        lambda path, method, headers, query: Rule("shop/r1", "0", path[0], path[1], method, headers, query, (backend,)),
+        path_tests | st.just((PathKind.PREFIX, "/")),
+        st.sampled_from(("", "", "GET", "POST")),
+        small(header_matches | exact_header_matches, 3),
+        small(query_matches),
+    )
+    drawn = draw(st.lists(bare, min_size=FEW_RULES + 1, max_size=30))
+    numbered = [dataclasses.replace(rule, rule=str(index)) for index, rule in enumerate(drawn)]
+    if draw(st.booleans()):
+        numbered.sort(key=lambda rule: precedence(rule, "", 0, int(rule.rule)))
+    return Destination(
+        "shop/a:80",
+        "10.0.0.9",
+        80,
+        Protocol.HTTP1,
+        is_frontend=True,
+        producer_rules=tuple(numbered),
+        has_producer_route=True,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodeagent.core.model import Backend, Destination, Endpoint, PathKind, Protocol, Rule
-from nodeagent.core.traffic import Mode, Retry, RetryBudget, SessionPersistence, TrafficPolicy
+from nodeagent.core.traffic import Retry, RetryBudget, SessionPersistence, TrafficPolicy
 from nodeagent.core.treatment import treatment_of_rule
 
 FRONTEND = Destination("shop/a:80", "198.18.0.1", 80, Protocol.HTTP1, is_frontend=True)
@@ -28,7 +28,6 @@ def rule(behind: Backend, retry: Retry | None = None, session: SessionPersistenc
         (None, RetryBudget()),
         (TrafficPolicy("shop/p"), RetryBudget()),
         (POLICY, BUDGET),
-        (TrafficPolicy("shop/p", Mode.DRY_RUN, retry=POLICY.retry), RetryBudget()),
     ],
 )
 def test_a_routes_retry_has_the_budget_of_the_policy_in_force(
