@@ -283,6 +283,7 @@ class Agent:
         async for snapshot in parts.configuration.snapshots():
             try:
                 await parts.programmer.apply(snapshot)
+                parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
             except BpfError as error:
                 parts.programmer.failed(snapshot, error)
             self._freezer.freeze()
