@@ -15,11 +15,13 @@ from nodeagent.core.addresses import canonical, family
 from nodeagent.core.authorization import network_verdict
 from nodeagent.core.balance import shares as shares_of
 from nodeagent.core.decide import rules_for
-from nodeagent.core.filters import NO_FILTERS, Filters, described
+from nodeagent.core.filters import described
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex, first_match
+from nodeagent.core.mirrors import described as mirrors_described
 from nodeagent.core.model import (
+    Backend,
     Decision,
     Destination,
     Endpoint,
@@ -64,7 +66,7 @@ class Share:
     part: float
     decision: Decision
     endpoints: tuple[Endpoint, ...]
-    filters: Filters = NO_FILTERS
+    filters: tuple[str, ...] = ()
 
 
 def parse_question(query: Mapping[str, Any]) -> Question:
@@ -233,7 +235,7 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
-    shown = {"filters": described(rule.filters), "timeouts": timeouts_described(rule.timeouts)} if rule else {}
+    shown = {"filters": _filters(rule), "timeouts": timeouts_described(rule.timeouts)} if rule else {}
     answer["request"] = {**_in_common(decisions), **sent, "filters": [], "timeouts": [], **shown}
     treated = answer["request"]["treatment"] = _treated_alike(decisions)
     answer["notes"] = _notes_on(shares)
@@ -312,6 +314,11 @@ def _rule_of(
     return first_match(rules_for(destination, caller) or (), head, regex) if decision.route else None
 
 
+def _filters(owner: Rule | Backend) -> list[str]:
+    """One line for each thing that is done to a message, or with it."""
+    return described(owner.filters) + mirrors_described(owner.mirrors)
+
+
 def _notes_on(shares: Sequence[Share]) -> list[str]:
     """Where one request may fare otherwise than the next, say so."""
     denied = [share.part for share in shares if verdict_of(share.decision) == "denied"]
@@ -326,7 +333,7 @@ def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: Requ
     for backend, part in zip(rule.backends, shares_of(rule.backends), strict=True):
         if part > 0:
             decision = judge.decide(caller, address, head, start + part / 2)
-            yield Share(backend.name, part, decision, backend.endpoints, backend.filters)
+            yield Share(backend.name, part, decision, backend.endpoints, tuple(_filters(backend)))
         start += part
 
 
@@ -342,7 +349,7 @@ def _backend(share: Share, treated: list[str]) -> Answer:
         "detail": decision.detail,
         "policy": decision.policy,
         "audits": list(decision.audits),
-        "filters": described(share.filters),
+        "filters": list(share.filters),
         "treatment": own,
         "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in share.endpoints],
     }

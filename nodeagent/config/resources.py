@@ -131,6 +131,17 @@ class BackendRef:
     weight: int
     filters: Filters = NO_FILTERS
     fault: RuleFault | None = None
+    mirrors: tuple[MirrorRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRef:
+    """Copies of `numerator` of `denominator` requests go to `backend`; `field` is where in the rule that is said."""
+
+    backend: BackendRef
+    field: FieldPath
+    numerator: int
+    denominator: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +165,7 @@ class RouteRule:
     fault: RuleFault | None = None
     retry: Retry | None = None
     session: SessionPersistence | None = None
+    mirrors: tuple[MirrorRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ def forwarded(
         changes=changes_of(rule.filters, backend.filters),
         timeouts=joined(rule.timeouts, backend.traffic),
         treatment=treatment,
+        mirrors=rule.mirrors + backend.mirrors,
     )
 
 

@@ -11,7 +11,16 @@ from typing import Any
 
 from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Fields, Items, Text, Whole
-from nodeagent.config.schemas.common import GROUP, HEADER_NAME, KIND, OBJECT_NAME, PORT, path_fault
+from nodeagent.config.schemas.common import (
+    GROUP,
+    HEADER_NAME,
+    KIND,
+    OBJECT_NAME,
+    PORT,
+    REFERENCE,
+    path_fault,
+    service_backend_has_port,
+)
 from nodeagent.core.fields import Special, make_field
 from nodeagent.core.paths import PathError, normalize
 
@@ -20,15 +29,16 @@ CONFIGURED_BY = {
     "ResponseHeaderModifier": "responseHeaderModifier",
     "RequestRedirect": "requestRedirect",
     "URLRewrite": "urlRewrite",
+    "RequestMirror": "requestMirror",
     "ExtensionRef": "extensionRef",
 }
 """Filter type -> the one field that says what it does."""
-REPEATABLE = ("ExtensionRef",)
+REPEATABLE = ("RequestMirror", "ExtensionRef")
 """Types that a list may have more than once."""
-RULE_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
+RULE_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "RequestMirror")
 """Those that are applied."""
-BACKEND_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier")
-"""Those that are applied to a backendRef; the others decide before a backend is chosen."""
+BACKEND_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror")
+"""Those that are applied to a backendRef."""
 PATH_CHANGES = ("ReplaceFullPath", "ReplacePrefixMatch")
 STATUS_CODES = (301, 302, 303, 307, 308)
 
@@ -97,6 +107,17 @@ def path_is_given_by_type(path: dict[str, Any]) -> Iterator[FieldError]:
             yield FieldError((name,), f"required value is missing: the type is {kind}")
         if path["type"] != kind and path.get(name) is not None:
             yield FieldError((name,), f"must not be given when the type is {path['type']}")
+
+
+def mirror_has_one_share(mirror: dict[str, Any]) -> Iterator[FieldError]:
+    if mirror.get("percent") is not None and mirror.get("fraction") is not None:
+        yield FieldError(("fraction",), "must not be given with percent: both say how many requests are mirrored")
+
+
+def fraction_is_at_most_one(fraction: dict[str, Any]) -> Iterator[FieldError]:
+    most = fraction.get("denominator") or 100
+    if fraction["numerator"] > most:
+        yield FieldError(("numerator",), f"{fraction['numerator']} is larger than the denominator ({most})")
 
 
 def filter_is_what_its_type_says(one: dict[str, Any]) -> Iterator[FieldError]:
@@ -169,6 +190,17 @@ _REDIRECT = Fields(
         "statusCode": Whole(),
     }
 )
+_MIRROR = Fields(
+    {
+        "backendRef": Fields(REFERENCE, ("name",), rules=(service_backend_has_port,)),
+        "percent": Whole(0, 100),
+        "fraction": Fields(
+            {"numerator": Whole(0), "denominator": Whole(1)}, ("numerator",), rules=(fraction_is_at_most_one,)
+        ),
+    },
+    ("backendRef",),
+    rules=(mirror_has_one_share,),
+)
 _FILTER = Fields(
     {
         "type": Text(least=1),
@@ -176,6 +208,7 @@ _FILTER = Fields(
         "responseHeaderModifier": _MODIFIER,
         "requestRedirect": _REDIRECT,
         "urlRewrite": Fields({"hostname": _NAME, "path": _PATH}),
+        "requestMirror": _MIRROR,
         "extensionRef": Fields({"group": GROUP, "kind": KIND, "name": OBJECT_NAME}, ("group", "kind", "name")),
     },
     ("type",),
