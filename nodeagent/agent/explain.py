@@ -235,7 +235,7 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
-    shown = {"filters": _filters(rule), "timeouts": timeouts_described(rule.timeouts)} if rule else {}
+    shown = {"filters": _filters(rule), "timeouts": _timeouts(rule)} if rule else {}
     answer["request"] = {**_in_common(decisions), **sent, "filters": [], "timeouts": [], **shown}
     treated = answer["request"]["treatment"] = _treated_alike(decisions)
     answer["notes"] = _notes_on(shares)
@@ -317,6 +317,11 @@ def _rule_of(
 def _filters(owner: Rule | Backend) -> list[str]:
     """One line for each thing that is done to a message, or with it."""
     return described(owner.filters) + mirrors_described(owner.mirrors)
+
+
+def _timeouts(rule: Rule) -> list[str]:
+    """None where no upstream is asked: such an answer takes no time."""
+    return [] if rule.answers else timeouts_described(rule.timeouts)
 
 
 def _notes_on(shares: Sequence[Share]) -> list[str]:

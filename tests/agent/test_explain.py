@@ -131,6 +131,12 @@ def test_the_timeouts_of_the_rule_are_shown() -> None:
     ]
 
 
+def test_a_rule_that_answers_itself_shows_no_timeouts() -> None:
+    timeouts = RouteTimeouts(1000)
+    assert filtered(Filters(redirect=Redirect()), timeouts=timeouts)["request"]["timeouts"] == []
+    assert filtered(NO_FILTERS, fault=Fault("r", "d"), timeouts=timeouts)["request"]["timeouts"] == []
+
+
 def test_a_redirect_is_allowed_and_says_where_to() -> None:
     answer = filtered(Filters(redirect=Redirect(308, "https", path=PathChange("/new", "/old"))))
     assert (answer["verdict"], answer["request"]["status"]) == ("allowed", 308)
