@@ -14,6 +14,7 @@ from nodeagent.core.bounds import Bounds
 from nodeagent.core.filters import Filters, Rewrite, header_change
 from nodeagent.core.model import Action, Backend, EnforcementLevel, Mirror, PathKind, Policy, PolicyRule, Rule
 from nodeagent.core.route_timeouts import RouteTimeouts
+from nodeagent.core.traffic import Retry
 from tests.proxy.harness import Answer, Client, Proxy, ScriptedUpstream, run, settle
 
 GET = b"GET /a HTTP/1.1\r\nHost: cart\r\n\r\n"
@@ -272,6 +273,18 @@ def test_a_rule_with_timeouts_mirrors_too() -> None:
             assert await ask(client) == (200, b"ok")
             await until(lambda: not len(p.engine.mirrors))
             assert mirror.received == GET
+
+    run(conversation())
+
+
+def test_a_request_under_policies_is_mirrored_once_however_often_it_is_tried() -> None:
+    async def conversation() -> None:
+        answers = iter((b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", OK))
+        async with mirrored(served=lambda _request: next(answers), retry=Retry(backoff=1)) as (p, mirror):
+            client = await p.connect()
+            assert await ask(client) == (200, b"ok")
+            await until(lambda: not len(p.engine.mirrors))
+            assert (p.upstream.received, mirror.received) == (GET * 2, GET)
 
     run(conversation())
 
