@@ -14,6 +14,7 @@ from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.core.addresses import canonical, family
 from nodeagent.core.authorization import network_verdict
 from nodeagent.core.balance import shares as shares_of
+from nodeagent.core.cors import described as cors_described
 from nodeagent.core.decide import rules_for
 from nodeagent.core.filters import described
 from nodeagent.core.hosts import HostError, parse_host
@@ -230,7 +231,7 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     judge = Judge(destination, regex)
     decision = judge.decide(caller, address, head, 0.0)
     rule = _rule_of(destination, caller, head, decision, regex)
-    shares = list(_shares(judge, rule, caller, address, head)) if rule and not rule.answers else []
+    shares = list(_shares(judge, rule, caller, address, head)) if rule and not rule.answers and decision.backend else []
     if not shares and decision.backend:
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
     decisions = [share.decision for share in shares] or [decision]
@@ -285,7 +286,7 @@ def source_address(destination: Destination, caller: Workload) -> str:
 def verdict_of(decision: Decision) -> str:
     if decision.status == 403:
         return "denied"
-    return "error" if decision.status and not decision.location else "allowed"
+    return "error" if decision.is_refusal else "allowed"
 
 
 def _in_common(decisions: Sequence[Decision]) -> Answer:
@@ -316,7 +317,8 @@ def _rule_of(
 
 def _filters(owner: Rule | Backend) -> list[str]:
     """One line for each thing that is done to a message, or with it."""
-    return described(owner.filters) + mirrors_described(owner.mirrors)
+    cors = [cors_described(owner.cors)] if owner.cors is not None else []
+    return described(owner.filters) + mirrors_described(owner.mirrors) + cors
 
 
 def _timeouts(rule: Rule) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from nodeagent.config.problems import FieldPath
 from nodeagent.config.resources import BackendRef, MirrorRef
 from nodeagent.config.schemas.filters import CONFIGURED_BY
+from nodeagent.core.cors import ANY, Cors, parse_origin
 from nodeagent.core.filters import Filters, HeaderChange, PathChange, Redirect, Rewrite, header_change
 from nodeagent.core.paths import normalize
 
@@ -31,6 +32,22 @@ def read_mirrors(listed: Iterable[Value], at: FieldPath, namespace: str) -> tupl
         _mirror(one["requestMirror"], (*at, "filters", index, "requestMirror", "backendRef"), namespace)
         for index, one in enumerate(listed)
         if one["type"] == "RequestMirror"
+    )
+
+
+def read_cors(listed: Iterable[Value]) -> Cors | None:
+    value = next((one["cors"] for one in listed if one["type"] == "CORS"), None)
+    if value is None:
+        return None
+    origins = value.get("allowOrigins") or ()
+    return Cors(
+        origins=tuple(origin for text in origins if (origin := parse_origin(text)) is not None),
+        any_origin=ANY in origins,
+        methods=tuple(value.get("allowMethods") or ()),
+        headers=tuple(value.get("allowHeaders") or ()),
+        exposed=tuple(value.get("exposeHeaders") or ()),
+        credentials=bool(value.get("allowCredentials")),
+        max_age=value.get("maxAge") or 5,
     )
 
 

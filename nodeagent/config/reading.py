@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from nodeagent.config.filters import read_filters, read_mirrors, read_reference
+from nodeagent.config.filters import read_cors, read_filters, read_mirrors, read_reference
 from nodeagent.config.problems import FieldPath
 from nodeagent.config.read_common import creation_time, target_refs
 from nodeagent.config.read_rate_limits import read_rate_limits
@@ -218,6 +218,7 @@ def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
         retry=read_retry(rule.get("retry")),
         session=read_session(rule.get("sessionPersistence"), f"{identity.key} {name}"),
         mirrors=read_mirrors(rule.get("filters") or (), (), identity.namespace),
+        cors=read_cors(rule.get("filters") or ()),
     )
 
 
@@ -234,7 +235,8 @@ def _backend(ref: Value, number: int, namespace: str) -> BackendRef:
     read = replace(read_reference(ref, namespace), weight=1 if weight is None else weight, fault=fault)
     if fault is not None:
         return read
-    return replace(read, filters=read_filters(filters), mirrors=read_mirrors(filters, at, namespace))
+    mirrors = read_mirrors(filters, at, namespace)
+    return replace(read, filters=read_filters(filters), mirrors=mirrors, cors=read_cors(filters))
 
 
 def _route_match(given: Value) -> RouteMatch:

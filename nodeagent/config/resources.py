@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nodeagent.config.problems import FieldPath
+from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Filters
 from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
 from nodeagent.core.route_timeouts import RouteTimeouts
@@ -132,6 +133,7 @@ class BackendRef:
     filters: Filters = NO_FILTERS
     fault: RuleFault | None = None
     mirrors: tuple[MirrorRef, ...] = ()
+    cors: Cors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class RouteRule:
     retry: Retry | None = None
     session: SessionPersistence | None = None
     mirrors: tuple[MirrorRef, ...] = ()
+    cors: Cors | None = None
 
 
 @dataclass(frozen=True, slots=True)

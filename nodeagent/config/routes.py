@@ -121,6 +121,7 @@ class RouteIndex:
                 retry=rule.retry,
                 session=rule.session,
                 mirrors=self._mirrors(route.key, rule, rule.mirrors, family),
+                cors=rule.cors,
             )
             for match in rule.matches
         ]
@@ -148,6 +149,7 @@ class RouteIndex:
             shadow=choice.shadow,
             rate_limits=self._traffic.of_port(service, port).rate_limits,
             mirrors=self._mirrors(route, rule, ref.mirrors, family),
+            cors=ref.cors,
         )
 
     def _mirrors(self, route: str, rule: RouteRule, mirrors: tuple[MirrorRef, ...], family: int) -> tuple[Mirror, ...]:

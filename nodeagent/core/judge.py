@@ -16,6 +16,7 @@ from functools import partial
 from nodeagent.core import decide as plain
 from nodeagent.core.backends import addresses_seen, audited_behind, brings_more, crosses_families, guarded_groups
 from nodeagent.core.balance import choose_backend, endpoint_index
+from nodeagent.core.cors import Cors, is_preflight
 from nodeagent.core.filters import Redirect
 from nodeagent.core.matching import Regex, mismatch
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, PathKind, RequestHead, Rule, Workload
@@ -121,12 +122,14 @@ class _View(PreparedPolicies):
 class _PreparedRule:
     """What a rule's callers share: its candidate, and a chooser of the endpoint for each backend."""
 
-    __slots__ = ("_choosers", "_rule", "candidate")
+    __slots__ = ("_choosers", "_destination", "_rule", "candidate")
 
     def __init__(self, destination: Destination, rule: Rule) -> None:
+        self._destination = destination
         self._rule = rule
         self._choosers = [_backend_chooser(destination, rule, backend) for backend in rule.backends]
-        self.candidate = _candidate(rule, _answering(destination, rule) or _weighing(rule, self._choosers))
+        choose = _answering(destination, rule) or _weighing(rule, self._choosers)
+        self.candidate = _candidate(rule, _crossing(destination, rule, rule.cors, choose))
 
     def guarded(self, gate: Gate, regex: Regex) -> Candidate:
         """The same for one caller: `gate` says what its requests to each backend must pass."""
@@ -135,7 +138,8 @@ class _PreparedRule:
             return self.candidate
         pairs = zip(gates, self._choosers, strict=True)
         choosers = [choose if gate is None else _gated(gate, choose, regex) for gate, choose in pairs]
-        return (*self.candidate[:5], _weighing(self._rule, choosers))
+        choose = _crossing(self._destination, self._rule, self._rule.cors, _weighing(self._rule, choosers))
+        return (*self.candidate[:5], choose)
 
 
 def _gated(policies: PreparedPolicies, choose: Chooser, regex: Regex) -> Chooser:
@@ -171,6 +175,20 @@ def _redirecting(destination: Destination, rule: Rule, redirect: Redirect) -> Ch
     return lambda _rand, head: plain.redirected(rule, redirect, destination.port, treatment, head)
 
 
+def _crossing(destination: Destination, rule: Rule, cors: Cors | None, choose: Chooser) -> Chooser:
+    """`choose`, behind a CORS filter where there is one."""
+    if cors is None or rule.fault is not None:
+        return choose
+    treatment = treatment_of_redirect(destination, rule)
+
+    def choose_across(rand: float, head: RequestHead) -> Decision:
+        if is_preflight(head.method, head.headers):
+            return plain.preflight(rule, cors, treatment, head)
+        return plain.across(cors, head, choose(rand, head))
+
+    return choose_across
+
+
 def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:
     """A chooser of the backend, by one chooser per backend; the usual single backend skips the weighing."""
     if len(choosers) == 1 and rule.backends[0].weight > 0:
@@ -188,6 +206,11 @@ def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:
 def _backend_chooser(destination: Destination, rule: Rule, backend: Backend) -> Chooser:
     if backend.error:
         return _constant(plain.broken_backend(rule, backend))
+    cors = backend.cors if rule.cors is None else None
+    return _crossing(destination, rule, cors, _serving_chooser(destination, rule, backend))
+
+
+def _serving_chooser(destination: Destination, rule: Rule, backend: Backend) -> Chooser:
     if not backend.endpoints:
         return _constant(plain.no_endpoint(backend.name, rule))
 

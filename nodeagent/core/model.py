@@ -14,6 +14,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import ConnectionRate, PodLimits, RateLimitPolicy, Retry, SessionPersistence, TrafficPolicy
@@ -108,6 +109,7 @@ class Backend:
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
     reason: str = ""  # x-mesh-reason for `error`, where it is another one than of a backend that is not there
     mirrors: tuple[Mirror, ...] = ()  # of what is sent here
+    cors: Cors | None = None  # where the rule has none
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
@@ -159,6 +161,7 @@ class Rule:
     retry: Retry | None = None  # in place of what a TrafficPolicy says, but for the budget
     session: SessionPersistence | None = None
     mirrors: tuple[Mirror, ...] = ()
+    cors: Cors | None = None
 
     @property
     def reached(self) -> tuple[Backend, ...]:
@@ -382,3 +385,8 @@ class Decision:
     treatment: Treatment | None = None
     fields: tuple[tuple[str, str], ...] = ()  # header fields of an answer of ours
     mirrors: tuple[Mirror, ...] = ()
+
+    @property
+    def is_refusal(self) -> bool:
+        """It is answered here, and not with what was asked for: a redirect or a preflight's answer is none."""
+        return self.status >= 400

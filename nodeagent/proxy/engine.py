@@ -350,8 +350,7 @@ def _verdict(decision: Decision, status: int, flag: str) -> str:
     """ "denied" by a policy, "error" when no whole answer of an upstream came out of it, else "allowed"."""
     if decision.reason == DENIED:
         return "denied"
-    refused = decision.status and not decision.location
-    return "error" if flag or refused or not status else "allowed"
+    return "error" if flag or decision.is_refusal or not status else "allowed"
 
 
 def _event(
