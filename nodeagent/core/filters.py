@@ -75,11 +75,15 @@ NO_FILTERS = Filters()
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What filters of a rule and of the chosen backendRef together make of a request and its response."""
+    """What filters of a rule and of the chosen backendRef together make of a request and its response.
+
+    `is_for_one`: made for one request, and for no other that goes the same way.
+    """
 
     request: HeaderChange | None = None
     response: HeaderChange | None = None
     rewrite: Rewrite | None = None
+    is_for_one: bool = False
 
 
 def header_change(setting: Pairs = (), adding: Pairs = (), removing: Iterable[str] = ()) -> HeaderChange:

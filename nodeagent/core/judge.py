@@ -18,6 +18,7 @@ from functools import partial
 from nodeagent.core import decide as plain
 from nodeagent.core.backends import addresses_seen, audited_behind, brings_more, crosses_families
 from nodeagent.core.balance import choose_backend, endpoint_index
+from nodeagent.core.cors import Cors, is_preflight
 from nodeagent.core.filters import Redirect
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Workload
@@ -167,7 +168,8 @@ class _PreparedRule:
         self._destination = destination
         self._rule = rule
         self._choosers = [_backend_chooser(destination, rule, backend, room) for backend in rule.backends]
-        self.choose = _answering(destination, rule) or _weighing(rule, self._choosers)
+        choose = _answering(destination, rule) or _weighing(rule, self._choosers)
+        self.choose = _crossing(destination, rule, rule.cors, choose)
         serving = {index: one for index, one in enumerate(rule.backends) if one.weight and not one.error}
         guarded = {index: one for index, one in serving.items() if brings_more(destination, one)}
         self._guarded = guarded if not rule.answers else {}
@@ -193,7 +195,9 @@ class _PreparedRule:
             gate = PreparedPolicies(backend, applies, audited_behind(self._destination, backend), deny)
             if gate.judged or gate.audits:
                 choosers[index] = _gated(gate, choosers[index], regex)
-        return self.choose if choosers == self._choosers else _weighing(self._rule, choosers)
+        if choosers == self._choosers:
+            return self.choose
+        return _crossing(self._destination, self._rule, self._rule.cors, _weighing(self._rule, choosers))
 
 
 def _treats_all_alike(destination: Destination) -> bool:
@@ -224,6 +228,20 @@ def _redirecting(destination: Destination, rule: Rule, redirect: Redirect) -> Ch
     return lambda _rand, head: plain.redirected(rule, redirect, destination.port, treatment, head)
 
 
+def _crossing(destination: Destination, rule: Rule, cors: Cors | None, choose: Chooser) -> Chooser:
+    """`choose`, behind a CORS filter where there is one."""
+    if cors is None or rule.fault is not None:
+        return choose
+    treatment = treatment_of_redirect(destination, rule)
+
+    def choose_across(rand: float, head: RequestHead) -> Decision:
+        if is_preflight(head.method, head.headers):
+            return plain.preflight(rule, cors, treatment, head)
+        return plain.across(cors, head, choose(rand, head))
+
+    return choose_across
+
+
 def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:
     """A chooser of the backend, by one chooser per backend; the usual single backend skips the weighing."""
     if len(choosers) == 1 and rule.backends[0].weight > 0:
@@ -241,6 +259,11 @@ def _weighing(rule: Rule, choosers: Sequence[Chooser]) -> Chooser:
 def _backend_chooser(destination: Destination, rule: Rule, backend: Backend, room: Room) -> Chooser:
     if backend.error:
         return _constant(plain.broken_backend(rule, backend))
+    cors = backend.cors if rule.cors is None else None
+    return _crossing(destination, rule, cors, _serving_chooser(destination, rule, backend, room))
+
+
+def _serving_chooser(destination: Destination, rule: Rule, backend: Backend, room: Room) -> Chooser:
     if not backend.endpoints:
         return _constant(plain.no_endpoint(backend.name, rule))
 

@@ -14,6 +14,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import ConnectionRate, PodLimits, RateLimitPolicy, Retry, SessionPersistence, TrafficPolicy
@@ -107,10 +108,21 @@ class Backend:
     shadow: TrafficPolicy | None = None  # the same of those in DryRun
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
     reason: str = ""  # x-mesh-reason for `error`, where it is another one than of a backend that is not there
+    mirrors: tuple[Mirror, ...] = ()  # of what is sent here
+    cors: Cors | None = None  # where the rule has none
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
         return self.ports
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A copy of `numerator` of `denominator` requests goes to one endpoint of `backend`; its answer is nobody's."""
+
+    backend: Backend
+    numerator: int = 100
+    denominator: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +160,14 @@ class Rule:
     fault: Fault | None = None
     retry: Retry | None = None  # in place of what a TrafficPolicy says, but for the budget
     session: SessionPersistence | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    cors: Cors | None = None
+
+    @property
+    def reached(self) -> tuple[Backend, ...]:
+        """Every backend that a request, or a copy of it, may be sent to."""
+        mirrors = (*self.mirrors, *(mirror for backend in self.backends for mirror in backend.mirrors))
+        return (*self.backends, *(mirror.backend for mirror in mirrors))
 
     @property
     def answers(self) -> bool:
@@ -251,7 +271,7 @@ class Destination:
     @property
     def all_policies(self) -> tuple[Policy, ...]:
         """Its own and its backends', each at least once: what a request dialled here may be judged by."""
-        pools = {id(one.policies): one.policies for rule in self.rules for one in rule.backends if one.policies}
+        pools = {id(one.policies): one.policies for rule in self.rules for one in rule.reached if one.policies}
         return (*self.policies, *(policy for pool in pools.values() for policy in pool))
 
     def rule_group(self, namespace: str) -> str:
@@ -345,7 +365,7 @@ class Decision:
 
     `location` is where a redirect leads, `changes` what filters make of the request and its response, `timeouts`
     how long it may take, `treatment` what has to be asked before and while it is forwarded, `fields` what an answer of
-    ours says beside its reason.
+    ours says beside its reason, `mirrors` who may get a copy.
     `reason` is one word for x-mesh-reason and the counters, `detail` one line for the client and for
     `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched.
     """
@@ -365,3 +385,9 @@ class Decision:
     timeouts: RouteTimeouts | None = None
     treatment: Treatment | None = None
     fields: tuple[tuple[str, str], ...] = ()  # header fields of an answer of ours
+    mirrors: tuple[Mirror, ...] = ()
+
+    @property
+    def is_refusal(self) -> bool:
+        """It is answered here, and not with what was asked for: a redirect or a preflight's answer is none."""
+        return self.status >= 400

@@ -75,6 +75,8 @@ def _looks_at_fields(destination: Destination) -> bool:
     operations = (op for policy in destination.all_policies for rule in policy.rules for op in rule.http)
     if any(rule.headers or rule.session for rule in destination.rules) or any(op.headers for op in operations):
         return True
+    if any(rule.cors or any(backend.cors for backend in rule.backends) for rule in destination.rules):
+        return True
     return any(looks_at_headers(limits, traffic) for limits, traffic in _policies(destination))
 
 

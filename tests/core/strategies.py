@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
+from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Filters, PathChange, Redirect, Rewrite, header_change
 from nodeagent.core.matching import precedence
 from nodeagent.core.model import (
@@ -36,7 +37,7 @@ RULE_PATHS = ("/", "/a", "/a/b", "/ab", "/a:b", "/a%20b")
 PATTERNS = ("/a.*", ".*", "/[^:]*", "/a/b")
 NAMESPACES = ("shop", "batch")
 ADDRESSES = ("10.0.0.1", "192.0.2.7", "fd00::1")
-METHODS = ("GET", "POST", "DELETE")
+METHODS = ("GET", "POST", "DELETE", "OPTIONS")
 
 T = TypeVar("T")
 
@@ -106,6 +107,15 @@ rule_filters = st.just(NO_FILTERS) | st.builds(
     st.sampled_from((True, False, False)).flatmap(lambda yes: redirects if yes else st.none()),
     st.none() | rewrites,
 )
+cors = st.none() | st.builds(
+    Cors,
+    st.sampled_from(((), (("https", "*.shop", 443),))),
+    st.booleans(),
+    st.sampled_from(((), ("PUT",), ("*",))),
+    st.sampled_from(((), ("x-a",), ("*",))),
+    st.just(("x-b",)),
+    st.booleans(),
+)
 rule_timeouts = st.none() | st.builds(RouteTimeouts, st.sampled_from((0, 1000)), st.sampled_from((0, 500)))
 backends = st.builds(
     Backend,
@@ -132,7 +142,7 @@ rules = st.builds(
     rule_filters,
     rule_timeouts,
     st.sampled_from((None, None, Fault("filter-not-found", "filters[0]"))),
-    st.sampled_from(({}, {"retry": Retry(2)}, {"session": SessionPersistence("s")})),
+    st.sampled_from(({}, {"retry": Retry(2)}, {"session": SessionPersistence("s")})) | st.builds(dict, cors=cors),
 )
 workloads = st.builds(
     Workload,
@@ -172,9 +182,11 @@ def routed_destinations(draw: st.DrawFn) -> Destination:
         policies=some_of_them,
         ports=port_numbers,
         filters=backend_filters,
+        cors=cors,
     )
     behind = draw(st.lists(backend, min_size=1, max_size=2).map(tuple))
-    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind, draw(rule_filters), draw(rule_timeouts))
+    filters, timeouts = draw(rule_filters), draw(rule_timeouts)
+    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind, filters, timeouts, cors=draw(cors))
     return Destination(
         "shop/a:80",
         draw(st.sampled_from(ADDRESSES)),
@@ -216,8 +228,8 @@ def crowded_destinations(draw: st.DrawFn) -> Destination:
 
 headers = small(
     st.tuples(
-        st.sampled_from(("x-env", "x_env", "x-team", "host")),
-        st.sampled_from(("test", "prod", "prod, test", "caf\u00c3\u00a9", "caf\u00e9")),
+        st.sampled_from(("x-env", "x_env", "x-team", "host", "origin", "access-control-request-method")),
+        st.sampled_from(("test", "prod", "prod, test", "caf\u00c3\u00a9", "caf\u00e9", "https://a.shop")),
     ),
     3,
 )
