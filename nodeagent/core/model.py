@@ -103,7 +103,7 @@ class Backend:
     policies: tuple[Policy, ...] = ()
     ports: tuple[int, ...] = ()
     refuse: str = ""
-    filters: Filters = NO_FILTERS  # header changes, after the rule's own
+    filters: Filters = NO_FILTERS  # after the rule's own; no redirect
     traffic: TrafficPolicy | None = None  # for requests that this rule sends here
     shadow: TrafficPolicy | None = None  # the same of those in DryRun
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
@@ -162,6 +162,10 @@ class Rule:
     session: SessionPersistence | None = None
     mirrors: tuple[Mirror, ...] = ()
     cors: Cors | None = None
+
+    @property
+    def all_filters(self) -> tuple[Filters, ...]:
+        return (self.filters, *(backend.filters for backend in self.backends))
 
     @property
     def reached(self) -> tuple[Backend, ...]:
@@ -305,7 +309,7 @@ class Destination:
 
         A path that a filter changes counts too: a dot segment must not lead out of what it is replaced with.
         """
-        if any(rule.filters.change_paths for rule in self.rules):
+        if any(filters.change_paths for rule in self.rules for filters in rule.all_filters):
             return True
         if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in self.rules):
             return True
