@@ -211,7 +211,7 @@ def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
     return RouteRule(
         name=name,
         matches=matches,
-        backends=tuple(_backend(ref, number, identity.namespace) for number, ref in backends),
+        backends=tuple(_backend(ref, number, identity.namespace, matches[0].path) for number, ref in backends),
         filters=read_filters(rule.get("filters") or (), matches[0].path),
         timeouts=_timeouts(rule.get("timeouts") or {}),
         section=rule.get("name") or "",
@@ -229,14 +229,14 @@ def _timeouts(value: Value) -> RouteTimeouts | None:
     return RouteTimeouts(request, backend) if (request, backend) != (None, None) else None
 
 
-def _backend(ref: Value, number: int, namespace: str) -> BackendRef:
+def _backend(ref: Value, number: int, namespace: str, prefix: str) -> BackendRef:
     at: FieldPath = ("backendRefs", number)
     weight, filters, fault = ref.get("weight"), ref.get("filters") or (), backend_fault(ref, at)
     read = replace(read_reference(ref, namespace), weight=1 if weight is None else weight, fault=fault)
     if fault is not None:
         return read
     mirrors = read_mirrors(filters, at, namespace)
-    return replace(read, filters=read_filters(filters), mirrors=mirrors, cors=read_cors(filters))
+    return replace(read, filters=read_filters(filters, prefix), mirrors=mirrors, cors=read_cors(filters))
 
 
 def _route_match(given: Value) -> RouteMatch:

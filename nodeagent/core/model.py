@@ -103,7 +103,7 @@ class Backend:
     policies: tuple[Policy, ...] = ()
     ports: tuple[int, ...] = ()
     refuse: str = ""
-    filters: Filters = NO_FILTERS  # header changes, after the rule's own
+    filters: Filters = NO_FILTERS  # after the rule's own; no redirect
     traffic: TrafficPolicy | None = None  # for requests that this rule sends here
     shadow: TrafficPolicy | None = None  # the same of those in DryRun
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
@@ -162,6 +162,10 @@ class Rule:
     session: SessionPersistence | None = None
     mirrors: tuple[Mirror, ...] = ()
     cors: Cors | None = None
+
+    @property
+    def all_filters(self) -> tuple[Filters, ...]:
+        return (self.filters, *(backend.filters for backend in self.backends))
 
     @property
     def reached(self) -> tuple[Backend, ...]:
@@ -308,7 +312,7 @@ class Destination:
         rules = self.rules
         if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in rules):
             return True
-        if any(rule.filters.change_paths for rule in rules):
+        if any(filters.change_paths for rule in rules for filters in rule.all_filters):
             return True
         return any(op.paths for policy in self.all_policies for rule in policy.rules for op in rule.http)
 

@@ -99,7 +99,9 @@ redirects = st.builds(
     st.none() | path_changes,
 )
 rewrites = st.builds(Rewrite, st.sampled_from(("", "inner.example")), st.none() | path_changes)
-backend_filters = st.just(NO_FILTERS) | st.builds(Filters, st.none() | header_changes, st.none() | header_changes)
+backend_filters = st.just(NO_FILTERS) | st.builds(
+    Filters, st.none() | header_changes, st.none() | header_changes, st.none(), st.none() | rewrites
+)
 rule_filters = st.just(NO_FILTERS) | st.builds(
     Filters,
     st.none() | header_changes,

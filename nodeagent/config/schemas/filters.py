@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nodeagent.config.problems import FieldError
+from nodeagent.config.problems import FieldError, FieldPath
 from nodeagent.config.schema import Fields, Items, Text, Truth, Whole
 from nodeagent.config.schemas.common import (
     GROUP,
@@ -47,8 +47,8 @@ RULE_TYPES = (
     "CORS",
 )
 """Those that are applied."""
-BACKEND_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "CORS")
-"""Those that are applied to a backendRef."""
+BACKEND_TYPES = tuple(kind for kind in RULE_TYPES if kind != "RequestRedirect")
+"""Those that are applied to a backendRef: one that is never sent a request is none."""
 PATH_CHANGES = ("ReplaceFullPath", "ReplacePrefixMatch")
 CORS_METHODS = (*METHODS, "*")
 STATUS_CODES = (301, 302, 303, 307, 308)
@@ -183,12 +183,19 @@ def replaced_prefix_is_the_only_match(rule: dict[str, Any]) -> Iterator[FieldErr
     kind = ((matches[0].get("path") or {}).get("type")) or "PathPrefix"
     if len(matches) == 1 and kind == "PathPrefix":
         return
-    for index, one in enumerate(rule.get("filters") or []):
+    owners: list[tuple[FieldPath, dict[str, Any]]] = [((), rule)]
+    owners += [(("backendRefs", index), ref) for index, ref in enumerate(rule.get("backendRefs") or [])]
+    for at, owner in owners:
+        yield from _replaced_prefixes(owner, at)
+
+
+def _replaced_prefixes(owner: dict[str, Any], at: FieldPath) -> Iterator[FieldError]:
+    for index, one in enumerate(owner.get("filters") or []):
         name = CONFIGURED_BY.get(one["type"], "")
         path = (one.get(name) or {}).get("path") or {} if name in ("requestRedirect", "urlRewrite") else {}
         if path.get("type") == "ReplacePrefixMatch":
-            at = ("filters", index, name, "path", "type")
-            yield FieldError(at, "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix")
+            where = (*at, "filters", index, name, "path", "type")
+            yield FieldError(where, "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix")
 
 
 _VALUE = Fields({"name": HEADER_NAME, "value": Text(least=1, most=4096, check=value_fault)}, ("name", "value"))
