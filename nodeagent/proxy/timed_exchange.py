@@ -44,7 +44,8 @@ class TimedExchange(Exchange):
         if self._over:
             return
         if self._response.done:
-            self._end_upload(reason)
+            if reason == REQUEST_TIMEOUT:
+                self._end_upload()
         elif self._response.plan is None:
             self._answer_timeout(reason)
         else:
@@ -56,11 +57,10 @@ class TimedExchange(Exchange):
         detail = timeout_detail(decision.timeouts, reason, decision.route, decision.rule)
         self._answer(504, reason, detail, FLAG)
 
-    def _end_upload(self, reason: str) -> None:
+    def _end_upload(self) -> None:
         """The client has the whole response, in time; what is left of its request is not waited for any longer."""
-        if reason == REQUEST_TIMEOUT:
-            self._response.reusable = False
-            self._finish()
+        self._response.reusable = False
+        self._finish()
 
     def _switch(self) -> None:
         """101 was the response: what follows is neither request nor response."""
