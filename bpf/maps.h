@@ -34,6 +34,9 @@ BPF_F_TABLE("hash", struct na_ep_key, struct na_ep, endpoints, 262144, BPF_F_NO_
 /* L4 verdict table and pod -> verdict.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("hash", struct na_verdict_key, struct na_verdict, verdicts, 262144, BPF_F_NO_PREALLOC);
 
+/* destination -> limit of connections.  Writer: agent; connect: the bucket's state.  Reader: connect. */
+BPF_F_TABLE("hash", u32, struct na_rate, connect_rates, 16384, BPF_F_NO_PREALLOC);
+
 /* netns cookie, worker, family -> port on loopback.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("hash", struct na_listener_key, struct na_listener, listeners, 65536, BPF_F_NO_PREALLOC);
 
