@@ -4,7 +4,7 @@
  * nodeagent/kernel/instance.py creates and pins the maps, or takes over pins
  * of the same shape.  Hashes are not preallocated: an idle node should not pay
  * for the sizes below.  Those of the ledger are: its programs may sleep, and up
- * to Linux 6.0 such programs get no other (15 MiB together).
+ * to Linux 6.0 such programs get no other (13 MiB together).
  */
 
 /* 0 -> node-wide settings.  Writer: agent.  Reader: connect. */
