@@ -71,6 +71,14 @@ class DeadlineTable(Generic[Item]):
         self._missed = missed
         self._by_length: dict[int, Deadlines[Item]] = {}
 
+    def __len__(self) -> int:
+        """Of all lengths, running."""
+        return sum(len(one) for one in self._by_length.values())
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(self._by_length)
+
     def of(self, milliseconds: int) -> Deadlines[Item]:
         known = self._by_length.get(milliseconds)
         if known is None:
