@@ -43,6 +43,8 @@ class Handling:
         self.retry = retry_of(treatment)
         self._stickiness = Stickiness(treatment, treatment.backend)
         self.sticks = bool(self._stickiness)
+        # a policy has a say in how requests are forwarded; else it is only about letting them in
+        self.goes_on = cluster is not None or shadow is not None or self.retry is not None or self.sticks
         self.fault = traffic.fault_injection if traffic is not None else None
         self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
         self.idle = traffic.timeouts.idle / 1000 if traffic is not None else 0.0

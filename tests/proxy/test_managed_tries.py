@@ -476,6 +476,7 @@ def test_however_a_request_ends_what_it_held_is_given_back_once(ending: object) 
             circuit_breaker=CAPS,
             retry=Retry(1, backoff=1, budget=UNBOUND),
             timeouts=PolicyTimeouts(request=1500, connect=1000, idle=60_000),
+            load_balancer=LoadBalancer(Balancing.LEAST_REQUEST),
         )
         async with Proxy(traffic=traffic) as p:
             other, client = await p.connect(), await p.connect()
