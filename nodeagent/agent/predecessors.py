@@ -35,9 +35,7 @@ OurWorkers = Callable[[], Mapping[int, Collection[Place]]]
 class Predecessors:
     """Made before our first worker: whoever holds a number then is an earlier agent's."""
 
-    def __init__(
-        self, maps: Rows, locks: Path, own_cgroup: int, ours: OurWorkers, reap: Callable[[int], None]
-    ) -> None:
+    def __init__(self, maps: Rows, locks: Path, own_cgroup: int, ours: OurWorkers, reap: Callable[[int], None]) -> None:
         """`ours` gives the living workers of this agent: number -> where it listens; `reap` is the Fleet's."""
         self._maps = maps
         self._locks = locks

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
@@ -82,8 +83,9 @@ class Workload:
         return f"{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
+    """A tuple and not a dataclass: requests look it up in tables, and a tuple's hash is not made in Python."""
+
     address: str
     port: int
 

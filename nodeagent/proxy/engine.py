@@ -21,6 +21,7 @@ from nodeagent.proxy import patience
 from nodeagent.proxy.accounting import Accounting
 from nodeagent.proxy.cluster import Cluster
 from nodeagent.proxy.data_loop import DataLoop
+from nodeagent.proxy.deadlines import DeadlineTable
 from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.handling import Handlings
 from nodeagent.proxy.mirror import Copy, Mirrors
@@ -29,6 +30,7 @@ from nodeagent.proxy.request_heads import RequestHeads
 from nodeagent.proxy.stalls import Stalls
 from nodeagent.proxy.stats import Stats
 from nodeagent.proxy.stream import Budget, reset_on_close
+from nodeagent.proxy.timed_exchange import TimedExchange
 from nodeagent.proxy.timeouts import Timeouts
 from nodeagent.proxy.updates import EMPTY
 from nodeagent.proxy.upstream import Pool, Upstream
@@ -72,6 +74,8 @@ class Engine:
         self.accounting = accounting
         self.ledger = ledger
         self.handlings = Handlings(ledger)
+        self.request_deadlines = DeadlineTable(loop, TimedExchange.request_timed_out)
+        self.try_deadlines = DeadlineTable(loop, TimedExchange.try_timed_out)
         self.regex = regex
         self.on_event = on_event
         self._on_each_tick = on_tick
@@ -108,6 +112,8 @@ class Engine:
         self._older = {at: view for at, view in views.items() if at in known or (at[0], 0) in known}
         self._views = {}
         self.handlings.forget()
+        self.request_deadlines.forget_unused()
+        self.try_deadlines.forget_unused()
         self.requests.forget()
 
     def set_pods(self, pods: dict[int, str]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nodeagent.proxy.downstream import Downstream
 
 CONNECT_TRIES = 3
+INTERNAL_ERROR = "internal-error"
 
 
 class Exchange:
@@ -113,16 +114,20 @@ class Exchange:
         except Refused as error:
             self._request_broken(error.refusal)
             return b""
+        self._pass_body_on(out)
+        self._down.stream.read_bytes = BULK_READ_BYTES if body.left > BULK_READ_BYTES else READ_BYTES
+        if body.done and self._response.done:
+            self._finish()
+        return rest
+
+    def _pass_body_on(self, out: bytes) -> None:
+        """Send it, or keep it until there is a connection."""
         if self._up is None or not self._up.connected:
             self._unsent += out
             self._count_unsent()
             self._down.stream.pause_reading()
         elif out:
             self._up.stream.write(out)
-        self._down.stream.read_bytes = BULK_READ_BYTES if body.left > BULK_READ_BYTES else READ_BYTES
-        if body.done and self._response.done:
-            self._finish()
-        return rest
 
     def _request_broken(self, refusal: Refusal) -> None:
         """The body's framing is broken: the upstream must not take what it got for a whole request."""
@@ -273,9 +278,11 @@ class Exchange:
         self._finish()
 
     def upstream_ended(self, error: Exception | None) -> None:
-        """EOF (None) or a reset."""
+        """EOF (None), a reset, or what a bug of ours raised over what it said: the client may have any part of that."""
         response = self._response
-        if response.done:
+        if error is not None and not isinstance(error, OSError):
+            self._abort("", INTERNAL_ERROR)
+        elif response.done:
             response.reusable = False
             self._finish()
         elif response.plan is None:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from nodeagent.core import retries
 from nodeagent.core.faults import Fault
+from nodeagent.core.framing import Body
 from nodeagent.core.model import Endpoint
 from nodeagent.core.policy_refusals import FAULT_ABORT, FAULT_DELAY_FLAG, IDLE_TIMEOUT, fault_detail, idle_detail
+from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.core.response_plan import value_in_head
 from nodeagent.core.retries import IDEMPOTENT, Failure, NoRetry
@@ -42,9 +44,11 @@ class ManagedExchange(TimedExchange):
         "_attempts",
         "_connect_timer",
         "_flag",
+        "_head_size",
         "_held",
         "_idle_timer",
         "_judged",
+        "_kept",
         "_passage",
         "_retry",
         "_retry_timer",
@@ -57,14 +61,16 @@ class ManagedExchange(TimedExchange):
         super().__init__(down, plan, passage.decision, started, size)
         self._passage = passage
         self._retry = passage.handling.retry
-        self._held: bytes | None = None  # the whole request, while it may be sent again
+        self._head_size = size
+        self._held: bytes | None = None  # the request as far as it has come, while it may be sent again
+        self._kept = 0  # of that, in the worker's budget: all if there is a body
         self._attempts = 0  # retries made
         self._retry_timer: TimerHandle | None = None  # of a retry, or of a delay that is injected
         self._connect_timer: TimerHandle | None = None
         self._idle_timer: TimerHandle | None = None
         self._trying: Endpoint | None = None
         self._try_started = started
-        self._judged = False  # the head of this try's response was looked at
+        self._judged = False  # how this try went is known
         self._flag = ""
         self.group = passage.handling.group
 
@@ -72,14 +78,40 @@ class ManagedExchange(TimedExchange):
 
     def _begin(self) -> None:
         handling = self._passage.handling
-        if self._retry is not None and self._body.done and self._plan.method in IDEMPOTENT:
-            self._held = self._unsent if len(self._unsent) <= self._down.engine.bounds.replay_bytes else None
+        if self._retry is not None and self._plan.method in IDEMPOTENT:
+            self._keep(self._unsent)
         if handling.idle:
             self._idle_timer = self._down.engine.loop.call_later(handling.idle, self._look_if_idle)
         if handling.fault is None:
             self._try()
         else:
             self._suffer(self._passage.fault(handling.fault))
+
+    def _keep(self, held: bytes) -> None:
+        """Hold what may have to be sent again, unless the body is too large or the worker holds too much."""
+        engine = self._down.engine
+        fits = self._body.size - self._head_size <= engine.bounds.replay_bytes and not engine.budget.exhausted
+        self._held = held if fits else None
+        self._kept = len(held) if fits and self._plan.body != Body.NONE else 0
+
+    def _pass_body_on(self, out: bytes) -> None:
+        if self._held is not None:
+            self._keep(self._held + out)
+            self._count_unsent()
+        super()._pass_body_on(out)
+
+    def _count_unsent(self) -> None:
+        """What is kept is counted once, though it may be what is unsent, too."""
+        unsent = len(self._unsent) if self._up is None or not self._up.connected else 0
+        held = max(unsent, self._kept)
+        if held != self._counted:
+            self._down.engine.budget.add(held - self._counted)
+            self._counted = held
+
+    def _let_go(self) -> None:
+        """It will not be sent again."""
+        self._held, self._kept = None, 0
+        self._count_unsent()
 
     def _suffer(self, fault: Fault) -> None:
         if fault.delay_ms:
@@ -102,11 +134,12 @@ class ManagedExchange(TimedExchange):
             self._go(endpoint, reuse=True)
 
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
-        self._leave_endpoint()
-        self._trying = endpoint
+        if endpoint != self._trying:
+            self._leave_endpoint()
+            self._trying = endpoint
+            self._passage.enter(endpoint)
         self._try_started = self._down.engine.now()
         self._judged = False
-        self._passage.enter(endpoint)
         self.decision = self._passage.decision_for(endpoint)
         super()._go(endpoint, reuse)
 
@@ -143,6 +176,7 @@ class ManagedExchange(TimedExchange):
             if not self._again(Failure.CONNECT, 0):
                 self._cannot_connect()
             return
+        self._leave_endpoint()
         other = self._passage.choose(self._tried, again=False) if len(self._tried) < CONNECT_TRIES else None
         if other is None:
             self._cannot_connect()
@@ -151,6 +185,8 @@ class ManagedExchange(TimedExchange):
             self._go(other, reuse=True)
 
     def _ended_before_response(self) -> None:
+        if self._reused and self._held is not None and self._body.done and not self._response.begun:
+            self._resend = self._held
         stale = self._reused and self._resend is not None and not self._response.begun
         if not stale:
             self._report_failure()
@@ -158,12 +194,26 @@ class ManagedExchange(TimedExchange):
                 return
         super()._ended_before_response()
 
+    def _replay(self, request: bytes) -> None:
+        """The same try on another connection: its endpoint, and its being a probe, stay."""
+        tried = self._tried[:-1]
+        super()._replay(request)
+        self._tried = tried + self._tried
+
+    def _response_broken(self, refusal: Refusal) -> None:
+        self._report_failure()
+        super()._response_broken(refusal)
+
     def _timed_out(self, reason: str) -> None:
         if not self._over and self._response.plan is None:
-            self._report_failure()
+            self._report_lateness()
             if reason == BACKEND_REQUEST_TIMEOUT and self._again(Failure.TRY_TIMEOUT, 0):
                 return
         super()._timed_out(reason)
+
+    def stalled(self) -> None:
+        self._report_lateness()
+        super().stalled()
 
     def _pass_on(self, out: bytes) -> None:
         """The head of a response decides whether it is the last word."""
@@ -175,7 +225,7 @@ class ManagedExchange(TimedExchange):
             self._passage.answered(endpoint, plan.status, self._down.engine.now() - self._try_started)
             if plan.status >= 400 and self._again(Failure.STATUS, plan.status):
                 return
-            self._held = None
+            self._let_go()
             field = self._passage.response_field(endpoint)
             if field is not None:
                 out = _with_field(out, plan.head, field)
@@ -188,8 +238,8 @@ class ManagedExchange(TimedExchange):
         retry = self._retry
         if retry is None or self._over:
             return False
-        held = self._held is not None and self._body.done
-        repeatable = retries.is_repeatable(self._plan.method, sent=failure is not Failure.CONNECT, held=held)
+        sent, held = self._up is not None and self._up.connected, self._held is not None and self._body.done
+        repeatable = retries.is_repeatable(self._plan.method, sent=sent, held=held)
         why = retries.why_not(retry, failure, status, self._attempts, repeatable=repeatable)
         if why is not None:
             self._flag = EXHAUSTED if why is NoRetry.ATTEMPTS else self._flag
@@ -199,6 +249,7 @@ class ManagedExchange(TimedExchange):
             return False
         refused = self._passage.take_retry()
         if refused is not None:
+            self._leave_upstream()
             self._refuse(refused)
         else:
             self._retry_in(wait / 1000)
@@ -210,6 +261,7 @@ class ManagedExchange(TimedExchange):
         engine.stats.retries += 1
         self._leave_endpoint()
         self._stop_try_timer()
+        self._stop_connect_timer()
         self._leave_upstream()
         if self._held is not None:
             self._unsent = self._held
@@ -230,12 +282,14 @@ class ManagedExchange(TimedExchange):
         else:
             upstream.discard()
 
-    def _left(self) -> float | None:
-        """Milliseconds of the request's time, None = no end."""
-        timeouts = self.decision.timeouts
+    def _left(self) -> float:
+        """Milliseconds until the request ends for another reason: that its time is over, or that nothing moves."""
+        engine, timeouts = self._down.engine, self.decision.timeouts
+        stall = engine.bounds.stall_seconds
+        still = min(self._passage.handling.idle or stall, stall) * 1000
         if timeouts is None or not timeouts.request:
-            return None
-        return timeouts.request - (self._down.engine.now() - self._started) * 1000
+            return still
+        return min(still, timeouts.request - (engine.now() - self._started) * 1000)
 
     def _retry_after(self, failure: Failure) -> float | None:
         plan = self._response.plan
@@ -249,8 +303,15 @@ class ManagedExchange(TimedExchange):
         self._answer(refusal.status, refusal.reason, detail, refusal.flag)
 
     def _report_failure(self) -> None:
-        if self._trying is not None:
+        """The endpoint failed; once for each try."""
+        if self._trying is not None and not self._judged:
+            self._judged = True
             self._passage.failed(self._trying)
+
+    def _report_lateness(self) -> None:
+        """Nobody can answer a request that has not come whole: then it was the client who was late."""
+        if self._body.done:
+            self._report_failure()
 
     def _leave_endpoint(self) -> None:
         if self._trying is not None:
@@ -263,8 +324,10 @@ class ManagedExchange(TimedExchange):
         left = self._down.used + handling.idle - engine.tick
         if left > 0:
             self._idle_timer = engine.loop.call_later(left, self._look_if_idle)
+        elif self._response.done:
+            self._end_upload()
         elif self._response.plan is None:
-            self._report_failure()
+            self._report_lateness()
             self._refuse(Refusing(IDLE_TIMEOUT, idle_detail(handling.policy)))
         else:
             self._abort(IDLE_TIMEOUT.flag, IDLE_TIMEOUT.reason)
@@ -283,10 +346,12 @@ class ManagedExchange(TimedExchange):
         self._retry_timer = self._idle_timer = None
 
     def _record(self, status: int, flag: str = "", reason: str = "") -> None:
-        self._leave_endpoint()
-        super()._record(status, flag or self._flag, reason)
         down = self._down
-        for word, policy in self._passage.end(down.engine.now() - self._started):
+        self._leave_endpoint()
+        self._let_go()
+        outcomes = self._passage.end(down.engine.now() - self._started)
+        super()._record(status, flag or self._flag, reason)
+        for word, policy in outcomes:
             down.engine.record_dry_run(down, self._plan, self.decision, word, policy)
 
 
