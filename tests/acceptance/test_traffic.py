@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import caps, splits
+from tests.acceptance import caps, outliers, splits
 from tests.acceptance.figures import show
 from tests.acceptance.gauged import open_stand
 from tests.acceptance.shop import open_shop
@@ -99,6 +99,51 @@ def test_04_after_50_deaths_of_a_worker_at_the_cap_nothing_has_leaked(cap: str) 
     assert survived.lost >= 50  # they did hold something
     assert survived.highest == caps.CAP
     assert after.peak == after.in_flight == after.outcomes["200 -"] == caps.CAP
+
+
+# ---- 4: outliers ----
+
+
+def test_04_consecutive_failures_eject_at_once_and_after_each_time_there_is_one_probe() -> None:
+    with open_stand(outliers.consecutive(), pods=4) as stand:
+        result = outliers.eject_and_probe(stand)
+        busy = stand.busy_workers()
+    rows = ", ".join(f"{count} at {start:.2f} s (within {length:.3f} s)" for start, length, count in result.bursts)
+    show(f"requests to a pod that fails {outliers.THRESHOLD} times and its probes twice: {rows}; failed {result.failed}")
+    first, *probes, admitted = result.bursts
+    starts = [start for start, _, _ in result.bursts]
+    ends = [start + length for start, length, _ in result.bursts]
+    assert outliers.THRESHOLD <= first[2] <= outliers.THRESHOLD + 3  # what was under way
+    assert first[1] <= 0.5
+    assert [count for _, _, count in probes] == [1, 1]
+    for number in (1, 2, 3):
+        began = ends[number - 1] + (outliers.PROBE if number > 1 else 0.0)
+        assert 0 <= starts[number] - began - number * outliers.BASE + outliers.UNDER_WAY <= 3 * outliers.UNDER_WAY
+    assert admitted[2] > outliers.RATE / 10  # its share, of what was left of the run
+    assert result.failed == first[2] + len(probes)
+    assert busy == 2
+
+
+@pytest.mark.parametrize(("percent", "limit"), [(50, 2), (10, 1)])
+def test_04_never_more_than_the_percent_are_ejected_and_one_in_any_case(percent: int, limit: int) -> None:
+    with open_stand(outliers.consecutive(maxEjectionPercent=percent), pods=4) as stand:
+        silences = outliers.fail_everywhere(stand, seconds=8.0)
+    show(
+        f"maxEjectionPercent {percent} of 4 pods that all fail: {silences.usual} without a request in most windows, "
+        f"{silences.most} in the worst of {silences.windows}"
+    )
+    assert silences.most == silences.usual == limit
+
+
+def test_04_a_success_rate_far_below_the_others_ejects_within_an_interval() -> None:
+    with open_stand(outliers.by_rate(), pods=5) as stand:
+        rated = outliers.eject_by_rate(stand)
+    show(
+        f"{rated.failed} of {rated.asked} requests failed until it was ejected, after {rated.seconds:.2f} s "
+        f"(interval {outliers.INTERVAL:.0f} s); then {rated.silence:.2f} s without any"
+    )
+    assert rated.seconds <= outliers.INTERVAL + 0.5  # workers look four times a second
+    assert outliers.BASE - outliers.UNDER_WAY <= rated.silence <= outliers.BASE + 3 * outliers.UNDER_WAY
 
 
 # ---- 9 ----
