@@ -25,10 +25,10 @@ Chosen = tuple[Endpoint, int]
 
 
 class EndpointHealth:
-    """`names`: policy and backend, what the records are found by.  Times are ns of one clock for all workers."""
+    """`names`: of policy and backend, what the records are found by.  Times are ns of one clock for all workers."""
 
     def __init__(
-        self, ledger: Ledger, names: tuple[str, ...], config: OutlierDetection, endpoints: Sequence[Endpoint]
+        self, ledger: Ledger, names: tuple[str, ...], config: OutlierDetection, endpoints: Sequence[Endpoint], now: int
     ) -> None:
         self._ledger = ledger
         self._record_key = ledger_key("outlier", *names)
@@ -39,17 +39,22 @@ class EndpointHealth:
         self._barred = health.barred(self._state, 0)
         self._unfit: tuple[int, ...] = ()
         self._unsent: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
+        self._keys: dict[Endpoint, int] = {}
         self.lost = 0
-        self.update(config, endpoints)
+        self.update(config, endpoints, now)
 
-    def update(self, config: OutlierDetection, endpoints: Sequence[Endpoint]) -> None:
+    def update(self, config: OutlierDetection, endpoints: Sequence[Endpoint], now: int) -> None:
+        """Of fewer endpoints fewer may be out."""
         self._config = config
-        self._keys = {one: health.endpoint_key(one.address, one.port) for one in endpoints}
+        known = self._keys
+        self._keys = {one: known.get(one) or health.endpoint_key(one.address, one.port) for one in endpoints}
         self._endpoints = {key: one for one, key in self._keys.items()}
+        self._places = {key: place for place, key in enumerate(self._endpoints)}
         self._all = frozenset(self._endpoints)
-        self._pulse = -1
         counted = self._unsent
         self._unsent = {one: counted.get(one) or [0, 0] for one in endpoints} if config.success_rate is not None else {}
+        self._pulse = -1
+        self._change(lambda state: outlier.within_limit(state, config, now, self._all))
 
     # ---- the usual request ----
 
@@ -72,7 +77,7 @@ class EndpointHealth:
         if self._ledger.pulse != self._pulse or now >= self._barred.until:
             barred = self._barred = health.barred(self._refresh(), now)
             out = barred.endpoints | barred.due
-            self._unfit = tuple([index for index, key in enumerate(self._keys.values()) if key in out])
+            self._unfit = tuple(sorted(self._places[key] for key in out if key in self._places))
         return self._unfit
 
     def take_probe(self, now: int) -> Chosen | None:

@@ -153,7 +153,7 @@ class ManagedExchange(TimedExchange):
 
     def _open(self, pool: Pool, key: Key) -> None:
         """A new connection, if there is room for one."""
-        lease = self._passage.lease(pool, key[2])
+        lease = self._passage.lease(pool)
         if isinstance(lease, Refusing):
             self._refuse(lease)
             return

@@ -93,9 +93,9 @@ class Passage:
     def fault(self, config: FaultInjection) -> Fault:
         return fault_of(config, random(), random())
 
-    def lease(self, pool: Pool, group: str) -> Lease | Refusing | None:
+    def lease(self, pool: Pool) -> Lease | Refusing | None:
         cluster = self.handling.cluster
-        return cluster.lease(pool, group) if cluster is not None else None
+        return cluster.lease(pool) if cluster is not None else None
 
     def unhealthy(self) -> Refusing:
         handling = self.handling
