@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING
 
@@ -295,9 +296,9 @@ class Downstream:
             self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
             return
         passage.end()
-        if passage.shadow is not None:
-            for word, policy in passage.shadow.finish(0.0):
-                engine.record_dry_run(self, plan, decision, word, policy)
+        outcomes = passage.shadow.finish(0.0) if passage.shadow is not None else []
+        if outcomes:
+            decision = replace(decision, would=tuple(outcomes))
         if decision.status:
             self._answer(plan, decision, len(head), rest)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import time
 from asyncio import TimerHandle
+from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING
 
@@ -357,15 +358,15 @@ class ManagedExchange(TimedExchange):
             self._idle_timer = None
 
     def _record(self, status: int, flag: str = "", reason: str = "") -> None:
-        passage, down = self._passage, self._down
+        passage = self._passage
         self._leave_endpoint()
         self._let_go()
-        shadow = passage.shadow
         passage.end()
+        if passage.shadow is not None:
+            outcomes = passage.shadow.finish(self._down.engine.now() - self._started)
+            if outcomes:
+                self.decision = replace(self.decision, would=tuple(outcomes))
         super()._record(status, flag or self._flag, reason)
-        if shadow is not None:
-            for word, policy in shadow.finish(down.engine.now() - self._started):
-                down.engine.record_dry_run(down, self._plan, self.decision, word, policy)
 
 
 def _with_field(out: bytes, head: bytes, field: tuple[str, str]) -> bytes:
