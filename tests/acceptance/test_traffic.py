@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import splits
+from tests.acceptance import splits, timeouts
 from tests.acceptance.figures import show
 from tests.acceptance.shop import open_shop
+from tests.acceptance.unsteady import open_flaky
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REQUESTS = 20_000
+TIMEOUT, LATE = 300, 50  # ms: of a request, and how late its end may be
 LIKELY = 5  # sigma: one of 20 spans is further off in less than one of 1,000 runs
 
 
@@ -30,6 +32,47 @@ def test_01_gateway_api_mesh_conformance_passes() -> None:
         "21 of 23 tests (20 of 22 of the upstream's files): 21 of 21 HTTP tests, 7 of 7 core, "
         "9 of 9 extended features; 2 gRPC not yet"
     )
+
+
+def test_02_a_request_whose_head_is_trickled_is_answered_504_in_time() -> None:
+    with open_flaky() as flaky:
+        ends = timeouts.before_the_head(flaky, TIMEOUT, 200)
+    show(f"{ends}")
+    assert ends.outcomes == {"504": 200}
+    assert ends.reasons == {"request-timeout": 200}
+    assert TIMEOUT - 1 <= ends.least <= ends.most <= TIMEOUT + LATE
+    assert ends.counted == (200, 0)
+    assert ends.abandoned == 200
+
+
+@pytest.mark.parametrize(("framing", "minor"), [("length", 1), ("chunked", 1), ("close", 1), ("close", 0)])
+def test_02_a_response_that_lasts_too_long_is_seen_to_be_truncated(framing: str, minor: int) -> None:
+    with open_flaky() as flaky:
+        ends = timeouts.in_the_body(flaky, TIMEOUT, 50, framing, minor)
+    show(f"{framing} to HTTP/1.{minor}: {ends}")
+    assert ends.outcomes == {"truncated": 50}
+    assert TIMEOUT - 1 <= ends.least <= ends.most <= TIMEOUT + LATE
+    assert ends.counted == (0, 50)
+    assert ends.abandoned == 50
+
+
+def test_02_a_timeout_of_0s_is_none() -> None:
+    with open_flaky() as flaky:
+        answers = timeouts.without_end(flaky, TIMEOUT)
+    show(f"{dict(answers.outcomes)} after {answers.times[0]:.0f} to {answers.times[1]:.0f} ms")
+    assert answers.outcomes == {"200": len(answers.rows)}
+    assert answers.times[0] >= 3 * TIMEOUT
+
+
+def test_02_tries_that_time_out_stay_inside_the_requests_time() -> None:
+    with open_flaky() as flaky:
+        tries = timeouts.within_the_requests_time(flaky, request_ms=2 * TIMEOUT, try_ms=150, requests=40)
+    show(f"{tries}")
+    assert tries.outcomes == {"504": 40}
+    assert tries.reasons == {"request-timeout": 40}
+    assert 2 * TIMEOUT - 1 <= tries.least <= tries.most <= 2 * TIMEOUT + LATE
+    assert tries.fewest >= 3
+    assert tries.latest < 2 * TIMEOUT
 
 
 @pytest.mark.parametrize("weights", [(99, 1), (80, 20)], ids=["99-1", "80-20"])
