@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import splits, timeouts
+from tests.acceptance import retries, splits, timeouts
 from tests.acceptance.figures import show
 from tests.acceptance.shop import open_shop
 from tests.acceptance.unsteady import open_flaky
@@ -73,6 +73,43 @@ def test_02_tries_that_time_out_stay_inside_the_requests_time() -> None:
     assert 2 * TIMEOUT - 1 <= tries.least <= tries.most <= 2 * TIMEOUT + LATE
     assert tries.fewest >= 3
     assert tries.latest < 2 * TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("failing", "budget", "requests", "least"), [(0.3, 50, 40_000, 0.99), (0.1, 20, 20_000, 0.995)], ids=["30%", "10%"]
+)
+def test_03_retries_bring_requests_through(failing: float, budget: int, requests: int, least: float) -> None:
+    with open_flaky() as flaky:
+        result = retries.some_fail(flaky, failing, budget, requests)
+    show(f"{failing:.0%} of tries fail, budget {budget} %: {result.share_ok:.2%} succeed, {result}")
+    assert result.share_ok >= least
+
+
+def test_03_an_upstream_that_always_fails_sees_little_more_than_without_retries() -> None:
+    with open_flaky() as flaky:
+        result = retries.all_fail(flaky, rate=300, seconds=20)
+    floor = 10 * (result.seconds + 1)
+    show(f"{result.seen} tries for {result.requests} requests: x{result.factor:.3f} (floor {floor:.0f}); {result}")
+    assert result.share_ok == 0
+    assert result.factor >= 1.1
+    assert result.seen <= 1.2 * result.requests + floor
+
+
+def test_03_a_post_is_sent_again_only_where_its_bytes_were_not_sent() -> None:
+    with open_flaky() as flaky:
+        result = retries.posts(flaky, 200)
+    show(f"{result}")
+    assert result.seen_failing == result.seen_breaking == 200
+    assert result.elsewhere == {"200": 200}
+
+
+def test_03_the_least_backoff_and_retry_after_are_waited_for() -> None:
+    with open_flaky() as flaky:
+        result = retries.waits(flaky, backoff_ms=100, retry_after_s=1, requests=32)
+    show(f"{result}")
+    assert result.backoff >= 100
+    assert result.retry_after >= 1000
+    assert result.retries >= 32
 
 
 @pytest.mark.parametrize("weights", [(99, 1), (80, 20)], ids=["99-1", "80-20"])
