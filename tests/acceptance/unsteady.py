@@ -84,7 +84,8 @@ class Flaky:
         for pod in self.pods:
             self.begin(pod)
         backends = [manifests.backend("flaky", 1)]
-        free: Document = {"matches": [{"path": {"type": "PathPrefix", "value": "/-free"}}], "timeouts": {"request": "0s"}}
+        path = {"type": "PathPrefix", "value": "/-free"}
+        free: Document = {"matches": [{"path": path}], "timeouts": {"request": "0s"}}
         rules = [{**free, "backendRefs": backends}, {"backendRefs": backends}]
         documents = shops.service(shop.bed, VIP, "flaky", self.pods, target=PORT)
         route = manifests.http_route("shop", "flaky", "flaky", rules)
