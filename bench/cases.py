@@ -13,6 +13,7 @@ class Case:
     """One load: `connections` of one wrk thread on `path`; `status` is what every answer must be.
 
     `varied`: no two requests are alike (path, an id and a trace in headers), so that nothing can be remembered.
+    `policies`: over the route that has every policy.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Case:
     status: int = 200
     close: bool = False
     varied: bool = False
+    policies: bool = False
 
 
 SMALL, LARGE, DENIED = "/", "/large", "/admin/"
@@ -29,6 +31,7 @@ CASES = (
     Case("keepalive-c1", 1, SMALL),
     Case("keepalive-c32", 32, SMALL),
     Case("varied-c32", 32, SMALL, varied=True),
+    Case("policies-c32", 32, SMALL, policies=True),
     Case("close-c16", 16, SMALL, close=True),
     Case("large-1mb", 8, LARGE),
     Case("deny", 32, DENIED, status=403),

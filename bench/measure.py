@@ -26,7 +26,7 @@ class Plan:
 def _run_once(way: Way, case: Case, number: int, seconds: int) -> stats.Sample:
     pids = cpu.tree(way.pid) if way.pid else []
     before, (busy_before, steal_before) = cpu.used_by(pids), cpu.used_by_machine()
-    load = wrk.run(way.place, case, way.url + case.path, seconds)
+    load = wrk.run(way.place, case, way.url_of(case), seconds)
     spent, (busy, steal) = cpu.used_by(pids) - before, cpu.used_by_machine()
     cpu_us = spent * 1e6 / load.requests if pids else None
     if cpu_us is not None and cpu_us < INERT_CPU_US:
@@ -64,7 +64,7 @@ def run_case(case: Case, ways: Sequence[Way], plan: Plan, report: Report) -> lis
     """All samples of one case.  Rounds are added while the two direct runs disagree, and by nothing else."""
     ways = [way for way in ways if way.serves(case)]
     for way in ways:  # connections, caches and pools are warm when it counts
-        wrk.run(way.place, case, way.url + case.path, 1)
+        wrk.run(way.place, case, way.url_of(case), 1)
     samples: list[stats.Sample] = []
     for number in range(1, plan.most_rounds + 1):
         if number > plan.rounds and stats.is_steady(samples):

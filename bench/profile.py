@@ -79,7 +79,7 @@ def _load(options: argparse.Namespace, command: list[str], pid: int, way: paths.
     case = cases_named(options.case)[0]
     before = cpu.split_of(pid)
     sampler = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    load = wrk.run(way.place, case, way.url + case.path, options.seconds + 1)
+    load = wrk.run(way.place, case, way.url_of(case), options.seconds + 1)
     user, system = (after - earlier for after, earlier in zip(cpu.split_of(pid), before, strict=True))
     _finish(sampler)
     print(f"{case.name}: {load.rps:,.0f} req/s while sampled; per request", end=" ")

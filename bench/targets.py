@@ -33,6 +33,9 @@ TARGETS = (
     Target("keepalive-c32", RUNG3, "vs_envoy", least=1.5),
     Target("keepalive-c1", RUNG3, "p50_vs_envoy", most=1.0),
     Target("keepalive-c32", RUNG3, "p99_vs_envoy", most=1.0),
+    Target("policies-c32", RUNG3, "vs_envoy", least=1.5),
+    Target("policies-c32", RUNG3, "p50_vs_envoy", most=1.0),
+    Target("policies-c32", RUNG3, "p99_vs_envoy", most=1.0),
     Target("close-c16", RUNG3, "vs_envoy", least=1.0),
     Target("large-1mb", RUNG3, "vs_envoy", least=1.0),
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import children, topology
 
-PLAIN, DIRECT, ROUTED = 8080, 8081, 8082  # no mesh and Envoy; rungs 0 and 1; rung 3
+PLAIN, DIRECT, ROUTED, POLICIED = 8080, 8081, 8082, 8083  # no mesh and Envoy; rungs 0 and 1; rung 3; with policies
 LARGE_BYTES = 1_000_000
 ADDRESS = topology.ADDRESSES[topology.UP]
 
@@ -63,8 +63,8 @@ def _set_namespace(fd: int) -> None:
 
 @contextmanager
 def serving(cgroups: topology.Cgroups, directory: Path) -> Iterator[None]:
-    """nginx on all three ports for the length of a `with`; its files live in `directory`."""
-    places = {PLAIN: cgroups.plain, DIRECT: cgroups.pods, ROUTED: cgroups.pods}
+    """nginx on all ports for the length of a `with`; its files live in `directory`."""
+    places = {PLAIN: cgroups.plain, DIRECT: cgroups.pods, ROUTED: cgroups.pods, POLICIED: cgroups.pods}
     listens = " ".join(f"listen {ADDRESS}:{port} backlog=4096;" for port in places)
     (directory / "nginx.conf").write_text(CONFIG.format(directory=directory, listens=listens))
     (directory / "large").write_bytes(os.urandom(LARGE_BYTES))

@@ -58,6 +58,7 @@ struct na_dest_key {
 #define NA_DEST_ENFORCE  2      /* an L7 rule protects it: nothing that the caller can bring about is a way around it */
 #define NA_DEST_REFUSE   4      /* a rule that cannot be enforced (DENY on a port that is not HTTP/1, a broken policy): deny */
 #define NA_DEST_FRONTEND 8      /* a Service address: choose an endpoint from ep_set on rung 1 */
+#define NA_DEST_RATE     16     /* connections are limited: `connect_rates` has how */
 struct na_dest {
 	__u32 dest;             /* id in `names` */
 	__u32 flags;
@@ -75,6 +76,16 @@ struct na_ep {
 	struct na_addr addr;
 	__be16 port;
 	__u16 pad;
+};
+
+/* map `connect_rates`, key = `dest`: a token bucket (gcra.h) for the connects of all pods of the node */
+#define NA_RATE_DRY_RUN 1       /* over the limit is counted, and nothing else */
+struct na_rate {
+	__u64 period;           /* ns per connection */
+	__u64 tolerance;        /* ns, burst x period */
+	__u64 tat;              /* theoretical arrival time: the hooks' own */
+	__u32 flags;
+	__u32 policy;           /* id in `names` of the RateLimitPolicy */
 };
 
 #define NA_ALLOW 1
@@ -169,12 +180,14 @@ enum na_outcome {
 	NA_OUT_UNPOLICED = 16,          /* connections found that are older than their pod's enrolment */
 	NA_OUT_CUT = 17,                /* ... and ended because the namespace asks for it */
 	NA_OUT_UNJUDGED = 18,           /* a caller that is not enrolled, to a destination with a rule: passed (no workload) */
+	NA_OUT_RATE_LIMITED = 19,       /* over the destination's limit of connections */
+	NA_OUT_WOULD_RATE_LIMIT = 20,   /* ... in dry run; counted beside the real outcome */
 };
 struct na_conn_key {
 	__u32 workload;
 	__u32 dest;
 	__u32 outcome;
-	__u32 rule;             /* denies and audits: the policy's id in `names`; else 0 */
+	__u32 rule;             /* denies, audits, limits: the policy's id in `names`; else 0 */
 };
 struct na_conn_stats {
 	__u64 opened;           /* connect() calls judged so */

@@ -24,12 +24,12 @@ NA_INLINE bool na_swapped(u64 *word, u64 seen, u64 next)
  * beyond the tolerance was not written by somebody with a later clock, but by a
  * larger limit that the bucket had before.  It then is an empty one, not a debt.
  */
-NA_INLINE int na_take_token(u64 *tat, u64 period, u64 tolerance)
+NA_INLINE int na_take_token(u64 *tat, u64 period, u64 tolerance, int tries)
 {
 	int try;
 
 #pragma nounroll
-	for (try = 0; try < NA_TRIES; try++) {
+	for (try = 0; try < tries; try++) {
 		u64 seen = na_now_in(tat);
 		u64 now = bpf_ktime_get_ns();
 		u64 from = seen > now + tolerance ? now + tolerance : seen;

@@ -86,6 +86,23 @@ NA_INLINE bool na_allowed(const struct na_caller *caller, const struct na_dest *
 	return false;
 }
 
+/* Nobody tries a connect() again as a worker does a claim, so it is tried more often here. */
+#define NA_CONNECT_TRIES 32
+
+/* Connections per time to one destination, all callers of the node together: true = may go on. */
+NA_INLINE bool na_within_rate(const struct na_caller *caller, const struct na_dest *dest)
+{
+	u32 key = dest->dest;
+	struct na_rate *rate = connect_rates.lookup(&key);
+	bool dry;
+
+	if (!rate || na_take_token(&rate->tat, rate->period, rate->tolerance, NA_CONNECT_TRIES) == NA_ANSWER_TAKEN)
+		return true;
+	dry = rate->flags & NA_RATE_DRY_RUN;
+	na_count(caller->pod->workload, key, dry ? NA_OUT_WOULD_RATE_LIMIT : NA_OUT_RATE_LIMITED, rate->policy);
+	return dry;
+}
+
 /* Keep what sock_ops and the name hooks need; NULL when the kernel has no memory for it. */
 NA_INLINE struct na_socket *na_remember(struct bpf_sock *sk, const struct na_caller *caller,
 					const struct na_dest *dest, const struct na_dial *dialled,
@@ -325,6 +342,10 @@ NA_INLINE int na_judge_dest(struct bpf_sock_addr *ctx, struct bpf_sock *sk, stru
 	}
 	if (dest->policy && !na_allowed(caller, dest))
 		return NA_BLOCK;
+	if ((dest->flags & NA_DEST_RATE) && !na_within_rate(caller, dest)) {
+		na_set_retval(-NA_ECONNREFUSED);
+		return NA_BLOCK;
+	}
 	if (dest->flags & NA_DEST_PROXY)
 		outcome = na_redirect(ctx, sk, settings, caller, dest, dial);
 	if (outcome == NA_OUT_PROXIED) {

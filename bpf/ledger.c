@@ -79,7 +79,7 @@ NA_INLINE int na_take_from_bucket(struct na_claim *claim)
 		buckets.insert(&claim->key, &zero);
 		tat = buckets.lookup(&claim->key);
 	}
-	return tat ? na_take_token(tat, claim->period, claim->tolerance) : NA_ANSWER_FULL;
+	return tat ? na_take_token(tat, claim->period, claim->tolerance, NA_TRIES) : NA_ANSWER_FULL;
 }
 
 NA_INLINE void na_put_back(struct na_claim *claim)
@@ -188,7 +188,7 @@ NA_INLINE int na_take_retry(struct na_claim *claim, u64 *from_floor)
 
 	if (!budget)
 		return NA_ANSWER_FULL;
-	floor = na_take_token(&budget->floor, claim->period, claim->tolerance);
+	floor = na_take_token(&budget->floor, claim->period, claim->tolerance, NA_TRIES);
 	if (floor == NA_ANSWER_CONTENDED)
 		return floor;
 #pragma nounroll

@@ -4,7 +4,7 @@
  * nodeagent/kernel/instance.py creates and pins the maps, or takes over pins
  * of the same shape.  Hashes are not preallocated: an idle node should not pay
  * for the sizes below.  Those of the ledger are: its programs may sleep, and up
- * to Linux 6.0 such programs get no other (11 MiB together).
+ * to Linux 6.0 such programs get no other (13 MiB together).
  */
 
 /* 0 -> node-wide settings.  Writer: agent.  Reader: connect. */
@@ -33,6 +33,9 @@ BPF_F_TABLE("hash", struct na_ep_key, struct na_ep, endpoints, 262144, BPF_F_NO_
 
 /* L4 verdict table and pod -> verdict.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("hash", struct na_verdict_key, struct na_verdict, verdicts, 262144, BPF_F_NO_PREALLOC);
+
+/* destination -> limit of connections.  Writer: agent; connect: the bucket's state.  Reader: connect. */
+BPF_F_TABLE("hash", u32, struct na_rate, connect_rates, 16384, BPF_F_NO_PREALLOC);
 
 /* netns cookie, worker, family -> port on loopback.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("hash", struct na_listener_key, struct na_listener, listeners, 65536, BPF_F_NO_PREALLOC);
@@ -78,7 +81,7 @@ BPF_F_TABLE("lru_hash", u64, u64, buckets, 65536, 0);
 BPF_F_TABLE("hash", u64, struct na_budget, budgets, 4096, 0);
 
 /* key -> a record.  Writer: workers (na_record).  Reader: workers. */
-BPF_F_TABLE("hash", u64, struct na_record, records, 1024, 0);
+BPF_F_TABLE("hash", u64, struct na_record, records, 2048, 0);
 
 /* 0 -> zeros, which new entries of the ledger begin with.  Never written. */
 BPF_F_TABLE("array", u32, struct na_record, blank_record, 1, 0);

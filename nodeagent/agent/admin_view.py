@@ -88,6 +88,7 @@ class AdminView:
             broker_errors=parts.fleet.broker.errors,
             events_lost=parts.observers.lost,
             settling_errors=parts.programmer.settler.errors,
+            apply_seconds=parts.programmer.progress.seconds,
             beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},
         )
 

@@ -31,6 +31,7 @@ from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.instance import Instance, Programs
+from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
 from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.syscall import BpfError
@@ -166,7 +167,7 @@ class Agent:
         maps = instance.open_maps()
         bounds = host_limits.worker_bounds(settings.workers)
         locks = instance.layout.workers
-        fleet = Fleet(maps, locks, settings.workers, bounds)
+        fleet = Fleet(maps, LedgerKeeper(maps, programs.fds), locks, settings.workers, bounds)
         observers = Observers(fleet.observe)
         fleet.on_record = observers.publish
         enrolment = Enrolment(inspect_in_child)
@@ -180,7 +181,7 @@ class Agent:
             programs=programs,
             cgroup=own,
             maps=maps,
-            predecessors=Predecessors(maps, locks, own.id, lambda: listening(fleet)),
+            predecessors=Predecessors(maps, locks, own.id, lambda: listening(fleet), fleet.reap),
             observers=observers,
             fleet=fleet,
             enrolment=enrolment,
@@ -283,6 +284,7 @@ class Agent:
         async for snapshot in parts.configuration.snapshots():
             try:
                 await parts.programmer.apply(snapshot)
+                parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
             except BpfError as error:
                 parts.programmer.failed(snapshot, error)
             self._freezer.freeze()

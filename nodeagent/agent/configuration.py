@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class Configuration:
         self._generation = 0
         self._ready = asyncio.Event()
         self._told: set[str] = set()
+        self._asked = 0.0
+        self.noticed = 0.0  # CLOCK_MONOTONIC seconds: the first change that the newest snapshot brings in force
         self.snapshot: Snapshot | None = None
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
@@ -65,10 +68,15 @@ class Configuration:
 
     def _take(self, objects: ObjectSet) -> None:
         self._objects = objects
-        self._ready.set()
+        self._ask(self._source.noticed)
 
     def again(self) -> None:
         """Apply the same objects once more: a pod's namespace came or went."""
+        self._ask(time.monotonic())
+
+    def _ask(self, noticed: float) -> None:
+        if not self._ready.is_set():
+            self._asked = noticed
         self._ready.set()
 
     async def _compile(self) -> Snapshot:
@@ -76,6 +84,7 @@ class Configuration:
         if objects is None:
             raise RuntimeError("nothing was loaded: `snapshots` takes the first ObjectSet before it compiles")
         self._generation += 1
+        self.noticed = self._asked
         self._groundwork = await asyncio.to_thread(lay, objects, self._groundwork)
         snapshot, self.conditions = await asyncio.to_thread(
             compiler.compile,

@@ -14,12 +14,15 @@ from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.core.addresses import canonical, family
 from nodeagent.core.authorization import network_verdict
 from nodeagent.core.balance import shares as shares_of
+from nodeagent.core.cors import described as cors_described
 from nodeagent.core.decide import rules_for
-from nodeagent.core.filters import NO_FILTERS, Filters, described
+from nodeagent.core.filters import described
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex, first_match
+from nodeagent.core.mirrors import described as mirrors_described
 from nodeagent.core.model import (
+    Backend,
     Decision,
     Destination,
     Endpoint,
@@ -64,7 +67,7 @@ class Share:
     part: float
     decision: Decision
     endpoints: tuple[Endpoint, ...]
-    filters: Filters = NO_FILTERS
+    filters: tuple[str, ...] = ()
 
 
 def parse_question(query: Mapping[str, Any]) -> Question:
@@ -228,12 +231,12 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     judge = Judge(destination, regex)
     decision = judge.decide(caller, address, head, 0.0)
     rule = _rule_of(destination, caller, head, decision, regex)
-    shares = list(_shares(judge, rule, caller, address, head)) if rule and not rule.answers else []
+    shares = list(_shares(judge, rule, caller, address, head)) if rule and not rule.answers and decision.backend else []
     if not shares and decision.backend:
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
-    shown = {"filters": described(rule.filters), "timeouts": timeouts_described(rule.timeouts)} if rule else {}
+    shown = {"filters": _filters(rule), "timeouts": _timeouts(rule)} if rule else {}
     answer["request"] = {**_in_common(decisions), **sent, "filters": [], "timeouts": [], **shown}
     treated = answer["request"]["treatment"] = _treated_alike(decisions)
     answer["notes"] = _notes_on(shares)
@@ -283,7 +286,7 @@ def source_address(destination: Destination, caller: Workload) -> str:
 def verdict_of(decision: Decision) -> str:
     if decision.status == 403:
         return "denied"
-    return "error" if decision.status and not decision.location else "allowed"
+    return "error" if decision.is_refusal else "allowed"
 
 
 def _in_common(decisions: Sequence[Decision]) -> Answer:
@@ -312,6 +315,17 @@ def _rule_of(
     return first_match(rules_for(destination, caller) or (), head, regex) if decision.route else None
 
 
+def _filters(owner: Rule | Backend) -> list[str]:
+    """One line for each thing that is done to a message, or with it."""
+    cors = [cors_described(owner.cors)] if owner.cors is not None else []
+    return described(owner.filters) + mirrors_described(owner.mirrors) + cors
+
+
+def _timeouts(rule: Rule) -> list[str]:
+    """None where no upstream is asked: such an answer takes no time."""
+    return [] if rule.answers else timeouts_described(rule.timeouts)
+
+
 def _notes_on(shares: Sequence[Share]) -> list[str]:
     """Where one request may fare otherwise than the next, say so."""
     denied = [share.part for share in shares if verdict_of(share.decision) == "denied"]
@@ -326,7 +340,7 @@ def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: Requ
     for backend, part in zip(rule.backends, shares_of(rule.backends), strict=True):
         if part > 0:
             decision = judge.decide(caller, address, head, start + part / 2)
-            yield Share(backend.name, part, decision, backend.endpoints, backend.filters)
+            yield Share(backend.name, part, decision, backend.endpoints, tuple(_filters(backend)))
         start += part
 
 
@@ -342,7 +356,7 @@ def _backend(share: Share, treated: list[str]) -> Answer:
         "detail": decision.detail,
         "policy": decision.policy,
         "audits": list(decision.audits),
-        "filters": described(share.filters),
+        "filters": list(share.filters),
         "treatment": own,
         "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in share.endpoints],
     }

@@ -22,6 +22,7 @@ from nodeagent.agent.supervisor import Supervisor
 from nodeagent.agent.worker import State, Worker, WorkerFds
 from nodeagent.core.model import Snapshot
 from nodeagent.kernel import layout
+from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.syscall import BpfError
 from nodeagent.proxy.frames import encode_command
@@ -42,8 +43,9 @@ BROKER_RETRY_SECONDS = 1.0
 class Fleet:
     """Implements supervisor.Host."""
 
-    def __init__(self, maps: Maps, locks: Path, wanted: int, bounds: dict[str, Any]) -> None:
+    def __init__(self, maps: Maps, ledger: LedgerKeeper, locks: Path, wanted: int, bounds: dict[str, Any]) -> None:
         self._maps = maps
+        self.ledger = ledger
         self._locks = locks
         self._bounds = bounds
         self._claims: dict[int, int] = {}
@@ -65,10 +67,11 @@ class Fleet:
         self.supervisor = Supervisor(self, wanted)
 
     def start(self) -> None:
-        """Forget rows of workers that no longer live, then start the broker; `supervisor.run` starts workers."""
+        """Forget what workers left that no longer live, then start the broker; `supervisor.run` starts workers."""
         for index in worker_index.free_indexes(self._locks):
             self._maps.delete_worker_listeners(index)
             self._maps.clear_heartbeat(index)
+            self.reap(index)
         self.broker.start()
 
     @property
@@ -194,6 +197,7 @@ class Fleet:
         claim = worker_index.claim(self._locks, avoid)
         try:
             self._maps.delete_worker_listeners(claim.index)
+            self.ledger.reap(claim.index)
         except BpfError:
             os.close(claim.fd)
             raise
@@ -212,6 +216,7 @@ class Fleet:
             originals=maps.map(layout.ORIGINALS).fd,
             heartbeats=maps.map(layout.HEARTBEATS).fd,
             requests=requests,
+            ledger=self.ledger.fds(),
             lock=self._claims.pop(worker.index),
         )
         await worker.start(fds, self._bounds)
@@ -256,6 +261,13 @@ class Fleet:
         for waiting in self._listings.pop(worker, []):
             waiting.set_result([])
         self._changed.set()
+        self.reap(worker.index)
+
+    def reap(self, index: int) -> None:
+        """Give back what the worker with this number held of the node's limits, unless it lives, or another by now."""
+        with worker_index.held_if_free(self._locks, index) as free:
+            if free and (held := self.ledger.reap(index)):
+                log.info("worker %d ended with %d slots of shared limits, which are given back", index, held)
 
     # ---- reports ----
 

@@ -1,7 +1,8 @@
 """What agents before this one left in the maps: kept while their workers still drain, deleted once they ended.
 
-Two things: rows of listeners, whose ports may be anyone's after the worker's end; and the exemption of
-their cgroup, without which their workers' own connections would be redirected (to us, and back).
+Three things: rows of listeners, whose ports may be anyone's after the worker's end; what a worker held of the node's
+limits; and the exemption of their cgroup, without which their workers' own connections would be redirected (to us,
+and back).
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ OurWorkers = Callable[[], Mapping[int, Collection[Place]]]
 class Predecessors:
     """Made before our first worker: whoever holds a number then is an earlier agent's."""
 
-    def __init__(self, maps: Rows, locks: Path, own_cgroup: int, ours: OurWorkers) -> None:
-        """`ours` gives the living workers of this agent: number -> where it listens."""
+    def __init__(self, maps: Rows, locks: Path, own_cgroup: int, ours: OurWorkers, reap: Callable[[int], None]) -> None:
+        """`ours` gives the living workers of this agent: number -> where it listens; `reap` is the Fleet's."""
         self._maps = maps
         self._locks = locks
         self._ours = ours
+        self._reap = reap
         self._workers = self._held()
         self._cgroups = maps.exempt_cgroups() - {own_cgroup}
 
@@ -56,6 +58,7 @@ class Predecessors:
         for index in self._workers - held:
             self._maps.delete_worker_listeners(index)
             self._maps.clear_heartbeat(index)
+            self._reap(index)
         self._workers &= held - ours.keys()
         if self._cgroups and held <= ours.keys():  # a successor that warms up holds numbers too
             self._end_exemptions()

@@ -56,10 +56,14 @@ class DirectConnections(Connections, Protocol):
 
 @dataclass(slots=True)
 class Progress:
-    """`compiled` is the newest snapshot's generation, `synced` the newest that the kernel's maps carry."""
+    """`compiled` is the newest snapshot's generation, `synced` the newest that the kernel's maps carry.
+
+    `seconds`: from when its change was noticed until `synced` was in force.
+    """
 
     compiled: int = 0
     synced: int = 0
+    seconds: float = 0.0
     coverage: Coverage | None = None
     errors: list[str] = field(default_factory=list)
 

@@ -35,12 +35,15 @@ class Facts:
     events_lost: int
     beats: dict[int, float]  # worker -> seconds of CLOCK_MONOTONIC
     settling_errors: int = 0
+    apply_seconds: float = 0.0
 
 
 def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
     yield Reading("build_info", "The version that runs.", 1, {"version": facts.version})
     yield _gauge("config_generation", "Generation of the newest compiled configuration.", facts.generation)
     yield _gauge("config_generation_in_force", "Newest generation that workers and kernel carry.", facts.in_force)
+    text = "From a change being noticed until workers and kernel carried it: of the newest in force."
+    yield _gauge("config_apply_seconds", text, facts.apply_seconds)
     yield _gauge("config_errors", "Objects and files that are not in force as written.", facts.config_errors)
     yield _gauge("pods_enrolled", "Pods of this node in the mesh.", facts.pods)
     yield _gauge("pods_failed", "Pods that should be in the mesh and cannot be.", facts.pods_failed)

@@ -15,6 +15,7 @@ from typing import Any
 
 from nodeagent.agent.child import Child
 from nodeagent.agent.control import ControlChannel
+from nodeagent.kernel.ledger import LedgerFds
 from nodeagent.proxy.frames import encode_command
 
 DEFAULT_ARGV = (sys.executable, "-m", "nodeagent.proxy.worker")
@@ -35,10 +36,11 @@ class WorkerFds:
     originals: int
     heartbeats: int
     requests: int
+    ledger: LedgerFds
     lock: int
 
     def passed(self) -> tuple[int, ...]:
-        return (self.broker, self.originals, self.heartbeats, self.requests, self.lock)
+        return (self.broker, self.originals, self.heartbeats, self.requests, *self.ledger.passed(), self.lock)
 
 
 @dataclass(slots=True)
@@ -90,6 +92,7 @@ class Worker:
                 "--orig-map-fd": fds.originals,
                 "--heartbeat-fd": fds.heartbeats,
                 "--requests-fd": fds.requests,
+                "--ledger-fds": fds.ledger,
                 "--limits": json.dumps(limits),
             }
             words = [str(word) for option in options.items() for word in option]

@@ -10,9 +10,10 @@ older agent that is still draining keeps its number, its counters and its heartb
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def claim(directory: Path, avoid: Collection[int] = (), limit: int = MAX_INDEXES
         f"all {limit} worker numbers in {directory} are held by living workers; "
         f"workers of an earlier agent are still draining: wait for them, or end them"
     )
+
+
+@contextlib.contextmanager
+def held_if_free(directory: Path, index: int) -> Iterator[bool]:
+    """True if no living worker has the number; nobody can get it until the end of the `with`."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = _try_claim(directory / str(index))
+    try:
+        yield fd is not None
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def free_indexes(directory: Path, limit: int = MAX_INDEXES) -> list[int]:

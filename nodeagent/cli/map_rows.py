@@ -18,6 +18,7 @@ SHAPES: dict[str, tuple[Struct | None, Struct | None]] = {
     layout.PODS: (None, abi.Pod),
     layout.OWN_ADDRESSES: (abi.OwnKey, None),
     layout.DESTINATIONS: (abi.DestKey, abi.Dest),
+    layout.CONNECT_RATES: (None, abi.Rate),
     layout.ENDPOINTS: (abi.EndpointKey, abi.Ep),
     layout.VERDICTS: (abi.VerdictKey, abi.Verdict),
     layout.LISTENERS: (abi.ListenerKey, abi.Listener),

@@ -8,7 +8,6 @@ not even a Service made in another namespace for that end, nor a route.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodeagent.config.conditions import ACCEPTED, FALSE, Condition
@@ -22,7 +21,7 @@ from nodeagent.config.services import Topology
 from nodeagent.config.traffic import Choice, OfPort, TrafficIndex, with_choice
 from nodeagent.config.traffic_conditions import treatment_conditions
 from nodeagent.core.addresses import family
-from nodeagent.core.model import Destination, Protocol, Snapshot
+from nodeagent.core.model import Destination, Policy, Protocol, Snapshot
 
 Target = tuple[str, int]
 Table = dict[Target, Destination]
@@ -51,7 +50,7 @@ def compile(  # noqa: A001  (the word for it)
 
     `refuse_broken`: what a policy protects that never was good is refused.  `allow_faults`: TrafficPolicies may
     inject faults.  `groundwork` is that of these objects, for who has it already: what the last call with it made
-    and nothing changed is in the new snapshot, too.
+    and nothing changed is in the new snapshot, too: who comes later looks only at what is another object than before.
     """
     ground = groundwork or lay(objects)
     topology, ownership = ground.topology, ground.ownership
@@ -60,10 +59,11 @@ def compile(  # noqa: A001  (the word for it)
     routes = RouteIndex(objects, topology, ownership, policies, traffic, generation)
     table: Table = {}
     _add_endpoints(table, ground, policies)
-    conditions = _add_frontends(table, Indexes(topology, ownership, policies, routes, traffic), ground.made)
-    _add_other_ports(table, ownership.residents, policies)
+    conditions = _add_frontends(table, Indexes(topology, ownership, policies, routes, traffic), ground)
+    _add_other_ports(table, ground, policies)
     ground.made.clear()
     ground.made.update(table)
+    ground.stale.clear()
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
     conditions += treatment_conditions(objects, traffic, generation, allow_faults=allow_faults)
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
@@ -71,11 +71,17 @@ def compile(  # noqa: A001  (the word for it)
 
 
 def _add_endpoints(table: Table, ground: Groundwork, policies: PolicyIndex) -> None:
-    for endpoint, ports in ground.topology.owners.items():
+    known: dict[int, tuple[tuple[Policy, ...], str]] = {}  # by owners, which endpoints of one Service share
+    for endpoint, owners in ground.ownership.of_endpoints():
+        if id(owners) not in known:
+            about = owners.services, owners.namespaces
+            known[id(owners)] = policies.applied(*about), policies.refusal(*about)
+        applied, refusal = known[id(owners)]
         target = (endpoint.address, endpoint.port)
-        owners, before = ground.ownership.of_endpoint(endpoint), ground.made.get(target)
-        if before is None or not _same_policies(before, owners, policies):
-            before = _unrouted(target, ports.protocol, owners, policies)
+        before = ground.made.get(target)
+        if before is None or target in ground.stale or before.refuse or refusal or before.policies != applied:
+            new = _unrouted(target, ground.topology.owners[endpoint].protocol, owners, policies)
+            before = before if before == new else new
         table[target] = before
 
 
@@ -110,7 +116,7 @@ def _unrouted(target: Target, protocol: Protocol, owners: Owners, policies: Poli
     )
 
 
-def _add_frontends(table: Table, indexes: Indexes, made: Table) -> list[Condition]:
+def _add_frontends(table: Table, indexes: Indexes, ground: Groundwork) -> list[Condition]:
     """Add a destination for every cluster IP and port; the first Service of an address taken twice keeps it."""
     conditions: list[Condition] = []
     services = indexes.topology.services
@@ -118,13 +124,16 @@ def _add_frontends(table: Table, indexes: Indexes, made: Table) -> list[Conditio
         service = services[key]
         for address in service.addresses:
             for port in service.ports:
-                taken = table.get((address, port.port))
+                target = (address, port.port)
+                taken = table.get(target)
                 if taken is not None:
                     message = f"{address}:{port.port} already belongs to {taken.name}"
                     conditions.append(Condition("Service", key, "", ACCEPTED, FALSE, "Conflicted", message))
                     continue
-                before = made.get((address, port.port))
-                table[address, port.port] = _frontend(service, port, address, indexes, before)
+                known = None if target in ground.stale else ground.made.get(target)
+                made = _frontend(service, port, address, indexes, known)
+                before = ground.made.get(target)
+                table[target] = made if made is before or made != before else before  # kept where it is equal
     return conditions
 
 
@@ -135,11 +144,11 @@ def _frontend(
     groups = indexes.routes.groups(service.key, port.port, wanted)
     owners = indexes.ownership.of_service_port(service.key, port.port, wanted)
     treated = indexes.traffic.of_frontend(service.key, port)
-    unrouted = before and not before.has_routes and not groups
+    name = f"{service.key}:{port.port}"
+    unrouted = before and before.name == name and not before.has_routes and not groups
     if before and unrouted and _same_policies(before, owners, policies) and _same_treatment(before, treated):
         return before
     applied = policies.applied(owners.services, owners.namespaces)
-    name = f"{service.key}:{port.port}"
     return Destination(
         name=name,
         address=address,
@@ -164,16 +173,20 @@ def _frontend(
     )
 
 
-def _add_other_ports(table: Table, residents: Mapping[str, tuple[str, ...]], policies: PolicyIndex) -> None:
+def _add_other_ports(table: Table, ground: Groundwork, policies: PolicyIndex) -> None:
     """Namespace-wide policies reach the pods' ports that no Service leads to."""
-    for address, namespaces in residents.items():
-        applied = policies.applied((), namespaces)
-        if not applied and not policies.refusal((), namespaces):
-            continue
-        for port in (0, *named_ports(applied)):
-            if (address, port) not in table:
+    known: dict[tuple[str, ...], tuple[int, ...]] = {}  # namespaces of an address -> ports to add
+    for address, namespaces in ground.ownership.residents.items():
+        if namespaces not in known:
+            applied = policies.applied((), namespaces)
+            ruled = applied or policies.refusal((), namespaces)
+            known[namespaces] = (0, *named_ports(applied)) if ruled else ()
+        for port in known[namespaces]:
+            target = (address, port)
+            if target not in table:
                 owners = Owners((), namespaces, (port,))
-                table[address, port] = _unrouted((address, port), Protocol.OPAQUE, owners, policies)
+                new, before = _unrouted(target, Protocol.OPAQUE, owners, policies), ground.made.get(target)
+                table[target] = before if before == new else new
 
 
 def broken_conditions(objects: ObjectSet, generation: int, *, refuse_broken: bool) -> list[Condition]:

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ class DirectorySource:
         self._good: Good | None = None
         self._files: dict[str, _Read] = {}
         self._notes: dict[str, Problem] = {}  # problems that are no manifest's, by topic
+        self.noticed = time.monotonic()  # when the newest change had settled, and was about to be read
 
     def load(self) -> ObjectSet:
         """Read everything.  Raises DirectoryError when the directory itself cannot be read."""
@@ -104,7 +106,8 @@ class DirectorySource:
         settling = Settling()
         settling.scan(loop.time())  # what changed before the watch
         while self._note_all(inotify, settling):
-            due = settling.take_due(loop.time())
+            self.noticed = loop.time()
+            due = settling.take_due(self.noticed)
             if due and await self._take(due, inotify, settling):
                 yield await asyncio.to_thread(self._merge)
             if not await _readable(inotify, _patience(settling.next(), loop.time())) and settling.is_idle():

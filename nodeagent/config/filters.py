@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from nodeagent.config.problems import FieldPath
+from nodeagent.config.resources import BackendRef, MirrorRef
 from nodeagent.config.schemas.filters import CONFIGURED_BY
+from nodeagent.core.cors import ANY, Cors, parse_origin
 from nodeagent.core.filters import Filters, HeaderChange, PathChange, Redirect, Rewrite, header_change
 from nodeagent.core.paths import normalize
 
@@ -20,6 +23,52 @@ def read_filters(listed: Iterable[Value], prefix: str = "") -> Filters:
         response=_change(given.get("ResponseHeaderModifier")),
         redirect=_redirect(given.get("RequestRedirect"), prefix),
         rewrite=_rewrite(given.get("URLRewrite"), prefix),
+    )
+
+
+def read_mirrors(listed: Iterable[Value], at: FieldPath, namespace: str) -> tuple[MirrorRef, ...]:
+    """`at` is where in the rule the owner of the filters is, `namespace` the route's."""
+    return tuple(
+        _mirror(one["requestMirror"], (*at, "filters", index, "requestMirror", "backendRef"), namespace)
+        for index, one in enumerate(listed)
+        if one["type"] == "RequestMirror"
+    )
+
+
+def read_cors(listed: Iterable[Value]) -> Cors | None:
+    value = next((one["cors"] for one in listed if one["type"] == "CORS"), None)
+    if value is None:
+        return None
+    origins = value.get("allowOrigins") or ()
+    return Cors(
+        origins=tuple(origin for text in origins if (origin := parse_origin(text)) is not None),
+        any_origin=ANY in origins,
+        methods=tuple(value.get("allowMethods") or ()),
+        headers=tuple(value.get("allowHeaders") or ()),
+        exposed=tuple(value.get("exposeHeaders") or ()),
+        credentials=bool(value.get("allowCredentials")),
+        max_age=value.get("maxAge") or 5,
+    )
+
+
+def _mirror(value: Value, at: FieldPath, namespace: str) -> MirrorRef:
+    numerator, denominator = 100, 100
+    if value.get("percent") is not None:
+        numerator = value["percent"]
+    elif value.get("fraction") is not None:
+        numerator, denominator = value["fraction"]["numerator"], value["fraction"].get("denominator") or 100
+    return MirrorRef(read_reference(value["backendRef"], namespace), at, numerator, denominator)
+
+
+def read_reference(ref: Value, namespace: str) -> BackendRef:
+    """Of whatever else a backendRef has, nothing; `namespace` is the route's."""
+    return BackendRef(
+        group=ref.get("group") or "",
+        kind=ref.get("kind") or "Service",
+        namespace=ref.get("namespace") or namespace,
+        name=ref["name"],
+        port=ref.get("port") or 0,
+        weight=1,
     )
 
 

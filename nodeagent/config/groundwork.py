@@ -2,6 +2,7 @@
 
 Most changes are of a route or a policy.  Then nothing of this has to be made again, which is the
 slower half of compiling a big configuration, and of the destinations only those that the change meets.
+A change of a Service, an EndpointSlice or a Pod costs what belongs to the same Services.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ from dataclasses import dataclass, field
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
 from nodeagent.config.services import Topology
-from nodeagent.config.workloads import PodCaps, capped, workloads
+from nodeagent.config.workloads import PodCaps, Workloads, capped, workloads
 from nodeagent.core.model import Destination, Workload
+
+Target = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Groundwork:
-    """Never changed once laid, but for `made` and `capped`: of the last compile, to be used again where it is equal."""
+    """Never changed once laid, but for what is of the last compile, to be used again where it is equal.
+
+    `made`: its destinations; those of `stale` targets were made on another groundwork, of what is not as it was there.
+    """
 
     objects: ObjectSet
     topology: Topology
     pods: Mapping[str, Workload]
     ownership: Ownership
-    made: dict[tuple[str, int], Destination] = field(default_factory=dict, compare=False, repr=False)
+    made: dict[Target, Destination] = field(default_factory=dict, compare=False, repr=False)
+    stale: set[Target] = field(default_factory=set, compare=False, repr=False)
     capped: list[tuple[Mapping[str, PodCaps], Mapping[str, Workload]]] = field(
         default_factory=list, compare=False, repr=False
     )
@@ -40,10 +47,25 @@ class Groundwork:
 
 def lay(objects: ObjectSet, before: Groundwork | None = None) -> Groundwork:
     """Use of `before` what its objects and `objects` have in common; objects that did not change compare fast."""
-    same_places = before and (objects.services, objects.slices) == (before.objects.services, before.objects.slices)
-    same_pods = before and (objects.pods, objects.namespaces) == (before.objects.pods, before.objects.namespaces)
-    if before and same_places and same_pods:
+    if before is None:
+        topology, pods = Topology(objects.services, objects.slices), workloads(objects)
+        return Groundwork(objects, topology, pods.pods, Ownership(topology, pods.pods.values()))
+    old = before.objects
+    same_places = (objects.services, objects.slices) == (old.services, old.slices)
+    same_pods = (objects.pods, objects.namespaces) == (old.pods, old.namespaces)
+    if same_places and same_pods:
         return before
-    topology = before.topology if before and same_places else Topology(objects.services, objects.slices.values())
-    pods = before.pods if before and same_pods else workloads(objects.pods, objects.namespaces)
-    return Groundwork(objects, topology, pods, Ownership(topology, pods.values()))
+    topology = before.topology if same_places else Topology(objects.services, objects.slices, before.topology)
+    pods = Workloads(before.pods) if same_pods else workloads(objects, old, before.pods)
+    ownership = Ownership(topology, pods.pods.values(), before.ownership, pods.moved)
+    stale = before.stale | _stale(before.topology, topology, ownership)
+    return Groundwork(objects, topology, pods.pods, ownership, dict(before.made), stale)
+
+
+def _stale(before: Topology, topology: Topology, ownership: Ownership) -> set[Target]:
+    """Targets of endpoints and frontends that may not be as before."""
+    found = {(endpoint.address, endpoint.port) for endpoint in ownership.touched}
+    for services in (before.services, topology.services):
+        for service in (services[key] for key in ownership.affected & services.keys()):
+            found |= {(address, port.port) for address in service.addresses for port in service.ports}
+    return found

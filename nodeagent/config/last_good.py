@@ -50,7 +50,7 @@ class LastGood:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, objects in changed.items():
             _write_whole(self._path(name), _encode(name, objects))
-            self._written[name] = dict(objects)
+            self._written[name] = objects
         for name in gone:
             self._path(name).unlink(missing_ok=True)
             del self._written[name]
@@ -65,6 +65,8 @@ class LastGood:
 
 
 def _same(written: Mapping[Identity, Stored] | None, objects: Mapping[Identity, Stored]) -> bool:
+    if written is objects:  # most files do not change
+        return True
     return (
         written is not None
         and list(written) == list(objects)

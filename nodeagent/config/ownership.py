@@ -6,7 +6,8 @@ the policies of every Service that shares any of these, and of the namespaces of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from nodeagent.config.services import EndpointOwners, Topology
@@ -23,16 +24,41 @@ class Owners:
 
 
 class Ownership:
-    """The owners of endpoints.  `residents`: address -> namespaces of its pods; host-network pods share theirs."""
+    """The owners of endpoints.  `residents`: address -> namespaces of its pods; host-network pods share theirs.
 
-    def __init__(self, topology: Topology, pods: Iterable[Workload]) -> None:
-        self.residents: dict[str, tuple[str, ...]] = {}
-        for pod in pods:
-            for address in pod.addresses:
-                self.residents[address] = tuple(sorted({*self.residents.get(address, ()), pod.namespace}))
+    Of `before` everything is used that pods at the addresses `moved` and the endpoints that its topology has
+    `touched` have no part in: `touched` and `affected` (Services) are what may not be as before.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        pods: Iterable[Workload],
+        before: Ownership | None = None,
+        moved: AbstractSet[str] = frozenset(),
+    ) -> None:
         self._topology = topology
+        self.residents: Mapping[str, tuple[str, ...]] = _residents(pods, before.residents if before else None, moved)
+        at_moved = {one for one in topology.owners if one.address in moved} if moved else set()
+        self.touched = (topology.touched if before is None or before._topology is not topology else set()) | at_moved
+        self._of: dict[Endpoint, Owners] = dict(before._of) if before else {}
+        self.affected = set(topology.affected)
+        alike: dict[Owners, Owners] = {}
+        for endpoint in self.touched:
+            self._renew(endpoint, alike)
         self._joined: dict[tuple[str, int, int], Owners] = {}
-        self._of = {endpoint: self._owners(endpoint, owners) for endpoint, owners in topology.owners.items()}
+        if before:
+            self._joined = {key: one for key, one in before._joined.items() if key[0] not in self.affected}
+
+    def _renew(self, endpoint: Endpoint, alike: dict[Owners, Owners]) -> None:
+        """`alike` makes equal ones the same object: most endpoints of a Service are alike."""
+        old, owners = self._of.pop(endpoint, None), self._topology.owners.get(endpoint)
+        new = self._owners(endpoint, owners) if owners else None
+        if new:
+            self._of[endpoint] = alike.setdefault(new, new)
+        for one in (old, new):
+            if one:
+                self.affected.update(one.services)
 
     def _owners(self, endpoint: Endpoint, owners: EndpointOwners) -> Owners:
         return Owners(
@@ -41,8 +67,9 @@ class Ownership:
             tuple(sorted({endpoint.port, *(port.port for _, port in owners.service_ports)})),
         )
 
-    def of_endpoint(self, endpoint: Endpoint) -> Owners:
-        return self._of[endpoint]
+    def of_endpoints(self) -> Iterable[tuple[Endpoint, Owners]]:
+        """Of every endpoint; those of one Service are mostly the same object."""
+        return self._of.items()
 
     def of_service_port(self, service: str, port: int, wanted: int) -> Owners:
         """Every Service, namespace and port number of all that share an endpoint of family `wanted`, ready or not.
@@ -62,3 +89,17 @@ class Ownership:
             namespaces.update(found.namespaces)
             ports.update(found.ports)
         return Owners(tuple(sorted(services)), tuple(sorted(namespaces)), tuple(sorted(ports)))
+
+
+def _residents(
+    pods: Iterable[Workload], before: Mapping[str, tuple[str, ...]] | None, moved: AbstractSet[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """`before` is right but for the addresses `moved`."""
+    if before is not None and not moved:
+        return before
+    found = {address: names for address, names in before.items() if address not in moved} if before else {}
+    for pod in pods:
+        for address in pod.addresses:
+            if before is None or address in moved:
+                found[address] = tuple(sorted({*found.get(address, ()), pod.namespace}))
+    return found

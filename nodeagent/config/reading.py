@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from nodeagent.config.filters import read_filters
+from nodeagent.config.filters import read_cors, read_filters, read_mirrors, read_reference
+from nodeagent.config.problems import FieldPath
 from nodeagent.config.read_common import creation_time, target_refs
 from nodeagent.config.read_rate_limits import read_rate_limits
 from nodeagent.config.read_traffic import read_traffic
@@ -29,7 +31,6 @@ from nodeagent.config.rule_faults import backend_fault, clear_part, is_vague, ru
 from nodeagent.config.sessions import read_retry, read_session
 from nodeagent.core.addresses import canonical
 from nodeagent.core.durations import milliseconds
-from nodeagent.core.filters import NO_FILTERS
 from nodeagent.core.hosts import parse_host
 from nodeagent.core.model import (
     Action,
@@ -210,12 +211,14 @@ def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
     return RouteRule(
         name=name,
         matches=matches,
-        backends=tuple(_backend(ref, number, identity.namespace) for number, ref in backends),
+        backends=tuple(_backend(ref, number, identity.namespace, matches[0].path) for number, ref in backends),
         filters=read_filters(rule.get("filters") or (), matches[0].path),
         timeouts=_timeouts(rule.get("timeouts") or {}),
         section=rule.get("name") or "",
         retry=read_retry(rule.get("retry")),
         session=read_session(rule.get("sessionPersistence"), f"{identity.key} {name}"),
+        mirrors=read_mirrors(rule.get("filters") or (), (), identity.namespace),
+        cors=read_cors(rule.get("filters") or ()),
     )
 
 
@@ -226,18 +229,14 @@ def _timeouts(value: Value) -> RouteTimeouts | None:
     return RouteTimeouts(request, backend) if (request, backend) != (None, None) else None
 
 
-def _backend(ref: Value, number: int, namespace: str) -> BackendRef:
-    weight, fault = ref.get("weight"), backend_fault(ref, ("backendRefs", number))
-    return BackendRef(
-        group=ref.get("group") or "",
-        kind=ref.get("kind") or "Service",
-        namespace=ref.get("namespace") or namespace,
-        name=ref["name"],
-        port=ref.get("port") or 0,
-        weight=1 if weight is None else weight,
-        filters=read_filters(ref.get("filters") or ()) if fault is None else NO_FILTERS,
-        fault=fault,
-    )
+def _backend(ref: Value, number: int, namespace: str, prefix: str) -> BackendRef:
+    at: FieldPath = ("backendRefs", number)
+    weight, filters, fault = ref.get("weight"), ref.get("filters") or (), backend_fault(ref, at)
+    read = replace(read_reference(ref, namespace), weight=1 if weight is None else weight, fault=fault)
+    if fault is not None:
+        return read
+    mirrors = read_mirrors(filters, at, namespace)
+    return replace(read, filters=read_filters(filters, prefix), mirrors=mirrors, cors=read_cors(filters))
 
 
 def _route_match(given: Value) -> RouteMatch:

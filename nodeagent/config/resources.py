@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nodeagent.config.problems import FieldPath
+from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Filters
 from nodeagent.core.model import PathKind, Policy, Protocol, ValueMatch
 from nodeagent.core.route_timeouts import RouteTimeouts
@@ -131,6 +132,18 @@ class BackendRef:
     weight: int
     filters: Filters = NO_FILTERS
     fault: RuleFault | None = None
+    mirrors: tuple[MirrorRef, ...] = ()
+    cors: Cors | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRef:
+    """Copies of `numerator` of `denominator` requests go to `backend`; `field` is where in the rule that is said."""
+
+    backend: BackendRef
+    field: FieldPath
+    numerator: int
+    denominator: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +167,8 @@ class RouteRule:
     fault: RuleFault | None = None
     retry: Retry | None = None
     session: SessionPersistence | None = None
+    mirrors: tuple[MirrorRef, ...] = ()
+    cors: Cors | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,15 @@ from nodeagent.config.conditions import (
 )
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
+from nodeagent.config.patterns import PatternRoom
 from nodeagent.config.policies import PolicyIndex
-from nodeagent.config.problems import field_text
+from nodeagent.config.problems import FieldPath, field_text
 from nodeagent.config.reading import is_service
 from nodeagent.config.resources import (
     INVALID_KIND,
     UNSUPPORTED_VALUE,
     BackendRef,
+    MirrorRef,
     ParentRef,
     RouteObject,
     RouteRule,
@@ -38,7 +40,7 @@ from nodeagent.config.resources import (
 from nodeagent.config.services import ServicePortKey, Topology
 from nodeagent.config.traffic import TrafficIndex
 from nodeagent.core.matching import Precedence, precedence
-from nodeagent.core.model import Backend, Fault, Protocol, Rule
+from nodeagent.core.model import Backend, Fault, Mirror, Protocol, Rule
 
 KIND = "HTTPRoute"
 PRODUCER = ""  # the group of producer rules; consumer groups are called like their namespace
@@ -73,8 +75,9 @@ class RouteIndex:
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
         self._built: dict[tuple[str, int], list[tuple[Position, Rule]]] = {}
+        self._patterns = PatternRoom()
         self.conditions: list[Condition] = []
-        for route in objects.routes.values():
+        for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
             for parent in route.parents:
                 self._attach(route, parent)
 
@@ -119,6 +122,8 @@ class RouteIndex:
                 fault=fault,
                 retry=rule.retry,
                 session=rule.session,
+                mirrors=self._mirrors(route.key, rule, rule.mirrors, family),
+                cors=rule.cors,
             )
             for match in rule.matches
         ]
@@ -145,6 +150,16 @@ class RouteIndex:
             traffic=choice.traffic,
             shadow=choice.shadow,
             rate_limits=self._traffic.of_port(service, port).rate_limits,
+            mirrors=self._mirrors(route, rule, ref.mirrors, family),
+            cors=ref.cors,
+        )
+
+    def _mirrors(self, route: str, rule: RouteRule, mirrors: tuple[MirrorRef, ...], family: int) -> tuple[Mirror, ...]:
+        """Those whose backend can be sent a copy; requests go on without the others."""
+        return tuple(
+            Mirror(self._backend(route, rule, mirror.backend, family), mirror.numerator, mirror.denominator)
+            for mirror in mirrors
+            if not self.backend_fault(mirror.backend)[0]
         )
 
     def backend_fault(self, ref: BackendRef) -> tuple[str, str]:
@@ -170,12 +185,16 @@ class RouteIndex:
             self._say(route, parent, ACCEPTED, FALSE, reason, message, at)
             return
         group = PRODUCER if route.namespace == service.namespace else route.namespace
-        for port in _ports(parent, service):
-            if port.protocol is Protocol.HTTP1:
-                attached = self._attached.setdefault((service.key, port.port), Attached())
-                routes = attached.groups.setdefault(group, [])
-                if route not in routes:  # two parentRefs may lead to the same port
-                    routes.append(route)
+        ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
+        refusal = self._patterns.admit(route, [(service.key, port, group) for port in ports])
+        if refusal:
+            self._say(route, parent, ACCEPTED, FALSE, "UnsupportedValue", refusal, "spec.rules")
+            return
+        for port in ports:
+            attached = self._attached.setdefault((service.key, port), Attached())
+            routes = attached.groups.setdefault(group, [])
+            if route not in routes:  # two parentRefs may lead to the same port
+                routes.append(route)
         self._accept(route, parent, _note(route, parent, service))
         self._resolve(route, parent)
         self._say(route, parent, PROGRAMMED, UNKNOWN, "Pending")
@@ -208,6 +227,10 @@ class RouteIndex:
                 if reason not in ("", UNSUPPORTED_VALUE):
                     at = _field(index, ref.fault) if ref.fault else f"spec.rules[{index}].backendRefs[{number}]"
                     yield reason, f"{message}; its share is answered 500", at
+            for mirror in (*rule.mirrors, *(mirror for ref in rule.backends for mirror in ref.mirrors)):
+                reason, message = self.backend_fault(mirror.backend)
+                if reason:
+                    yield reason, f"{message}; no copies are sent", _below(index, mirror.field)
 
     def _say(
         self,
@@ -235,7 +258,11 @@ def _unsupported(route: RouteObject) -> Iterator[tuple[str, str]]:
 
 
 def _field(index: int, fault: RuleFault) -> str:
-    return field_text(("spec", "rules", index, *fault.field))
+    return _below(index, fault.field)
+
+
+def _below(index: int, field: FieldPath) -> str:
+    return field_text(("spec", "rules", index, *field))
 
 
 def _told(fault: RuleFault) -> str:

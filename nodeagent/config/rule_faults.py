@@ -13,7 +13,7 @@ from typing import Any
 from nodeagent.config.problems import FieldPath
 from nodeagent.config.resources import INVALID_KIND, UNSUPPORTED_VALUE, RuleFault
 from nodeagent.config.schemas.common import METHODS
-from nodeagent.config.schemas.filters import BACKEND_TYPES, PATH_CHANGES, RULE_TYPES, STATUS_CODES
+from nodeagent.config.schemas.filters import BACKEND_TYPES, CORS_METHODS, PATH_CHANGES, RULE_TYPES, STATUS_CODES
 from nodeagent.config.schemas.sessions import LIFETIME_TYPES, SESSION_TYPES
 from nodeagent.core.decide import FILTER_NOT_FOUND, UNSUPPORTED
 from nodeagent.core.filters import WELL_KNOWN_PORTS
@@ -90,6 +90,7 @@ def _unresolved(reference: Value) -> str:
 
 def _value_faults(one: Value, at: FieldPath) -> Iterator[RuleFault]:
     """Values inside of a filter whose type is known."""
+    yield from _method_faults(one.get("cors") or {}, (*at, "cors"))
     for name in ("requestRedirect", "urlRewrite"):
         content = one.get(name) or {}
         yield from _unknown((content.get("path") or {}).get("type"), PATH_CHANGES, (*at, name, "path", "type"))
@@ -102,6 +103,11 @@ def _session_faults(session: Value, at: FieldPath) -> Iterator[RuleFault]:
     for name in ("cookie", "cookieConfig"):
         lifetime = (session.get(name) or {}).get("lifetimeType")
         yield from _unknown(lifetime, LIFETIME_TYPES, (*at, name, "lifetimeType"))
+
+
+def _method_faults(cors: Value, at: FieldPath) -> Iterator[RuleFault]:
+    for index, method in enumerate(cors.get("allowMethods") or []):
+        yield from _unknown(method, CORS_METHODS, (*at, "allowMethods", index))
 
 
 def _unknown(value: str | int | None, known: Iterable[str | int], at: FieldPath) -> Iterator[RuleFault]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nodeagent.config.resources import Readiness, ServiceObject, ServicePort, SliceObject
 from nodeagent.core.addresses import family
+from nodeagent.core.differences import unequal
 from nodeagent.core.model import Endpoint, Protocol
 
 FAMILIES = (4, 6)
 ServicePortKey = tuple[str, int]  # ("namespace/name", port number)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EndpointOwners:
-    """The Service ports that lead to one endpoint."""
+    """The Service ports that lead to one endpoint: at least one."""
 
-    service_ports: list[tuple[ServiceObject, ServicePort]] = field(default_factory=list)
+    service_ports: tuple[tuple[ServiceObject, ServicePort], ...]
 
     @property
     def protocol(self) -> Protocol:
@@ -30,16 +31,28 @@ class Topology:
     """Look-ups over one ObjectSet; endpoint tuples are sorted, so equal sets compare equal.
 
     `owners` has every endpoint, ready or not: policy protects a pod by its address as long as it may answer there.
+    Of `before` everything is used that does not belong to a Service which changed, or one of whose slices did:
+    `affected` are the others, `touched` the endpoints whose owners may not be those of `before`.
     """
 
-    def __init__(self, services: Mapping[str, ServiceObject], slices: Iterable[SliceObject]) -> None:
-        self.services = services
-        self.owners: dict[Endpoint, EndpointOwners] = {}
-        self._members: dict[tuple[str, int, int], tuple[Endpoint, ...]] = {}
-        self._chosen: dict[tuple[str, int, int], tuple[Endpoint, ...]] = {}
-        by_service = _group(slices)
-        for key, service in services.items():
-            self._join(service, by_service.get(key, ()))
+    def __init__(
+        self,
+        services: Mapping[str, ServiceObject],
+        slices: Mapping[str, SliceObject],
+        before: Topology | None = None,
+    ) -> None:
+        self.services, self._slices = services, slices
+        self.owners: dict[Endpoint, EndpointOwners] = dict(before.owners) if before else {}
+        self._members: dict[tuple[str, int, int], tuple[Endpoint, ...]] = dict(before._members) if before else {}
+        self._chosen: dict[tuple[str, int, int], tuple[Endpoint, ...]] = dict(before._chosen) if before else {}
+        self.affected = _affected(before, services, slices) if before else set(services)
+        self.touched: set[Endpoint] = set()
+        for key in self.affected:
+            if before and key in before.services:
+                self._leave(before.services[key])
+        by_service = _group(slices.values())
+        for key in services.keys() & self.affected:
+            self._join(services[key], by_service.get(key, ()))
 
     def endpoints(self, service: str, port: int, wanted: int) -> tuple[Endpoint, ...]:
         """Where new connections go: endpoints of address family `wanted` (4 or 6) that are ready, or the next best."""
@@ -82,7 +95,32 @@ class Topology:
             self._chosen[key] = tuple(endpoint for endpoint, readiness in endpoints if readiness is best)
         self._members[key] = tuple(endpoint for endpoint, _ in endpoints)
         for endpoint, _ in endpoints:
-            self.owners.setdefault(endpoint, EndpointOwners()).service_ports.append((service, port))
+            owners = self.owners.get(endpoint)
+            others = owners.service_ports if owners else ()
+            self.owners[endpoint] = EndpointOwners((*others, (service, port)))
+        self.touched.update(self._members[key])
+
+    def _leave(self, service: ServiceObject) -> None:
+        for port in service.ports:
+            for number in FAMILIES:
+                key = (service.key, port.port, number)
+                self._chosen.pop(key, None)
+                for endpoint in self._members.pop(key, ()):
+                    self.touched.add(endpoint)
+                    found = self.owners.pop(endpoint)
+                    left = tuple(pair for pair in found.service_ports if pair != (service, port))
+                    if left:
+                        self.owners[endpoint] = EndpointOwners(left)
+
+
+def _affected(
+    before: Topology, services: Mapping[str, ServiceObject], slices: Mapping[str, SliceObject]
+) -> set[str]:
+    """Services that changed, or one of whose slices did."""
+    found = unequal(before.services, services)
+    for key in unequal(before._slices, slices):
+        found |= {f"{one.namespace}/{one.service}" for one in (before._slices.get(key), slices.get(key)) if one}
+    return found
 
 
 def _group(slices: Iterable[SliceObject]) -> dict[str, list[SliceObject]]:

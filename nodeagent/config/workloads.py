@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
+from nodeagent.config.objects import ObjectSet
 from nodeagent.config.resources import NamespaceObject, PodObject
+from nodeagent.core.differences import unequal
 from nodeagent.core.model import FailMode, Workload
 from nodeagent.core.traffic import PodLimits
 
@@ -17,9 +20,32 @@ UNPOLICED = "mesh.nodeagent.dev/unpoliced-connections"
 _NO_NAMESPACE = NamespaceObject("")
 
 
-def workloads(pods: Mapping[str, PodObject], namespaces: Mapping[str, NamespaceObject]) -> dict[str, Workload]:
-    """Every pod by "namespace/name", enrolled or not: all of them can be callers and targets."""
-    return {key: _workload(pod, namespaces.get(pod.namespace, _NO_NAMESPACE)) for key, pod in pods.items()}
+@dataclass(frozen=True, slots=True)
+class Workloads:
+    """Every pod by "namespace/name", enrolled or not: all of them can be callers and targets.
+
+    `moved`: addresses at which a pod came, left or became another one since the workloads before.
+    """
+
+    pods: Mapping[str, Workload]
+    moved: AbstractSet[str] = frozenset()
+
+
+def workloads(
+    objects: ObjectSet, before: ObjectSet | None = None, made: Mapping[str, Workload] | None = None
+) -> Workloads:
+    """`made` of `before`; what did not change is the same object again."""
+    if before is None or made is None:
+        return Workloads({key: _workload(pod, objects) for key, pod in objects.pods.items()})
+    changed, places = unequal(before.pods, objects.pods), unequal(before.namespaces, objects.namespaces)
+    if places:
+        changed |= {key for key, pod in objects.pods.items() if pod.namespace in places}
+    new = {key: _workload(objects.pods[key], objects) for key in changed & objects.pods.keys()}
+    now = {**made, **new}
+    for key in changed - new.keys():
+        del now[key]
+    moved = {address for key in changed for table in (made, new) if key in table for address in table[key].addresses}
+    return Workloads(now, moved)
 
 
 def is_enrolled(pod: PodObject, namespace: NamespaceObject) -> bool:
@@ -38,7 +64,8 @@ def capped(pods: Mapping[str, Workload], caps: Mapping[str, PodCaps]) -> dict[st
     return found
 
 
-def _workload(pod: PodObject, namespace: NamespaceObject) -> Workload:
+def _workload(pod: PodObject, objects: ObjectSet) -> Workload:
+    namespace = objects.namespaces.get(pod.namespace, _NO_NAMESPACE)
     closed = namespace.annotations.get(FAIL_MODE) == FailMode.CLOSED.value
     return Workload(
         namespace=pod.namespace,

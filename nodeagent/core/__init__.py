@@ -3,11 +3,11 @@
     vocabulary       model (what a configuration says), bounds, buckets, addresses, hosts, paths, durations,
                      route_timeouts, traffic, sessions
     a request        decide (the reference) and judge (the same, prepared): matching, authorization, backends,
-                     prepared_policies, balance
+                     prepared_policies, balance, route_index, recent, mirrors
     traffic policies treatment (which apply), traffic (what they say), ledger (limits that workers share), retries,
                      breaker, rate_limits, balance, ring, health (of endpoints), outlier (what changes it),
                      faults, policy_refusals
-    a message        lines, fields, framing, filters, request_plan, response_plan, chunked, refusals
+    a message        lines, fields, framing, filters, cors, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
     a change         differences
 """

@@ -36,7 +36,7 @@ def authorize_backend(
 
 def addresses_seen(destination: Destination, backend: Backend, caller: Workload, address: str) -> tuple[str, ...]:
     """Which addresses the caller may have for the backend: `address`, unless the backend is of the other family."""
-    if not _crosses(destination, backend):
+    if not crosses_families(destination, backend):
         return (address,)
     return addresses_of_family(caller, family(backend.endpoints[0].address))
 
@@ -48,6 +48,8 @@ def audited_behind(destination: Destination, backend: Backend) -> tuple[Policy, 
 
 def brings_more(destination: Destination, backend: Backend) -> bool:
     """False when whoever passes the frontend's policies passes the backend's, and leaves the same audits."""
+    if not (backend.policies or backend.refuse):  # most backends, and there may be thousands
+        return False
     if backend.refuse or not all(_judged_alike(policy, destination, backend) for policy in backend.policies):
         return True
     allows, allows_here = _allows(destination.policies), _allows(backend.policies)
@@ -60,17 +62,13 @@ def guarded_groups(destination: Destination) -> frozenset[str]:
     return frozenset(group for group, rules in groups.items() if _is_guarded(destination, rules))
 
 
-def crosses_families(destination: Destination) -> bool:
-    """True when a caller may have another address for some backend than for the frontend."""
-    return any(_crosses(destination, backend) for rule in destination.rules for backend in rule.backends)
-
-
 def _is_guarded(destination: Destination, rules: Iterable[Rule]) -> bool:
     serving = (backend for rule in rules for backend in rule.backends if backend.weight and not backend.error)
     return any(brings_more(destination, backend) for backend in serving)
 
 
-def _crosses(destination: Destination, backend: Backend) -> bool:
+def crosses_families(destination: Destination, backend: Backend) -> bool:
+    """True when a caller may have another address for the backend than for the frontend."""
     return bool(backend.endpoints) and family(backend.endpoints[0].address) != family(destination.address)
 
 
@@ -84,7 +82,7 @@ def _judged_alike(policy: Policy, destination: Destination, backend: Backend) ->
 def _means_the_same(rule: PolicyRule, destination: Destination, backend: Backend) -> bool:
     if rule.ports and port_matches(rule.ports, destination) != port_matches(rule.ports, backend):
         return False
-    return not (_crosses(destination, backend) and any(source.cidrs for source in rule.sources))
+    return not (crosses_families(destination, backend) and any(source.cidrs for source in rule.sources))
 
 
 def _allows(policies: Iterable[Policy]) -> list[Policy]:

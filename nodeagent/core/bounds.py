@@ -1,6 +1,6 @@
 """How much one worker may hold, derived from the memory limit and RLIMIT_NOFILE.
 
-descriptors = nofile - RESERVED_FDS - listeners - idle upstreams - sockets at hand
+descriptors = nofile - RESERVED_FDS - listeners - idle upstreams - sockets at hand - mirrors
 connections = (descriptors / 2)                   a client side and an upstream side each
 memory      = (limit / workers) * PROXY_SHARE     split: half for connections' own state, half for buffers
 """
@@ -18,6 +18,8 @@ MAX_PODS = 250
 """The kubelet's own bound is 110 by default and 250 where it is raised."""
 MAX_IDLE_UPSTREAMS = 2048
 MAX_SOCKET_STOCK = 512
+MAX_MIRRORS = 128
+"""Copies of requests under way at once."""
 IDLE_CONNECTION_BYTES = 10 * KIB
 """Measured: 1 KB in the worker, and two sockets of 2.5 KB in the kernel; the rest is for heads and first buffers."""
 POD_SHARE = 0.6
@@ -48,6 +50,10 @@ class Bounds:
     replay_bytes: int = 64 * KIB
     linger_seconds: float = 2.0
     interim_responses: int = 16
+    mirrors: int = 128
+    mirror_request_bytes: int = 64 * KIB
+    mirror_response_bytes: int = 1024 * KIB
+    mirror_seconds: float = 10.0
 
     def as_json(self) -> dict[str, float]:
         return asdict(self)
@@ -65,7 +71,8 @@ def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
     """
     listeners = min(LISTENERS_PER_POD * MAX_PODS, nofile // 8)
     idle, stock = min(MAX_IDLE_UPSTREAMS, nofile // 8), min(MAX_SOCKET_STOCK, nofile // 16)
-    descriptors = nofile - RESERVED_FDS - listeners - idle - stock
+    mirrors = min(MAX_MIRRORS, nofile // 32)
+    descriptors = nofile - RESERVED_FDS - listeners - idle - stock - mirrors
     share = int((memory or DEFAULT_MEMORY) * PROXY_SHARE) // max(workers, 1)
     connections = max(16, min(descriptors // 2, share // 2 // IDLE_CONNECTION_BYTES))
     return Bounds(
@@ -74,4 +81,5 @@ def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
         buffered=max(MIB, share // 2),
         upstream_idle_total=min(idle, max(8, connections // 2)),
         socket_stock=stock,
+        mirrors=mirrors,
     )

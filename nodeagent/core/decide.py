@@ -8,11 +8,13 @@ and is tested to agree with this one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from nodeagent.core.authorization import Authorization, authorize
 from nodeagent.core.backends import authorize_backend
 from nodeagent.core.balance import choose_backend, choose_endpoint
-from nodeagent.core.filters import Redirect, changes_of, redirect_location
+from nodeagent.core.cors import Cors, is_preflight, origin_of, preflight_fields, response_change
+from nodeagent.core.filters import Changes, Redirect, changes_of, redirect_location
 from nodeagent.core.matching import Regex, first_match
 from nodeagent.core.model import (
     Backend,
@@ -33,6 +35,7 @@ NO_ROUTE = "no-route"
 BACKEND_NOT_FOUND = "backend-not-found"
 NO_ENDPOINT = "no-endpoint"
 REDIRECT = "redirect"
+PREFLIGHT = "cors-preflight"
 FILTER_NOT_FOUND = "filter-not-found"
 UNSUPPORTED = "unsupported-value"
 
@@ -57,14 +60,17 @@ def decide(
         return no_route(destination, access.audits)
     if rule.fault is not None:
         return broken_rule(rule, rule.fault, access.audits)
+    treatment = treatment_of_redirect(destination, rule)
+    if rule.cors is not None and is_preflight(head.method, head.headers):
+        return preflight(rule, rule.cors, treatment, head, access.audits)
     if rule.filters.redirect is not None:
-        treatment = treatment_of_redirect(destination, rule)
-        return redirected(rule, rule.filters.redirect, destination.port, treatment, head, access.audits)
+        answer = redirected(rule, rule.filters.redirect, destination.port, treatment, head, access.audits)
+        return across(rule.cors, head, answer)
 
     def gate(backend: Backend) -> Authorization:
         return authorize_backend(destination, backend, caller, caller_address, head, regex)
 
-    return forward_by_rule(destination, rule, rand, gate, access.audits)
+    return across(rule.cors, head, forward_by_rule(destination, rule, head, rand, gate, access.audits))
 
 
 def rules_for(destination: Destination, caller: Workload) -> Sequence[Rule] | None:
@@ -94,7 +100,7 @@ def unrouted(
 
 
 def forward_by_rule(
-    destination: Destination, rule: Rule, rand: float, gate: Gate, audits: tuple[str, ...] = ()
+    destination: Destination, rule: Rule, head: RequestHead, rand: float, gate: Gate, audits: tuple[str, ...] = ()
 ) -> Decision:
     """`gate` judges the chosen backend; which of its endpoints are ready does not matter to who may call it."""
     choice = choose_backend(rule.backends, rand)
@@ -107,10 +113,14 @@ def forward_by_rule(
     audits = merged(audits, access.audits)
     if access.denied:
         return backend_denial(rule, backend, access.policy, access.detail, audits)
+    cors = backend.cors if rule.cors is None else None
+    if cors is not None and is_preflight(head.method, head.headers):
+        return preflight(rule, cors, treatment_of_redirect(destination, rule), head, audits)
     endpoint = choose_endpoint(backend.endpoints, rest)
     if endpoint is None:
         return no_endpoint(backend.name, rule, audits)
-    return forwarded(rule, backend, treatment_of_rule(destination, rule, backend), endpoint, audits)
+    treatment = treatment_of_rule(destination, rule, backend)
+    return across(cors, head, forwarded(rule, backend, treatment, endpoint, audits))
 
 
 def forwarded(
@@ -125,6 +135,7 @@ def forwarded(
         changes=changes_of(rule.filters, backend.filters),
         timeouts=joined(rule.timeouts, backend.traffic),
         treatment=treatment,
+        mirrors=rule.mirrors + backend.mirrors,
     )
 
 
@@ -150,6 +161,32 @@ def redirected(
         changes=changes_of(rule.filters),
         treatment=treatment,
     )
+
+
+def preflight(
+    rule: Rule, cors: Cors, treatment: Treatment | None, head: RequestHead, audits: tuple[str, ...] = ()
+) -> Decision:
+    """The answer to a browser that asks beforehand; an origin that may not learns it from what is not said."""
+    return Decision(
+        status=200,
+        reason=PREFLIGHT,
+        detail=f"rule {rule.rule} of HTTPRoute {rule.route} answers CORS preflights",
+        route=rule.route,
+        rule=rule.rule,
+        audits=audits,
+        treatment=treatment,
+        fields=preflight_fields(cors, head.headers),
+    )
+
+
+def across(cors: Cors | None, head: RequestHead, decision: Decision) -> Decision:
+    """With what the response says of other origins, where one asks and the response is not a failure of ours."""
+    origin = origin_of(head.headers) if cors is not None and decision.status < 400 else None
+    if cors is None or origin is None:
+        return decision
+    changes, change = decision.changes or Changes(), response_change(cors, origin)
+    response = changes.response.then(change) if changes.response is not None else change
+    return replace(decision, changes=replace(changes, response=response, is_for_one=True))
 
 
 def denial(policy: str, detail: str, audits: tuple[str, ...] = ()) -> Decision:

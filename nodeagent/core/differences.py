@@ -24,3 +24,12 @@ def changed(before: Mapping[Key, Value], now: Mapping[Key, Value]) -> dict[Key, 
 def gone(before: Mapping[Key, Value], now: Mapping[Key, Value]) -> set[Key]:
     """Keys that are no longer there."""
     return set() if before is now else before.keys() - now.keys()
+
+
+def unequal(before: Mapping[Key, Value], now: Mapping[Key, Value]) -> set[Key]:
+    """Keys whose values differ, or that only one of the two has.  Objects that are the same compare fast."""
+    if before is now:
+        return set()
+    return {
+        key for key, value in now.items() if (old := before.get(key)) is not value and (old is None or old != value)
+    } | (before.keys() - now.keys())

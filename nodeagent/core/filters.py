@@ -75,11 +75,15 @@ NO_FILTERS = Filters()
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What filters of a rule and of the chosen backendRef together make of a request and its response."""
+    """What filters of a rule and of the chosen backendRef together make of a request and its response.
+
+    `is_for_one`: made for one request, and for no other that goes the same way.
+    """
 
     request: HeaderChange | None = None
     response: HeaderChange | None = None
     rewrite: Rewrite | None = None
+    is_for_one: bool = False
 
 
 def header_change(setting: Pairs = (), adding: Pairs = (), removing: Iterable[str] = ()) -> HeaderChange:
@@ -93,9 +97,17 @@ def header_change(setting: Pairs = (), adding: Pairs = (), removing: Iterable[st
 def changes_of(rule: Filters, backend: Filters = NO_FILTERS) -> Changes | None:
     """The rule's filters, then the backendRef's; None when they change nothing."""
     request, response = _both(rule.request, backend.request), _both(rule.response, backend.response)
-    if request is None and response is None and rule.rewrite is None:
+    rewrite = _both_rewrites(rule.rewrite, backend.rewrite)
+    if request is None and response is None and rewrite is None:
         return None
-    return Changes(request, response, rule.rewrite)
+    return Changes(request, response, rewrite)
+
+
+def _both_rewrites(first: Rewrite | None, second: Rewrite | None) -> Rewrite | None:
+    """Host and path each by the latter that speaks of it; both say what becomes of the path that was asked for."""
+    if first is None or second is None:
+        return first or second
+    return Rewrite(second.hostname or first.hostname, second.path or first.path)
 
 
 def _both(first: HeaderChange | None, second: HeaderChange | None) -> HeaderChange | None:

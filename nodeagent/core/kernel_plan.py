@@ -4,6 +4,9 @@ A connect reads a destination first, then the endpoint set or verdict table that
 and tables are written before the destination that names them and never changed while it does; what
 nothing names any more is deleted a moment later, when no connect can still be reading it.
 
+Limits of connections are changed where they are: a connect that finds none goes on.  So they are written before the
+destinations that name them, and go after.
+
 A pod that leaves goes before destinations lose its verdicts; a pod that comes, comes when every
 destination has its verdict.  Only a pod that becomes another one in the same namespace (a changed
 service account or address) can be denied for the moment between.
@@ -14,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nodeagent.core.kernel_state import Desired, DestFlag, DestinationEntry, PodEntry, VerdictEntry
+from nodeagent.core.kernel_state import Desired, DestFlag, DestinationEntry, PodEntry, RateEntry, VerdictEntry
 from nodeagent.core.model import Endpoint
 
 Target = tuple[str, int]
@@ -45,6 +48,7 @@ class Tables:
     destinations: dict[Target, DestinationRow] = field(default_factory=dict)
     endpoint_sets: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
     verdict_tables: dict[int, Table] = field(default_factory=dict)
+    rates: dict[int, RateEntry] = field(default_factory=dict)  # by the destination's id
     next_id: int = 1
     set_numbers: dict[tuple[Endpoint, ...], int] = field(default_factory=dict, compare=False)
     table_numbers: dict[Content, int] = field(default_factory=dict, compare=False)
@@ -57,9 +61,11 @@ class Plan:
     new_own: set[tuple[int, str]] = field(default_factory=set)
     new_sets: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
     new_verdicts: dict[tuple[int, int], VerdictEntry] = field(default_factory=dict)  # (table, pod id)
+    rates: dict[int, RateEntry] = field(default_factory=dict)
     gone_pods: set[int] = field(default_factory=set)
     destinations: dict[Target, DestinationRow] = field(default_factory=dict)
     gone_destinations: set[Target] = field(default_factory=set)
+    gone_rates: set[int] = field(default_factory=set)
     pods: dict[int, PodEntry] = field(default_factory=dict)
     gone_own: set[tuple[int, str]] = field(default_factory=set)
     old_sets: dict[int, int] = field(default_factory=dict)  # set -> number of its endpoints
@@ -91,6 +97,7 @@ def plan(current: Tables, desired: Desired, kept: Collection[Target] = ()) -> tu
         if current.destinations.get(target) != row:
             out.destinations[target] = row
     out.gone_destinations = current.destinations.keys() - after.destinations.keys()
+    _plan_rates(current, desired, after, out)
     _retire(current, after, out)
     return out, after
 
@@ -102,6 +109,17 @@ def _plan_pods(current: Tables, desired: Desired, after: Tables, out: Plan) -> N
     out.gone_own = current.own_addresses - after.own_addresses
     out.pods = {cookie: entry for cookie, entry in desired.pods.items() if current.pods.get(cookie) != entry}
     out.gone_pods = current.pods.keys() - desired.pods.keys()
+
+
+def _plan_rates(current: Tables, desired: Desired, after: Tables, out: Plan) -> None:
+    """A rate whose destination is kept is kept."""
+    wanted = {entry.dest: entry.rate for entry in desired.destinations.values() if entry.rate is not None}
+    if current.rates:
+        others = {row.dest for target, row in after.destinations.items() if target not in desired.destinations}
+        after.rates = {dest: rate for dest, rate in current.rates.items() if dest in others}
+    after.rates |= wanted
+    out.rates = {dest: rate for dest, rate in wanted.items() if current.rates.get(dest) != rate}
+    out.gone_rates = current.rates.keys() - after.rates.keys()
 
 
 def _row(entry: DestinationEntry, before: DestinationRow | None, sets: _SetPool, tables: _TablePool) -> DestinationRow:

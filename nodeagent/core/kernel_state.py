@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from nodeagent.core.addresses import family
 from nodeagent.core.authorization import Authorization, has_network_part
 from nodeagent.core.backends import guarded_groups
+from nodeagent.core.ledger import tolerance
 from nodeagent.core.model import Destination, Endpoint, FailMode, Rung, Snapshot, Workload
+from nodeagent.core.rate_limits import tokens
+from nodeagent.core.traffic import ConnectionRate, Mode
 from nodeagent.core.verdicts import Verdict, Verdicts
 
 
@@ -39,6 +42,7 @@ class DestFlag(enum.IntFlag):
     ENFORCE = 2
     REFUSE = 4
     FRONTEND = 8
+    RATE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +70,27 @@ class VerdictEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RateEntry:
+    """A token bucket of connections, in ns."""
+
+    period: int
+    tolerance: int
+    policy: int  # id
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationEntry:
-    """`endpoints` None = not a frontend; `verdicts` None = no L4 policy, else pod id -> verdict."""
+    """`endpoints` None = not a frontend; `verdicts` None = no L4 policy, else pod id -> verdict.
+
+    Destinations of one id share a `rate`: a Service's addresses of both families.
+    """
 
     dest: int
     flags: DestFlag
     endpoints: tuple[Endpoint, ...] | None
     verdicts: Mapping[int, VerdictEntry] | None
+    rate: RateEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,8 @@ def needed_names(snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> set[Name]:
     for destination in snapshot.destinations.values():
         names.add((NameKind.DEST, destination.name))
         names |= {(NameKind.POLICY, policy.name) for policy in destination.policies}
+        if destination.connection_rate is not None:
+            names.add((NameKind.POLICY, destination.connection_rate.policy))
     return names
 
 
@@ -147,11 +167,26 @@ def _own_addresses(local: Iterable[tuple[Workload, LocalPod]]) -> Iterator[tuple
 
 
 def _destination_entry(destination: Destination, verdicts: _VerdictTables, ids: Ids) -> DestinationEntry:
+    dest = ids[NameKind.DEST, destination.name]
+    # Without a name there is no id of its own, under which a bucket could be.
+    rate = destination.connection_rate if dest else None
+    flags = destination_flags(destination)
     return DestinationEntry(
-        dest=ids[NameKind.DEST, destination.name],
-        flags=destination_flags(destination),
+        dest=dest,
+        flags=flags if rate is None else flags | DestFlag.RATE,
         endpoints=_reachable(destination) if destination.is_frontend else None,
         verdicts=None if destination.is_plain else verdicts.of(destination),
+        rate=_rate_entry(rate, ids) if rate is not None else None,
+    )
+
+
+def _rate_entry(rate: ConnectionRate, ids: Ids) -> RateEntry:
+    bucket = tokens(0, rate.limit)
+    return RateEntry(
+        period=bucket.period,
+        tolerance=tolerance(bucket.period, bucket.burst),
+        policy=ids[NameKind.POLICY, rate.policy],
+        dry_run=rate.mode is Mode.DRY_RUN,
     )
 
 

@@ -33,7 +33,7 @@ class Sizes:
     slots: int = 16384
     buckets: int = 65536
     budgets: int = 4096
-    records: int = 1024
+    records: int = 2048
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,19 @@ def header_value(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     return field_text(",".join(values)) if values else None
 
 
+def header_values(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """`header_value` of every name there is."""
+    pairs = tuple(headers)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found = {}
+        for name, value in pairs:
+            found[name] = f"{found[name]},{value}" if name in found else value
+    if not "".join(found.values()).isascii():
+        return {name: field_text(value) for name, value in found.items()}
+    return found
+
+
 def field_text(value: str) -> str:
     """A field value as its sender means it: UTF-8 if its bytes are that, else ISO 8859-1 (RFC 9110 5.5)."""
     if value.isascii():
@@ -107,3 +120,18 @@ def query_value(query: str, name: str) -> str | None:
         if key == name or unquote_plus(key) == name:
             return unquote_plus(value) if pair else None
     return None
+
+
+def query_values(query: str) -> dict[str, str | None]:
+    """`query_value` of every name there is."""
+    found: dict[str, str | None] = {}
+    for pair in query.split("&"):
+        key, _, text = pair.partition("=")
+        value = _unquoted(text) if pair else None
+        found.setdefault(key, value)
+        found.setdefault(_unquoted(key), value)
+    return found
+
+
+def _unquoted(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text

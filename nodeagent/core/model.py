@@ -13,7 +13,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import ConnectionRate, PodLimits, RateLimitPolicy, Retry, SessionPersistence, TrafficPolicy
@@ -81,8 +83,9 @@ class Workload:
         return f"{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
+    """A tuple and not a dataclass: requests look it up in tables, and a tuple's hash is not made in Python."""
+
     address: str
     port: int
 
@@ -102,15 +105,26 @@ class Backend:
     policies: tuple[Policy, ...] = ()
     ports: tuple[int, ...] = ()
     refuse: str = ""
-    filters: Filters = NO_FILTERS  # header changes, after the rule's own
+    filters: Filters = NO_FILTERS  # after the rule's own; no redirect
     traffic: TrafficPolicy | None = None  # for requests that this rule sends here
     shadow: TrafficPolicy | None = None  # the same of those in DryRun
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of the Service
     reason: str = ""  # x-mesh-reason for `error`, where it is another one than of a backend that is not there
+    mirrors: tuple[Mirror, ...] = ()  # of what is sent here
+    cors: Cors | None = None  # where the rule has none
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
         return self.ports
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A copy of `numerator` of `denominator` requests goes to one endpoint of `backend`; its answer is nobody's."""
+
+    backend: Backend
+    numerator: int = 100
+    denominator: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +162,18 @@ class Rule:
     fault: Fault | None = None
     retry: Retry | None = None  # in place of what a TrafficPolicy says, but for the budget
     session: SessionPersistence | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    cors: Cors | None = None
+
+    @property
+    def all_filters(self) -> tuple[Filters, ...]:
+        return (self.filters, *(backend.filters for backend in self.backends))
+
+    @property
+    def reached(self) -> tuple[Backend, ...]:
+        """Every backend that a request, or a copy of it, may be sent to."""
+        mirrors = (*self.mirrors, *(mirror for backend in self.backends for mirror in backend.mirrors))
+        return (*self.backends, *(mirror.backend for mirror in mirrors))
 
     @property
     def answers(self) -> bool:
@@ -251,8 +277,8 @@ class Destination:
     @property
     def all_policies(self) -> tuple[Policy, ...]:
         """Its own and its backends', each at least once: what a request dialled here may be judged by."""
-        behind = (policy for rule in self.rules for backend in rule.backends for policy in backend.policies)
-        return (*self.policies, *behind)
+        pools = {id(one.policies): one.policies for rule in self.rules for one in rule.reached if one.policies}
+        return (*self.policies, *(policy for pool in pools.values() for policy in pool))
 
     def rule_group(self, namespace: str) -> str:
         """Which rules are for callers of `namespace`: a key of `consumer_rules`, or "" = the producer's."""
@@ -285,9 +311,10 @@ class Destination:
 
         A path that a filter changes counts too: a dot segment must not lead out of what it is replaced with.
         """
-        if any(rule.filters.change_paths for rule in self.rules):
+        rules = self.rules
+        if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in rules):
             return True
-        if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in self.rules):
+        if any(filters.change_paths for rule in rules for filters in rule.all_filters):
             return True
         return any(op.paths for policy in self.all_policies for rule in policy.rules for op in rule.http)
 
@@ -344,7 +371,7 @@ class Decision:
 
     `location` is where a redirect leads, `changes` what filters make of the request and its response, `timeouts`
     how long it may take, `treatment` what has to be asked before and while it is forwarded, `fields` what an answer of
-    ours says beside its reason.
+    ours says beside its reason, `mirrors` who may get a copy.
     `reason` is one word for x-mesh-reason and the counters, `detail` one line for the client and for
     `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched.
     """
@@ -364,3 +391,9 @@ class Decision:
     timeouts: RouteTimeouts | None = None
     treatment: Treatment | None = None
     fields: tuple[tuple[str, str], ...] = ()  # header fields of an answer of ours
+    mirrors: tuple[Mirror, ...] = ()
+
+    @property
+    def is_refusal(self) -> bool:
+        """It is answered here, and not with what was asked for: a redirect or a preflight's answer is none."""
+        return self.status >= 400

@@ -1,4 +1,4 @@
-"""A pool of policies, prepared for one caller: what sources and ports decide is decided once."""
+"""A pool of policies, prepared for callers that are alike: what sources and ports decide is decided once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from nodeagent.core.matching import Regex
 from nodeagent.core.model import Action, Decision, HttpOperation, Policy, RequestHead, Workload
 
 Deny = Callable[[str, str], Decision]  # (policy, detail) -> the ready-made answer
+Applying = tuple[bool, ...]  # by policy, and by rule in it: whether it is about the caller
+
+
+def applying(guarded: Guarded, caller: Workload, addresses: tuple[str, ...]) -> Applying:
+    """All that PreparedPolicies depend on about a caller: callers for whom this is equal can share them."""
+    return tuple(
+        [
+            rule_applies(rule, guarded, caller, addresses, policy.action)
+            for policy in guarded.policies
+            for rule in policy.rules
+        ]
+    )
 
 
 class PreparedPolicies:
@@ -17,18 +29,13 @@ class PreparedPolicies:
 
     __slots__ = ("_allows", "_denies", "_not_allowed", "_refusal", "audits", "judged")
 
-    def __init__(
-        self, guarded: Guarded, caller: Workload, addresses: tuple[str, ...], audited: Iterable[Policy], deny: Deny
-    ) -> None:
+    def __init__(self, guarded: Guarded, applies: Applying, audited: Iterable[Policy], deny: Deny) -> None:
         policies = guarded.policies
         noted = {policy.name for policy in audited}
-
-        def left(action: Action) -> list[tuple[str, HttpOperation | None]]:
-            return _operations([p for p in policies if p.action is action], guarded, caller, addresses)
-
-        self.audits = [pair for pair in left(Action.AUDIT) if pair[0] in noted]
-        self._denies = [(deny(name, denied_by(name)), operation) for name, operation in left(Action.DENY)]
-        self._allows = [operation for _, operation in left(Action.ALLOW)]
+        left = _operations(policies, applies)
+        self.audits = [pair for pair in left[Action.AUDIT] if pair[0] in noted]
+        self._denies = [(deny(name, denied_by(name)), operation) for name, operation in left[Action.DENY]]
+        self._allows = [operation for _, operation in left[Action.ALLOW]]
         self._refusal = deny("", guarded.refuse) if guarded.refuse else None
         self._not_allowed = _not_allowed(policies, deny) if None not in self._allows else None
         self.judged = bool(self._refusal or self._denies or self._not_allowed)
@@ -64,15 +71,13 @@ def _not_allowed(policies: Sequence[Policy], deny: Deny) -> Decision | None:
     return deny(allowing[0].name, allowed_by_none(allowing)) if allowing else None
 
 
-def _operations(
-    policies: Sequence[Policy], guarded: Guarded, caller: Workload, addresses: tuple[str, ...]
-) -> list[tuple[str, HttpOperation | None]]:
-    pairs: list[tuple[str, HttpOperation | None]] = []
-    for policy in policies:
-        for rule in policy.rules:
-            if rule_applies(rule, guarded, caller, addresses, policy.action):
-                pairs += [(policy.name, operation) for operation in (rule.http or (None,))]
-    return pairs
+def _operations(policies: Iterable[Policy], applies: Applying) -> dict[Action, list[tuple[str, HttpOperation | None]]]:
+    left: dict[Action, list[tuple[str, HttpOperation | None]]] = {action: [] for action in Action}
+    pairs = ((policy, rule) for policy in policies for rule in policy.rules)
+    for (policy, rule), applied in zip(pairs, applies, strict=True):
+        if applied:
+            left[policy.action] += [(policy.name, operation) for operation in (rule.http or (None,))]
+    return left
 
 
 def _audited(decision: Decision, audits: tuple[str, ...]) -> Decision:

@@ -45,11 +45,18 @@ class RequestPlan:
     def head(self) -> bytes:
         """The bytes for the upstream, made once: a plan does not change when it was judged."""
         if not self._head:
-            self._head = self._make_head(self.target, self.fields)
+            self._head = self._make_head(self.target, self.fields, self.hop)
         return self._head
 
     def changed_head(self, changes: Changes) -> bytes:
         """The same after a route's filters; the plan itself stays, for it may be that of other requests too."""
+        return self._make_head(*self._changed(changes), self.hop)
+
+    def copied_head(self, changes: Changes | None) -> bytes:
+        """For a mirror: as it is forwarded, but for what asks something of this hop (an upgrade, a 100, trailers)."""
+        return self._make_head(*(self._changed(changes) if changes else (self.target, self.fields)), ())
+
+    def _changed(self, changes: Changes) -> tuple[bytes, Fields]:
         target, fields, rewrite = self.target, self.fields, changes.rewrite
         if changes.request is not None:
             fields = changed_fields(fields, changes.request)
@@ -57,11 +64,11 @@ class RequestPlan:
             fields = with_host(fields, rewrite.hostname.encode("ascii"))
         if rewrite is not None and rewrite.path is not None:
             target = rewritten_target(target.decode("ascii"), rewrite.path).encode("ascii")
-        return self._make_head(target, fields)
+        return target, fields
 
-    def _make_head(self, target: bytes, fields: Fields) -> bytes:
+    def _make_head(self, target: bytes, fields: Fields, hop: tuple[Field, ...]) -> bytes:
         lines = [field[4] for field in fields]
-        lines += [field[4] for field in self.hop]
+        lines += [field[4] for field in hop]
         return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (self.method.encode(), target, b"\r\n".join(lines))
 
 

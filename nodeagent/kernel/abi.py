@@ -24,6 +24,9 @@ DEST_PROXY = 1
 DEST_ENFORCE = 2
 DEST_REFUSE = 4
 DEST_FRONTEND = 8
+DEST_RATE = 16
+
+RATE_DRY_RUN = 1
 
 ALLOW = 1
 DENY = 2
@@ -75,6 +78,8 @@ class Outcome(enum.IntEnum):
     UNPOLICED = 16
     CUT = 17
     UNJUDGED = 18
+    RATE_LIMITED = 19
+    WOULD_RATE_LIMIT = 20
 
 
 class NameKind(enum.IntEnum):
@@ -165,6 +170,16 @@ class EndpointKey(ctypes.Structure):
 
 class Ep(ctypes.Structure):
     _fields_ = (("addr", Addr), ("port", c_uint16), ("pad", c_uint16))
+
+
+class Rate(ctypes.Structure):
+    _fields_ = (
+        ("period", c_uint64),
+        ("tolerance", c_uint64),
+        ("tat", c_uint64),
+        ("flags", c_uint32),
+        ("policy", c_uint32),
+    )
 
 
 class VerdictKey(ctypes.Structure):
@@ -313,6 +328,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "na_dest": Dest,
     "na_ep_key": EndpointKey,
     "na_ep": Ep,
+    "na_rate": Rate,
     "na_verdict_key": VerdictKey,
     "na_verdict": Verdict,
     "na_listener_key": ListenerKey,

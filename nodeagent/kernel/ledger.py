@@ -38,6 +38,7 @@ from nodeagent.kernel.bpf_map import Map
 
 ATTEMPTS = 64
 """Of a claim that others were always faster than; each is four tries or more.  Then it is refused."""
+COUNTS = ("ledger_full", "ledger_contended")
 READ_ATTEMPTS = 1000
 """Of a record that is being written: that takes a microsecond, unless its writer lost its CPU meanwhile."""
 
@@ -161,6 +162,10 @@ class KernelLedger:
         _ready(prepared).run(_GIVE)
 
     # ---- questions ----
+
+    def counts(self) -> dict[str, int]:
+        """For /metrics; both since the process began."""
+        return dict(zip(COUNTS, (self.full, self.contended), strict=True))
 
     def wait(self, tokens: Tokens) -> int:
         return wait_of(*self._bucket(tokens))

@@ -40,7 +40,7 @@ class ConnectionRow:
     workload: str  # "namespace/workload/serviceaccount"
     destination: str  # "namespace/service:port" or "address:port"
     outcome: Outcome
-    rule: str  # "namespace/name" of the policy that denied or audited
+    rule: str  # "namespace/name" of the policy that denied, audited or limited
     opened: int
     closed: int
     failed: int

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from nodeagent.core import kernel_state
 from nodeagent.core.differences import changed
 from nodeagent.core.kernel_plan import DestinationRow, Plan, Tables, Target, plan
-from nodeagent.core.kernel_state import DestFlag, LocalPod, PodEntry, VerdictEntry
+from nodeagent.core.kernel_state import DestFlag, LocalPod, PodEntry, RateEntry, VerdictEntry
 from nodeagent.core.model import Endpoint, Snapshot, Workload
 from nodeagent.kernel import abi, layout
+from nodeagent.kernel.bpf_map import Map
 from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.names import NAMELESS, Names
 
@@ -29,6 +30,7 @@ LocalPods = list[tuple[Workload, LocalPod]]
 
 GRACE_S = 1.0
 _COOKIE = struct.Struct("=Q")
+_ID = struct.Struct("=I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class SyncResult:
 
 
 class KernelSync:
-    """Writer of pods, own_addresses, destinations, endpoints, verdicts and names."""
+    """Writer of pods, own_addresses, destinations, connect_rates, endpoints, verdicts and names."""
 
     def __init__(self, maps: Maps) -> None:
         self._maps = maps
@@ -72,7 +74,7 @@ class KernelSync:
         self._written = snapshot, local
         self._retired.append((time.monotonic(), todo))
         old = sum(todo.old_sets.values()) + len(todo.old_verdicts)
-        return SyncResult(_written(todo), len(todo.gone_pods) + len(todo.gone_own) + len(todo.gone_destinations), old)
+        return SyncResult(_written(todo), _deleted(todo), old)
 
     def _kept(self, snapshot: Snapshot, local: LocalPods) -> set[Target]:
         """Destinations whose rows need no look: the same objects, with the same verdicts for the same pods.
@@ -99,6 +101,24 @@ class KernelSync:
         return counted | {abi.Dest.from_buffer_copy(value).dest for value in rows}
 
     def _apply(self, todo: Plan) -> None:
+        self._write_ahead(todo)
+        write = self._maps.map
+        for cookie in todo.gone_pods:
+            write(layout.PODS).delete(_COOKIE.pack(cookie))
+            write(layout.IN_FLIGHT).delete(_COOKIE.pack(cookie))
+        for target, row in todo.destinations.items():
+            write(layout.DESTINATIONS).update(_target(target), _destination(row))
+        for target in todo.gone_destinations:
+            write(layout.DESTINATIONS).delete(_target(target))
+        for dest in todo.gone_rates:
+            write(layout.CONNECT_RATES).delete(_ID.pack(dest))
+        for cookie, entry in todo.pods.items():
+            write(layout.PODS).update(_COOKIE.pack(cookie), _pod(entry))
+        for own in todo.gone_own:
+            write(layout.OWN_ADDRESSES).delete(_own_key(own))
+
+    def _write_ahead(self, todo: Plan) -> None:
+        """What destinations and pods will name."""
         write = self._maps.map
         for own in todo.new_own:
             write(layout.OWN_ADDRESSES).update(_own_key(own), b"\1")
@@ -107,17 +127,8 @@ class KernelSync:
                 write(layout.ENDPOINTS).update(bytes(abi.EndpointKey(number, index)), _endpoint(endpoint))
         for (table, pod), verdict in todo.new_verdicts.items():
             write(layout.VERDICTS).update(bytes(abi.VerdictKey(table, pod)), _verdict(verdict))
-        for cookie in todo.gone_pods:
-            write(layout.PODS).delete(_COOKIE.pack(cookie))
-            write(layout.IN_FLIGHT).delete(_COOKIE.pack(cookie))
-        for target, row in todo.destinations.items():
-            write(layout.DESTINATIONS).update(_target(target), _destination(row))
-        for target in todo.gone_destinations:
-            write(layout.DESTINATIONS).delete(_target(target))
-        for cookie, entry in todo.pods.items():
-            write(layout.PODS).update(_COOKIE.pack(cookie), _pod(entry))
-        for own in todo.gone_own:
-            write(layout.OWN_ADDRESSES).delete(_own_key(own))
+        for dest, rate in todo.rates.items():
+            _write_rate(write(layout.CONNECT_RATES), dest, rate)
 
     def collect(self, now: float) -> int:
         """Delete retired sets and verdicts whose grace is over: how many elements.  `now` is time.monotonic().
@@ -142,9 +153,14 @@ class KernelSync:
         return sum(todo.old_sets.values()) + len(todo.old_verdicts)
 
 
+def _deleted(todo: Plan) -> int:
+    return len(todo.gone_pods) + len(todo.gone_own) + len(todo.gone_destinations) + len(todo.gone_rates)
+
+
 def _written(todo: Plan) -> int:
     endpoints = sum(len(content) for content in todo.new_sets.values())
-    return len(todo.new_own) + endpoints + len(todo.new_verdicts) + len(todo.destinations) + len(todo.pods)
+    rows = len(todo.destinations) + len(todo.rates) + len(todo.pods)
+    return len(todo.new_own) + endpoints + len(todo.new_verdicts) + rows
 
 
 # ---- entries to bytes ----
@@ -172,6 +188,14 @@ def _destination(row: DestinationRow) -> bytes:
     return bytes(abi.Dest(row.dest, row.flags, row.ep_set, row.ep_count, row.policy, abi.DENY))
 
 
+def _write_rate(table: Map, dest: int, rate: RateEntry) -> None:
+    """Another rate goes on where the one before was: a changed policy does not fill the bucket."""
+    before = table.lookup(_ID.pack(dest))
+    tat = abi.Rate.from_buffer_copy(before).tat if before else 0
+    flags = abi.RATE_DRY_RUN if rate.dry_run else 0
+    table.update(_ID.pack(dest), bytes(abi.Rate(rate.period, rate.tolerance, tat, flags, rate.policy)))
+
+
 def _pod(entry: PodEntry) -> bytes:
     ipv4 = abi.make_addr(entry.ipv4).w[3] if entry.ipv4 else 0
     ipv6 = abi.make_addr(entry.ipv6) if entry.ipv6 else abi.Addr()
@@ -193,6 +217,10 @@ def read_tables(maps: Maps) -> Tables:
         k, d = abi.DestKey.from_buffer_copy(key), abi.Dest.from_buffer_copy(value)
         row = DestinationRow(d.dest, DestFlag(d.flags), d.ep_set, d.ep_count, d.policy)
         tables.destinations[abi.unpack_addr(bytes(k.addr)), abi.wire_port(k.port)] = row
+    for key, value in maps.map(layout.CONNECT_RATES).items().items():
+        rate = abi.Rate.from_buffer_copy(value)
+        entry = RateEntry(rate.period, rate.tolerance, rate.policy, bool(rate.flags & abi.RATE_DRY_RUN))
+        tables.rates[_ID.unpack(key)[0]] = entry
     _read_sets(maps, tables)
     _read_verdicts(maps, tables)
     numbers = [*tables.endpoint_sets, *tables.verdict_tables]

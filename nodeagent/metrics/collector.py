@@ -43,13 +43,20 @@ REFUSED = {
     Outcome.REFUSED_FULL: "too-many-redirects",
     Outcome.REFUSED_SOURCE_PORT: "source-port",
     Outcome.NO_ENDPOINT: "no-endpoint",
+    Outcome.RATE_LIMITED: "rate-limited",
 }
 DENIED = {Outcome.DENIED: "connect", Outcome.DENIED_UNENFORCEABLE: "unenforceable"}
 CALLER = ("source_workload", "source_workload_namespace")
 # Families by caller: name, help, labels, and the outcomes that count with the word of each.
 BY_CALLER: tuple[tuple[str, str, tuple[str, ...], Mapping[Outcome, str]], ...] = (
     ("bypass_connections", "Connections that should be meshed and went direct.", ("reason", *CALLER), BYPASS),
-    ("refused_connections", "Connections refused by the mesh, other than by a policy.", ("reason", *CALLER), REFUSED),
+    ("refused_connections", "Connections refused, other than by an authorization.", ("reason", *CALLER), REFUSED),
+    (
+        "dry_run_connections",
+        "Connections that a policy in DryRun would have refused.",
+        ("reason", *CALLER),
+        {Outcome.WOULD_RATE_LIMIT: "would-limit"},
+    ),
     ("udp_sockets", "Connected UDP sockets of enrolled pods: passed, not meshed.", CALLER, {Outcome.UDP: ""}),
     ("audited_connections", "Connections that an AUDIT policy matched.", CALLER, {Outcome.AUDITED: ""}),
     (

@@ -3,7 +3,8 @@ which uses an *Upstream* (a connection to an endpoint) from the *Pool*; a *Relay
 The *Engine* is what they share.  The worker process runs them; the broker process makes their sockets.
 
     from the client   acceptor, originals, downstream, head_wait, request_heads, http1, view
-    to the endpoint   exchange, timed_exchange, request_body, response, usual_heads, upstream, sockets
+    to the endpoint   exchange, timed_exchange, request_body, response, usual_heads, upstream, sockets;
+                      mirror (copies)
     not HTTP          relayed (a connection), relay (bytes both ways)
     shared            engine, stream, data_loop, timeouts, patience, replies, accounting, stats, stalls
     processes         worker, agent_channel, frames, updates; broker, broker_wire, broker_sockets, pod_listener; sandbox

@@ -281,7 +281,7 @@ class Downstream:
             self._answer(plan, decision, len(head), rest)
             return
         kind = Exchange if decision.timeouts is None else TimedExchange
-        self._exchange(kind(self, plan, decision, started, len(head)), rest)
+        self._exchange(kind(self, plan, decision, started, len(head)), plan, judged, rest)
 
     def _managed_request(
         self, plan: RequestPlan, decision: Decision, treatment: Treatment, judged: RequestHead, head: bytes, rest: bytes
@@ -296,14 +296,16 @@ class Downstream:
         if decision.status:
             self._answer(plan, decision, len(head), rest)
         elif passage.goes_on:
-            self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), rest)
+            self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
         else:
             kind = Exchange if decision.timeouts is None else TimedExchange
-            self._exchange(kind(self, plan, decision, self._started, len(head)), rest)
+            self._exchange(kind(self, plan, decision, self._started, len(head)), plan, judged, rest)
 
-    def _exchange(self, exchange: Exchange, rest: bytes) -> None:
+    def _exchange(self, exchange: Exchange, plan: RequestPlan, judged: RequestHead, rest: bytes) -> None:
         self.state = _BUSY
         self.exchange = exchange
+        if exchange.decision.mirrors:
+            self.engine.mirrors.tap(exchange, self, plan, judged)
         exchange.start(rest)
 
     @property

@@ -21,13 +21,16 @@ from nodeagent.proxy import patience
 from nodeagent.proxy.accounting import Accounting
 from nodeagent.proxy.cluster import Cluster
 from nodeagent.proxy.data_loop import DataLoop
+from nodeagent.proxy.deadlines import DeadlineTable
 from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.handling import Handlings
+from nodeagent.proxy.mirror import Copy, Mirrors
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
 from nodeagent.proxy.stalls import Stalls
 from nodeagent.proxy.stats import Stats
 from nodeagent.proxy.stream import Budget, reset_on_close
+from nodeagent.proxy.timed_exchange import TimedExchange
 from nodeagent.proxy.timeouts import Timeouts
 from nodeagent.proxy.updates import EMPTY
 from nodeagent.proxy.upstream import Pool, Upstream
@@ -71,6 +74,8 @@ class Engine:
         self.accounting = accounting
         self.ledger = ledger
         self.handlings = Handlings(ledger)
+        self.request_deadlines = DeadlineTable(loop, TimedExchange.request_timed_out)
+        self.try_deadlines = DeadlineTable(loop, TimedExchange.try_timed_out)
         self.regex = regex
         self.on_event = on_event
         self._on_each_tick = on_tick
@@ -83,6 +88,7 @@ class Engine:
         self.stalls = Stalls(self.tick)
         self.budget = Budget(bounds.buffered)
         self.pool = Pool(self)
+        self.mirrors = Mirrors(self)
         self.requests = RequestHeads(bounds.header_count)
         self.observing = False
         self.draining = False
@@ -106,6 +112,8 @@ class Engine:
         self._older = {at: view for at, view in views.items() if at in known or (at[0], 0) in known}
         self._views = {}
         self.handlings.forget()
+        self.request_deadlines.forget_unused()
+        self.try_deadlines.forget_unused()
         self.requests.forget()
 
     def set_pods(self, pods: dict[int, str]) -> None:
@@ -256,6 +264,8 @@ class Engine:
             "buffered_bytes_limit": self.budget.limit,
             "buffered_bytes_per_connection_limit": self.bounds.buffered_per_connection,
             "upstream_idle": self.pool.size,
+            "mirrors": len(self.mirrors),
+            "mirrors_limit": self.bounds.mirrors,
             "slow_heads": len(self.heads),
             "series": self.accounting.used,
             "series_overflowed": self.accounting.overflowed,
@@ -282,6 +292,7 @@ class Engine:
             self._timer.cancel()
         for connection in list(self.connections):
             connection.discard()
+        self.mirrors.close()
         self.pool.close()
 
     def _on_tick(self) -> None:
@@ -291,6 +302,7 @@ class Engine:
         self._each(self.heads.take_expired(now), Downstream.head_timed_out)
         self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
         self._each(self.lingering.take_expired(now), patience.linger_timed_out)
+        self._each(self.mirrors.under_way.take_expired(now), Copy.timed_out)
         self.pool.expire(now)
         self._each(self.handlings.clusters(), self._tick_cluster)
         if now >= self._next_sweep:
@@ -344,8 +356,7 @@ def _verdict(decision: Decision, status: int, flag: str) -> str:
     """ "denied" by a policy, "error" when no whole answer of an upstream came out of it, else "allowed"."""
     if decision.reason == DENIED:
         return "denied"
-    refused = decision.status and not decision.location
-    return "error" if flag or refused or not status else "allowed"
+    return "error" if flag or decision.is_refusal or not status else "allowed"
 
 
 def _event(

@@ -74,6 +74,11 @@ class Exchange:
     def request_done(self) -> bool:
         return self._body.done
 
+    def tap(self, body: RequestBody) -> None:
+        """Before it starts: one that keeps what it takes, for a mirror."""
+        body.size = self._body.size
+        self._body = body
+
     # ---- the request ----
 
     def start(self, rest: bytes) -> None:
@@ -176,6 +181,8 @@ class Exchange:
         self._count_unsent()
         self._down.listen()
         upstream.stream.write(unsent)
+        if self.decision.mirrors:
+            self._body.forwarded()
 
     def upstream_failed(self, _error: OSError) -> None:
         """No connection to the endpoint: nothing was sent, so any other that serves now may be asked."""
@@ -383,6 +390,8 @@ class Exchange:
 
     def _record(self, status: int, flag: str = "", reason: str = "") -> None:
         down = self._down
+        if self.decision.mirrors:
+            self._body.ended()
         down.engine.record(
             down, self._plan, self.decision, status, self._body.size, self._response_size, self._started, flag, reason
         )

@@ -141,6 +141,8 @@ class Handling:
 
     def decision_for(self, decision: Decision, endpoint: Endpoint) -> Decision:
         """The same decision, with another endpoint."""
+        if decision.changes is not None and decision.changes.is_for_one:
+            return replace(decision, endpoint=endpoint)
         key = (endpoint, decision.audits)
         known = self._decisions.get(key)
         if known is None:

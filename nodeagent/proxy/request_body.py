@@ -36,6 +36,12 @@ class RequestBody:
         self.done = True
         return (data, b"") if count == left else (data[:left], data[left:])
 
+    def forwarded(self) -> None:
+        """What was taken has begun to go to an endpoint; may come more than once."""
+
+    def ended(self) -> None:
+        """No more will come."""
+
     def _take_chunks(self, decoder: ChunkedDecoder, data: bytes) -> tuple[bytes, bytes]:
         try:
             pieces, used = decoder.feed(data)

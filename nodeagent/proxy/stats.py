@@ -28,6 +28,11 @@ class Stats:
     upstream_opened: int = 0
     upstream_discarded: int = 0  # pooled connections found ended at reuse
     upstream_unsolicited: int = 0  # upstreams that said more than they were asked
+    mirrored: int = 0  # copies of requests sent
+    mirror_failed: int = 0  # copies without a whole answer: not connected, broken off, too slow, too large
+    mirror_denied: int = 0  # copies not sent: a policy of the mirror denies them
+    mirror_too_large: int = 0  # copies not sent: the body is too large to be kept
+    mirror_skipped: int = 0  # copies not sent: too many under way, no endpoint, or the request broke off
     audits: int = 0
     events_lost: int = 0
     internal_errors: int = 0

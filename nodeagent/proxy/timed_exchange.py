@@ -1,16 +1,19 @@
 """An exchange whose rule has timeouts: the usual one, and two timers.
 
-A class of its own, so that other exchanges pay nothing.  The timers are the loop's and not the engine's tick, which
-is too coarse.  Whichever way an exchange ends it is recorded, so that is where the timers stop.
+A class of its own, so that other exchanges pay nothing.  The timers are the loop's (nodeagent.proxy.deadlines) and not
+the engine's tick, which is too coarse.  Whichever way an exchange ends it is recorded, so that is where they stop.
 """
 
 from __future__ import annotations
 
-from asyncio import TimerHandle
+from typing import TYPE_CHECKING
 
 from nodeagent.core.model import Endpoint
-from nodeagent.core.route_timeouts import ABORTED, BACKEND_REQUEST_TIMEOUT, NO_TIMEOUTS, REQUEST_TIMEOUT, timeout_detail
+from nodeagent.core.route_timeouts import ABORTED, BACKEND_REQUEST_TIMEOUT, REQUEST_TIMEOUT, timeout_detail
 from nodeagent.proxy.exchange import Exchange
+
+if TYPE_CHECKING:
+    from nodeagent.proxy.deadlines import Deadlines
 
 FLAG = "UT"
 
@@ -20,25 +23,32 @@ class TimedExchange(Exchange):
 
     __slots__ = ("_request_timer", "_try_timer")
 
-    _request_timer: TimerHandle | None
-    _try_timer: TimerHandle | None
+    _request_timer: Deadlines[TimedExchange] | None
+    _try_timer: Deadlines[TimedExchange] | None
 
     def start(self, rest: bytes) -> None:
         """Both timers run before anything is tried: the exchange may be over when that returns."""
-        timeouts = self.decision.timeouts or NO_TIMEOUTS
+        timeouts = self.decision.timeouts
         self._try_timer = self._request_timer = None
-        if timeouts.request:
-            loop, end = self._down.engine.loop, self._started + timeouts.request / 1000
-            self._request_timer = loop.call_at(end, self._timed_out, REQUEST_TIMEOUT)
+        if timeouts is not None and timeouts.request:
+            self._request_timer = timer = self._down.engine.request_deadlines.of(timeouts.request)
+            timer.start(self, self._started)
         super().start(rest)
 
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
-        timeouts = self.decision.timeouts or NO_TIMEOUTS
-        self._stop_try_timer()
-        if timeouts.backend_request:
-            seconds = timeouts.backend_request / 1000
-            self._try_timer = self._down.engine.loop.call_later(seconds, self._timed_out, BACKEND_REQUEST_TIMEOUT)
+        timeouts = self.decision.timeouts
+        if timeouts is not None and timeouts.backend_request:
+            self._stop_try_timer()
+            engine = self._down.engine
+            self._try_timer = timer = engine.try_deadlines.of(timeouts.backend_request)
+            timer.start(self, engine.now())
         super()._go(endpoint, reuse)
+
+    def request_timed_out(self) -> None:
+        self._timed_out(REQUEST_TIMEOUT)
+
+    def try_timed_out(self) -> None:
+        self._timed_out(BACKEND_REQUEST_TIMEOUT)
 
     def _timed_out(self, reason: str) -> None:
         if self._over:
@@ -73,11 +83,11 @@ class TimedExchange(Exchange):
 
     def _stop_try_timer(self) -> None:
         if self._try_timer is not None:
-            self._try_timer.cancel()
+            self._try_timer.stop(self)
             self._try_timer = None
 
     def _stop_timers(self) -> None:
         self._stop_try_timer()
         if self._request_timer is not None:
-            self._request_timer.cancel()
+            self._request_timer.stop(self)
             self._request_timer = None

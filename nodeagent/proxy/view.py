@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Backend, Destination, Endpoint, Protocol
+from nodeagent.core.model import Destination, Endpoint, Protocol
 from nodeagent.core.traffic import RateLimitPolicy, TrafficPolicy
 from nodeagent.core.treatment import looks_at_headers
 
@@ -41,7 +41,7 @@ class View:
         self.name = destination.name
         self.namespace = _namespace(destination)
         self.default_host = _authority(destination.address, destination.port)
-        self._alternatives: dict[str, tuple[Endpoint, ...]] = {}
+        self._alternatives: dict[str, tuple[Endpoint, ...]] | None = None
 
     def under(self, changes: int) -> View:
         """The same after later changes, which its destination had no part in."""
@@ -51,10 +51,9 @@ class View:
 
     def alternatives(self, backend: str) -> tuple[Endpoint, ...]:
         """Every endpoint of the backend that a Decision named: where else a failed connect may go."""
-        known = self._alternatives.get(backend)
-        if known is None:
-            known = self._alternatives[backend] = _endpoints_of(self.destination, backend)
-        return known
+        if self._alternatives is None:
+            self._alternatives = _endpoints_by_backend(self.destination)
+        return self._alternatives.get(backend, self.destination.endpoints)
 
 
 def unknown_destination(address: str, port: int, http: bool) -> Destination:
@@ -76,6 +75,8 @@ def _looks_at_fields(destination: Destination) -> bool:
     operations = (op for policy in destination.all_policies for rule in policy.rules for op in rule.http)
     if any(rule.headers or rule.session for rule in destination.rules) or any(op.headers for op in operations):
         return True
+    if any(rule.cors or any(backend.cors for backend in rule.backends) for rule in destination.rules):
+        return True
     return any(looks_at_headers(limits, traffic) for limits, traffic in _policies(destination))
 
 
@@ -88,9 +89,10 @@ def _policies(destination: Destination) -> Iterator[tuple[tuple[RateLimitPolicy,
             yield backend.rate_limits, backend.traffic
 
 
-def _endpoints_of(destination: Destination, name: str) -> tuple[Endpoint, ...]:
-    backends: list[Backend] = [backend for rule in destination.rules for backend in rule.backends]
-    for backend in backends:
-        if backend.name == name:
-            return backend.endpoints
-    return destination.endpoints
+def _endpoints_by_backend(destination: Destination) -> dict[str, tuple[Endpoint, ...]]:
+    """Where rules differ about a backend, the first of them counts."""
+    found: dict[str, tuple[Endpoint, ...]] = {}
+    for rule in destination.rules:
+        for backend in rule.backends:
+            found.setdefault(backend.name, backend.endpoints)
+    return found

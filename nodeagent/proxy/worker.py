@@ -1,7 +1,7 @@
 """A worker of the data plane: `python -m nodeagent.proxy.worker`, started by the agent with its descriptors.
 
 Everything that needs a privilege happens before `sandbox.confine_worker`; from then on this process is nobody,
-serves what its listeners accept, and knows the world through four descriptors: the agent, the broker and maps.
+serves what its listeners accept, and knows the world through its descriptors: the agent, the broker, maps, the ledger.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodeagent.core.bounds import Bounds
-from nodeagent.core.ledger import LocalLedger
 from nodeagent.kernel.abi import MAX_WORKERS, SERIES_PER_WORKER
 from nodeagent.kernel.bpf_map import Map
+from nodeagent.kernel.ledger import KernelLedger, LedgerFds
 from nodeagent.proxy import sandbox
 from nodeagent.proxy.acceptor import Acceptor
 from nodeagent.proxy.accounting import SERIES_BYTES, Accounting
@@ -51,6 +51,7 @@ class Descriptors:
     originals: int
     heartbeats: int
     requests: int
+    ledger: LedgerFds
 
 
 class Worker:
@@ -63,7 +64,7 @@ class Worker:
         self._index = index
         self._bounds = bounds
         self._accounting = Accounting(mmap.mmap(fds.requests, SERIES_PER_WORKER * SERIES_BYTES))
-        self._ledger = LocalLedger(time.monotonic_ns)
+        self._ledger = KernelLedger(fds.ledger, index)
         self._originals = KernelOriginals(Map.from_fd(fds.originals))
         self._acceptors: dict[tuple[int, int], Acceptor] = {}
         self._incoming = Incoming()
@@ -169,7 +170,8 @@ class Worker:
         if now >= self._next_stats:
             self._next_stats = now + STATS_SECONDS
             _spare_collector()
-            self._channel.report("stats", **self._engine.stats.as_json(), **self._engine.gauges())
+            counts = {**self._engine.stats.as_json(), **self._engine.gauges(), **self._ledger.counts()}
+            self._channel.report("stats", **counts)
 
     def _beat(self, nanoseconds: int) -> None:
         self._beats[self._index] = nanoseconds
@@ -216,6 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="nodeagent.proxy.worker")
     for name in ("--index", "--control-fd", "--broker-fd", "--orig-map-fd", "--heartbeat-fd", "--requests-fd"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--ledger-fds", type=LedgerFds.parse, required=True)
     parser.add_argument("--limits", required=True)
     arguments = parser.parse_args()
     # A Ctrl-C or SIGTERM for the process group is the agent's to handle: it tells us to drain.
@@ -227,6 +230,7 @@ def main() -> None:
         arguments.orig_map_fd,
         arguments.heartbeat_fd,
         arguments.requests_fd,
+        arguments.ledger_fds,
     )
     bounds = Bounds.from_json(json.loads(arguments.limits))
     with contextlib.closing(DataLoop()) as loop:

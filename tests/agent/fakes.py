@@ -45,6 +45,17 @@ class FakeMaps:
         pass
 
 
+class FakeLedger:
+    """`reaped` are the numbers whose slots were given back, in order."""
+
+    def __init__(self) -> None:
+        self.reaped: list[int] = []
+
+    def reap(self, worker: int) -> int:
+        self.reaped.append(worker)
+        return 0
+
+
 class FakeBroker:
     """What it was told, in order."""
 
@@ -83,7 +94,7 @@ class FakeWorker(Worker):
 
 def make_fleet(directory: Path, *workers: Worker) -> tuple[Fleet, FakeMaps, FakeBroker]:
     maps, broker = FakeMaps(), FakeBroker()
-    fleet = Fleet(cast("Any", maps), directory, len(workers), {})
+    fleet = Fleet(cast("Any", maps), cast("Any", FakeLedger()), directory, len(workers), {})
     fleet.broker = cast("Any", broker)
     fleet.supervisor._workers.extend(workers)
     return fleet, maps, broker

@@ -15,7 +15,9 @@ from nodeagent.core.model import (
     Backend,
     Destination,
     EnforcementLevel,
+    Fault,
     HttpOperation,
+    Mirror,
     Policy,
     PolicyRule,
     RequestHead,
@@ -88,14 +90,14 @@ def test_shares_that_fail_for_different_reasons_are_all_errors() -> None:
     assert [b["status"] for b in answer["backends"]] == [500, 503]
 
 
-def filtered(rule: Filters, backend: Filters = NO_FILTERS, timeouts: RouteTimeouts | None = None) -> dict[str, Any]:
+def filtered(rule: Filters, backend: Filters = NO_FILTERS, **more: Any) -> dict[str, Any]:
     """The answer for cart where its canary rule and first backend have filters."""
     base = snapshot()
     cart = base.destinations[CART_VIP]
     beta, canary = cart.producer_rules
     first, second = canary.backends
     behind = () if rule.redirect else (dataclasses.replace(first, filters=backend), second)
-    changed = dataclasses.replace(canary, backends=behind, filters=rule, timeouts=timeouts)
+    changed = dataclasses.replace(canary, backends=behind, filters=rule, **more)
     table = {**base.destinations, CART_VIP: dataclasses.replace(cart, producer_rules=(beta, changed))}
     question = parse_question({"from": "shop/web-1", "to": "cart", "path": "/old/x?q=1"})
     return explain(dataclasses.replace(base, destinations=table), ENROLLED, question, compile_regex)
@@ -108,12 +110,31 @@ def test_filters_are_shown_where_they_are_declared() -> None:
     assert [backend["filters"] for backend in answer["backends"]] == [["remove response header server"], []]
 
 
+def test_mirrors_are_shown_among_the_filters() -> None:
+    copies = Backend("shop/copies:80", 1)
+    answer = filtered(NO_FILTERS, mirrors=(Mirror(copies, 5), Mirror(copies, 1, 1000)))
+    assert answer["request"]["filters"] == ["mirror 5% to shop/copies:80", "mirror 1 of 1000 to shop/copies:80"]
+
+
+def test_a_rule_that_cannot_be_applied_is_an_error_without_backends() -> None:
+    answer = filtered(NO_FILTERS, fault=Fault("filter-not-found", "filters[0].extensionRef: none"))
+    assert (answer["verdict"], answer["request"]["status"]) == ("error", 500)
+    assert answer["request"]["detail"].endswith("filters[0].extensionRef: none")
+    assert "backends" not in answer
+
+
 def test_the_timeouts_of_the_rule_are_shown() -> None:
     assert filtered(NO_FILTERS)["request"]["timeouts"] == []
     assert filtered(NO_FILTERS, timeouts=RouteTimeouts(90_000, 500))["request"]["timeouts"] == [
         "request 1m30s",
         "backendRequest 500ms",
     ]
+
+
+def test_a_rule_that_answers_itself_shows_no_timeouts() -> None:
+    timeouts = RouteTimeouts(1000)
+    assert filtered(Filters(redirect=Redirect()), timeouts=timeouts)["request"]["timeouts"] == []
+    assert filtered(NO_FILTERS, fault=Fault("r", "d"), timeouts=timeouts)["request"]["timeouts"] == []
 
 
 def test_a_redirect_is_allowed_and_says_where_to() -> None:

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.worker import State
-from nodeagent.agent.worker_index import free_indexes
+from nodeagent.agent.worker_index import MAX_INDEXES, claim, free_indexes
 from nodeagent.proxy.frames import LENGTH, decode_command
 from tests.agent import samples
-from tests.agent.fakes import FakeWorker, applied, listens, make_fleet, pod
+from tests.agent.fakes import FakeLedger, FakeWorker, applied, listens, make_fleet, pod
 
 
 def test_a_namespace_that_changes_its_pods_name_or_path_keeps_its_listeners(tmp_path: Path) -> None:
@@ -131,6 +132,29 @@ def test_a_new_worker_does_not_inherit_the_listeners_of_who_had_its_number(tmp_p
     assert fleet.claim_index(set()) == 0
     assert maps.entered == {(7, 1, 4): 40001}
     fleet.worker_gone(FakeWorker(0))
+
+
+# ---- shared limits ----
+
+
+def test_what_a_worker_held_is_given_back_at_its_end_and_before_its_number_is_used_again(tmp_path: Path) -> None:
+    fleet, _maps, _broker = make_fleet(tmp_path)
+    ledger = cast("FakeLedger", fleet.ledger)
+    index = fleet.claim_index(set())
+    assert ledger.reaped == [index]
+    fleet.worker_gone(FakeWorker(index))
+    assert ledger.reaped == [index, index]
+
+
+def test_what_a_living_worker_of_another_agent_holds_under_the_number_is_left_alone(tmp_path: Path) -> None:
+    fleet, _maps, _broker = make_fleet(tmp_path)
+    ledger = cast("FakeLedger", fleet.ledger)
+    theirs = claim(tmp_path)
+    fleet.worker_gone(FakeWorker(theirs.index))
+    assert ledger.reaped == []
+    fleet.start()
+    assert ledger.reaped == list(range(1, MAX_INDEXES))
+    os.close(theirs.fd)
 
 
 # ---- would a connection find a worker? ----

@@ -15,6 +15,7 @@ CAP = 3
 BY_CALLER = {
     "bypass_connections": Outcome.BYPASS_NO_WORKER,
     "refused_connections": Outcome.NO_ENDPOINT,
+    "dry_run_connections": Outcome.WOULD_RATE_LIMIT,
     "udp_sockets": Outcome.UDP,
     "audited_connections": Outcome.AUDITED,
     "connections_drained": Outcome.DRAINED,

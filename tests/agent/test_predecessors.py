@@ -18,6 +18,7 @@ class Tables:
         self.rows = [ListenerRow(POD, 0, 4, 40000), ListenerRow(GONE_POD, 0, 4, 40001), ListenerRow(POD, 1, 4, 40002)]
         self.exempt = {OURS, THEIRS}
         self.cleared: list[int] = []
+        self.reaped: list[int] = []
 
     def exempt_cgroups(self) -> set[int]:
         return set(self.exempt)
@@ -48,28 +49,29 @@ def tables() -> Tables:
 
 def test_rows_and_exemption_of_an_earlier_agent_stay_while_its_worker_lives(tables: Tables, tmp_path: Path) -> None:
     orphan = worker_index.claim(tmp_path)
-    before = Predecessors(tables, tmp_path, OURS, dict)
+    before = Predecessors(tables, tmp_path, OURS, dict, tables.reaped.append)
     before.forget_ended()
-    assert (len(tables.rows), tables.exempt) == (3, {OURS, THEIRS})
+    assert (len(tables.rows), tables.exempt, tables.reaped) == (3, {OURS, THEIRS}, [])
     os.close(orphan.fd)
     before.forget_ended()
     assert {row.worker for row in tables.rows} == {1}
-    assert (tables.exempt, tables.cleared) == ({OURS}, [0])
+    assert (tables.exempt, tables.cleared, tables.reaped) == ({OURS}, [0], [0])
 
 
 def test_a_number_that_is_ours_already_keeps_only_our_own_rows(tables: Tables, tmp_path: Path) -> None:
     orphan = worker_index.claim(tmp_path)
-    before = Predecessors(tables, tmp_path, OURS, lambda: {0: {(POD, 4)}})
+    before = Predecessors(tables, tmp_path, OURS, lambda: {0: {(POD, 4)}}, tables.reaped.append)
     os.close(orphan.fd)
     mine = worker_index.claim(tmp_path)
     before.forget_ended()
     assert {(row.netns, row.worker) for row in tables.rows} == {(POD, 0), (POD, 1)}
     assert tables.exempt == {OURS}
+    assert tables.reaped == []  # what is held under the number is our worker's
     os.close(mine.fd)
 
 
 def test_a_successor_that_warms_up_keeps_every_exemption(tables: Tables, tmp_path: Path) -> None:
-    before = Predecessors(tables, tmp_path, OURS, dict)
+    before = Predecessors(tables, tmp_path, OURS, dict, tables.reaped.append)
     successor = worker_index.claim(tmp_path)
     before.forget_ended()
     assert tables.exempt == {OURS, THEIRS}

@@ -101,6 +101,12 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any]]] = [
         | {"pod_limit": 8192, "instance": "cgroup=/c bpffs=/b"},
     ),
     (
+        layout.CONNECT_RATES,
+        number(4),
+        bytes(abi.Rate(10, 50, 99, abi.RATE_DRY_RUN, 9)),
+        {"key": 4, "period": 10, "tolerance": 50, "tat": 99, "flags": 1, "policy": 9},
+    ),
+    (
         layout.SLOTS,
         number(5, 8),
         bytes(abi.Slots(3, (1, 2))),

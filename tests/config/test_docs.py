@@ -23,6 +23,7 @@ from nodeagent.core.bounds import Bounds
 from nodeagent.core.ledger import LocalLedger
 from nodeagent.core.refusals import REQUESTS, RESPONSES, Refusal
 from nodeagent.kernel import abi
+from nodeagent.kernel.ledger import COUNTS
 from nodeagent.metrics.collector import PREFIX, NodeCollector, Sources
 from nodeagent.proxy.accounting import Accounting
 from nodeagent.proxy.data_loop import DataLoop
@@ -60,7 +61,7 @@ def worker_values() -> dict[str, float]:
     loop = DataLoop()
     try:
         engine = Engine(loop, Bounds(), LocalSockets(), Accounting.anonymous(), LocalLedger(lambda: 0), compile_regex)
-        return {**Stats().as_json(), **engine.gauges()}
+        return {**Stats().as_json(), **engine.gauges(), **dict.fromkeys(COUNTS, 0)}
     finally:
         loop.close()
 

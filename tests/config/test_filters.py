@@ -67,6 +67,33 @@ def test_header_modifiers_are_read_at_both_levels() -> None:
     assert backend.filters == Filters(change)
 
 
+BACKEND_REWRITES = [
+    ({"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/z"}}, Rewrite(path=PathChange("/z", "/foo"))),
+    ({"hostname": "b.example"}, Rewrite("b.example")),
+]
+
+
+@pytest.mark.parametrize(("rewrite", "expected"), BACKEND_REWRITES)
+def test_a_backend_may_rewrite_urls(rewrite: Document, expected: Rewrite) -> None:
+    rule = compiled(route([], on_backend=[one("urlRewrite", rewrite)]))
+    assert rule.backends[0].filters.rewrite == expected
+    changes = ask(route([], on_backend=[one("urlRewrite", rewrite)]), "/foo").changes
+    assert changes == Changes(rewrite=expected)
+
+
+def test_a_prefix_that_a_backend_replaces_is_that_of_the_one_match() -> None:
+    path = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/z"}}
+    (found,) = problems(route([], [PREFIX, PREFIX | {"method": "GET"}], on_backend=[one("urlRewrite", path)]))
+    assert found[0] == "backendRefs[0].filters[0].urlRewrite.path.type"
+    assert "exactly one match" in found[1]
+
+
+def test_paths_are_judged_in_normal_form_where_a_backend_changes_them() -> None:
+    path = {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/z"}}
+    snap = some.snapshot(*BASE, route([], (), on_backend=[one("urlRewrite", path)]))
+    assert snap.destinations[some.VIP, 80].judges_paths
+
+
 @pytest.mark.parametrize("kind", ["set", "add"])
 def test_of_header_names_that_differ_in_case_only_the_first_counts(kind: str) -> None:
     items = [{"name": "X-a", "value": "1"}, {"name": "x-A", "value": "2"}, {"name": "y", "value": "3"}]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.groundwork import lay
-from nodeagent.config.objects import ObjectSet
+from nodeagent.config.manifest_files import ManifestFile
+from nodeagent.config.objects import ObjectSet, merge
 from tests.config import builders as some
 from tests.testbed import manifests
 from tests.testbed.manifests import Document
@@ -96,3 +101,64 @@ def test_a_change_of_policies_and_routes_leaves_the_groundwork_as_it_is() -> Non
     before = lay(some.objects(*BASE))
     assert lay(some.objects(*BASE, DENY), before) is before
     assert lay(some.objects(*BASE, some.pod("shop", "new", some.OTHER_POD)), before).topology is before.topology
+
+
+def headless() -> list[Document]:
+    """A Service with two ports on one target port, that shares its pod with others."""
+    service = manifests.service("shop", "twin", ["198.19.0.3"], port=8080)
+    service["spec"]["ports"].append({**service["spec"]["ports"][0], "name": "http-2", "port": 81})
+    slices = manifests.endpoint_slice("shop", "twin", [some.POD, some.OTHER_POD])
+    return [service, slices, {**manifests.endpoint_slice("shop", "twin", [some.POD], port_name="http-2", suffix="2")}]
+
+
+PIECES: list[list[Document]] = [
+    some.service("cart"),
+    [manifests.endpoint_slice("shop", "cart", [some.OTHER_POD, "198.18.0.13"], suffix="2")],
+    some.service("cart", address=""),
+    DB,
+    some.service("db", some.VIP, some.OTHER_POD),  # the same address as cart's
+    some.service("peer", some.POD, "198.18.0.13", namespace="batch"),  # its address is an endpoint's
+    headless(),
+    [some.pod("shop", "cart", some.POD)],
+    [some.pod("batch", "cart", some.POD, "other")],
+    [some.pod("shop", "cart", some.OTHER_POD)],
+    [some.pod("shop", "host", some.WEB)],
+    [manifests.namespace("shop", enrolled=False)],
+    [manifests.namespace("late")],
+    [DENY],
+    [some.namespace_policy("batch", "q", "ALLOW", [{"ports": [8080]}])],
+    [some.policy("p", "DENY", [{"http": {"methods": ["PUT"]}}])],
+    [some.policy("p", "DENY", [{}], service="db")],
+    [BROKEN],
+    [TO_DB],
+]
+choices = st.lists(st.sampled_from(range(len(PIECES))), unique=True, max_size=8)
+
+
+def chosen(pieces: list[int]) -> dict[str, list[Document]]:
+    """One file per piece; of two documents of one object the first counts."""
+    return {f"{number:02}.yaml": PIECES[number] for number in pieces}
+
+
+@given(st.lists(choices, min_size=2, max_size=5))
+def test_whatever_changes_compiles_to_the_same_on_what_was_there_before(history: list[list[int]]) -> None:
+    """And what is equal to a destination or pod of before is the same object."""
+    ground, files, before = None, {"all.yaml": read(some.callers())}, None
+    for generation, pieces in enumerate(history):
+        files |= {name: files.get(name) or read(documents) for name, documents in chosen(pieces).items()}
+        wanted = ["all.yaml", *chosen(pieces)]
+        found = merge([replace(files[name], name=name) for name in wanted], {})[1]
+        ground = lay(found, ground)
+        now = compile_objects(found, generation, groundwork=ground)
+        assert now == compile_objects(found, generation)
+        if before is not None:
+            for target, destination in now[0].destinations.items():
+                old = before.destinations.get(target)
+                assert destination is old or destination != old
+            for key, pod in now[0].workloads.items():
+                assert pod is before.workloads.get(key) or pod != before.workloads.get(key)
+        before = now[0]
+
+
+def read(documents: list[Document]) -> ManifestFile:
+    return some.read("", some.text(*documents))

@@ -6,6 +6,8 @@ import pytest
 
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.conditions import ACCEPTED, PROGRAMMED, RESOLVED_REFS
+from nodeagent.config.patterns import MAX_PATTERNS
+from nodeagent.config.routes import KIND
 from nodeagent.core.model import Protocol
 from tests.config import builders as some
 from tests.testbed import manifests
@@ -259,3 +261,50 @@ def test_http_rules_of_an_undeclared_backend_are_judged_where_the_route_reads_ht
     assert snap.destinations["198.19.0.21", 80].refuse
     assert some.ask(snap, "shop/web").status == 0
     assert some.ask(snap, "shop/web", request=some.head(method="DELETE")).policy == "shop/p"
+
+
+def patterns(name: str, count: int, *, created: str = "", namespace: str = "shop") -> Document:
+    """A route with `count` regular expressions, of all three kinds."""
+    regex = {"type": "RegularExpression"}
+    matches: list[Document] = [{"path": {**regex, "value": f"/{name}/{n}/.*"}} for n in range(count - 2)]
+    field = {**regex, "name": "x-a", "value": name}
+    matches.append({**prefix("/"), "headers": [field], "queryParams": [{**field, "name": "a"}]})
+    parts = [matches[start : start + 64] for start in range(0, len(matches), 64)]
+    return route(name, [{**to("v1"), "matches": part} for part in parts], namespace=namespace, created=created)
+
+
+def accepted(*routes: Document) -> dict[str, tuple[str, str]]:
+    """Route -> status and reason."""
+    _, conditions = some.compiled(*BASE, *routes)
+    return {one.object: (one.status, one.reason) for one in conditions if one.kind == KIND and one.type == ACCEPTED}
+
+
+def test_the_newest_routes_are_refused_that_bring_too_many_regular_expressions_to_a_service() -> None:
+    old, new = "2020-01-01T00:00:00Z", "2024-01-01T00:00:00Z"
+    fitting = [patterns("b", 100, created=old), patterns("a", MAX_PATTERNS - 100, created=new)]
+    assert set(accepted(*fitting).values()) == {("True", "Accepted")}
+    crowd = [patterns("b", 100, created=old), patterns("a", MAX_PATTERNS - 99, created=new)]
+    assert accepted(*crowd) == {"shop/b": ("True", "Accepted"), "shop/a": ("False", "UnsupportedValue")}
+    snap = some.snapshot(*BASE, *crowd)
+    assert some.ask(snap, "shop/web", request=some.head("/b/0/x")).route == "shop/b"
+    assert some.ask(snap, "shop/web", request=some.head("/a/0/x")).status == 404
+
+
+def test_a_refused_route_says_how_many_regular_expressions_there_are_and_takes_no_room() -> None:
+    crowd = [patterns("a", 100), patterns("b", 29), patterns("c", 28)]
+    _, conditions = some.compiled(*BASE, *crowd)
+    refused = next(one for one in conditions if one.kind == KIND and one.type == ACCEPTED and one.status == "False")
+    assert (refused.object, refused.field) == ("shop/b", "spec.rules")
+    assert "has 29 RegularExpression matches" in refused.message
+    assert "have 100" in refused.message
+
+
+def test_regular_expressions_are_counted_apart_for_namespaces_with_routes_of_their_own() -> None:
+    routes = [patterns("a", MAX_PATTERNS), patterns("a", MAX_PATTERNS, namespace="batch")]
+    assert set(accepted(*routes).values()) == {("True", "Accepted")}
+
+
+def test_a_route_that_names_a_service_twice_is_counted_once() -> None:
+    twice = patterns("a", MAX_PATTERNS)
+    twice["spec"]["parentRefs"] = [*twice["spec"]["parentRefs"], {**twice["spec"]["parentRefs"][0], "port": 80}]
+    assert set(accepted(twice).values()) == {("True", "Accepted")}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TypeVar
 
 from hypothesis import strategies as st
 
+from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Filters, PathChange, Redirect, Rewrite, header_change
+from nodeagent.core.matching import precedence
 from nodeagent.core.model import (
     Action,
     Backend,
@@ -25,6 +28,7 @@ from nodeagent.core.model import (
     ValueMatch,
     Workload,
 )
+from nodeagent.core.route_index import FEW_RULES
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import Retry, SessionPersistence
 
@@ -33,7 +37,7 @@ RULE_PATHS = ("/", "/a", "/a/b", "/ab", "/a:b", "/a%20b")
 PATTERNS = ("/a.*", ".*", "/[^:]*", "/a/b")
 NAMESPACES = ("shop", "batch")
 ADDRESSES = ("10.0.0.1", "192.0.2.7", "fd00::1")
-METHODS = ("GET", "POST", "DELETE")
+METHODS = ("GET", "POST", "DELETE", "OPTIONS")
 
 T = TypeVar("T")
 
@@ -50,6 +54,7 @@ header_matches = st.builds(
     st.sampled_from(("test", "prod", "t.*", "caf\u00e9")),
     st.booleans(),
 )
+exact_header_matches = st.builds(ValueMatch, st.sampled_from(("x-env", "x-team")), st.sampled_from(("test", "prod")))
 query_matches = st.builds(ValueMatch, st.sampled_from(("q", "r")), st.sampled_from(("1", "2", ".*")), st.booleans())
 path_tests = st.one_of(
     st.tuples(st.sampled_from((PathKind.EXACT, PathKind.PREFIX)), st.sampled_from(RULE_PATHS)),
@@ -94,13 +99,24 @@ redirects = st.builds(
     st.none() | path_changes,
 )
 rewrites = st.builds(Rewrite, st.sampled_from(("", "inner.example")), st.none() | path_changes)
-backend_filters = st.just(NO_FILTERS) | st.builds(Filters, st.none() | header_changes, st.none() | header_changes)
+backend_filters = st.just(NO_FILTERS) | st.builds(
+    Filters, st.none() | header_changes, st.none() | header_changes, st.none(), st.none() | rewrites
+)
 rule_filters = st.just(NO_FILTERS) | st.builds(
     Filters,
     st.none() | header_changes,
     st.none() | header_changes,
     st.sampled_from((True, False, False)).flatmap(lambda yes: redirects if yes else st.none()),
     st.none() | rewrites,
+)
+cors = st.none() | st.builds(
+    Cors,
+    st.sampled_from(((), (("https", "*.shop", 443),))),
+    st.booleans(),
+    st.sampled_from(((), ("PUT",), ("*",))),
+    st.sampled_from(((), ("x-a",), ("*",))),
+    st.just(("x-b",)),
+    st.booleans(),
 )
 rule_timeouts = st.none() | st.builds(RouteTimeouts, st.sampled_from((0, 1000)), st.sampled_from((0, 500)))
 backends = st.builds(
@@ -128,7 +144,7 @@ rules = st.builds(
     rule_filters,
     rule_timeouts,
     st.sampled_from((None, None, Fault("filter-not-found", "filters[0]"))),
-    st.sampled_from(({}, {"retry": Retry(2)}, {"session": SessionPersistence("s")})),
+    st.sampled_from(({}, {"retry": Retry(2)}, {"session": SessionPersistence("s")})) | st.builds(dict, cors=cors),
 )
 workloads = st.builds(
     Workload,
@@ -168,9 +184,11 @@ def routed_destinations(draw: st.DrawFn) -> Destination:
         policies=some_of_them,
         ports=port_numbers,
         filters=backend_filters,
+        cors=cors,
     )
     behind = draw(st.lists(backend, min_size=1, max_size=2).map(tuple))
-    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind, draw(rule_filters), draw(rule_timeouts))
+    filters, timeouts = draw(rule_filters), draw(rule_timeouts)
+    rule = Rule("shop/r1", "0", PathKind.PREFIX, "/", "", (), (), behind, filters, timeouts, cors=draw(cors))
     return Destination(
         "shop/a:80",
         draw(st.sampled_from(ADDRESSES)),
@@ -184,10 +202,36 @@ def routed_destinations(draw: st.DrawFn) -> Destination:
     )
 
 
+@st.composite
+def crowded_destinations(draw: st.DrawFn) -> Destination:
+    """More rules than are tried one by one, many of them with the same path; in order of precedence or in none."""
+    backend = Backend("shop/a:80", 1, (Endpoint("10.0.0.1", 8080),))
+    bare = st.builds(
+        lambda path, method, headers, query: Rule("shop/r1", "0", path[0], path[1], method, headers, query, (backend,)),
+        path_tests | st.just((PathKind.PREFIX, "/")),
+        st.sampled_from(("", "", "GET", "POST")),
+        small(header_matches | exact_header_matches, 3),
+        small(query_matches),
+    )
+    drawn = draw(st.lists(bare, min_size=FEW_RULES + 1, max_size=30))
+    numbered = [dataclasses.replace(rule, rule=str(index)) for index, rule in enumerate(drawn)]
+    if draw(st.booleans()):
+        numbered.sort(key=lambda rule: precedence(rule, "", 0, int(rule.rule)))
+    return Destination(
+        "shop/a:80",
+        "10.0.0.9",
+        80,
+        Protocol.HTTP1,
+        is_frontend=True,
+        producer_rules=tuple(numbered),
+        has_producer_route=True,
+    )
+
+
 headers = small(
     st.tuples(
-        st.sampled_from(("x-env", "x_env", "x-team", "host")),
-        st.sampled_from(("test", "prod", "prod, test", "caf\u00c3\u00a9", "caf\u00e9")),
+        st.sampled_from(("x-env", "x_env", "x-team", "host", "origin", "access-control-request-method")),
+        st.sampled_from(("test", "prod", "prod, test", "caf\u00c3\u00a9", "caf\u00e9", "https://a.shop")),
     ),
     3,
 )

@@ -16,7 +16,7 @@ def test_descriptors_of_all_connections_and_some_for_the_admin_side_fit(
     memory: int | None, nofile: int, workers: int
 ) -> None:
     bounds = derive(memory, nofile, workers)
-    others = RESERVED_FDS + bounds.upstream_idle_total + bounds.socket_stock
+    others = RESERVED_FDS + bounds.upstream_idle_total + bounds.socket_stock + bounds.mirrors
     assert 2 * bounds.connections + others <= nofile
 
 

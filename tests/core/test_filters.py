@@ -103,6 +103,19 @@ def test_filters_of_the_backend_come_after_those_of_the_rule() -> None:
     assert changes_of(NO_FILTERS) is None
 
 
+def test_of_two_rewrites_the_backends_counts_where_it_speaks() -> None:
+    host, path, other = Rewrite("a"), Rewrite(path=PathChange("/a")), Rewrite("b", PathChange("/b", "/x"))
+    for rule, backend, expected in (
+        (host, path, Rewrite("a", PathChange("/a"))),
+        (path, host, Rewrite("a", PathChange("/a"))),
+        (other, path, Rewrite("b", PathChange("/a"))),
+        (host, other, other),
+        (None, other, other),
+        (other, None, other),
+    ):
+        assert changes_of(Filters(rewrite=rule), Filters(rewrite=backend)) == Changes(rewrite=expected)
+
+
 # ---- whole heads ----
 
 

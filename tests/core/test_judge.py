@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeagent.core.decide import decide
 from nodeagent.core.judge import MAX_CALLERS, Judge
-from nodeagent.core.model import Destination, Endpoint, Protocol, RequestHead, Workload
+from nodeagent.core.model import (
+    Action,
+    Destination,
+    Endpoint,
+    EnforcementLevel,
+    Policy,
+    PolicyRule,
+    Protocol,
+    RequestHead,
+    Source,
+    Workload,
+)
 from nodeagent.regex import compile_regex
 from tests.core import strategies as some
 
@@ -19,7 +31,7 @@ GET = RequestHead("GET", "/", "", "a", ())
 
 @settings(max_examples=500, deadline=None)
 @given(
-    some.destinations | some.routed_destinations(),
+    some.destinations | some.routed_destinations() | some.crowded_destinations(),
     st.lists(some.workloads, min_size=1, max_size=2),
     some.heads,
     some.randoms,
@@ -39,12 +51,46 @@ def plain_frontend(endpoints: tuple[Endpoint, ...]) -> Destination:
     return Destination("shop/a:80", "198.18.0.1", 80, Protocol.HTTP1, True, endpoints=endpoints)
 
 
-def test_views_of_callers_are_bounded() -> None:
+def policed(frontend: Destination) -> Destination:
+    """Callers are told apart by a policy."""
+    source = Source(service_accounts=("shop/sa1", "shop/sa3"))
+    rule = PolicyRule((source,), (), ())
+    return dataclasses.replace(
+        frontend, policies=(Policy("shop/p", Action.DENY, EnforcementLevel.APPLICATION, (rule,)),)
+    )
+
+
+def test_callers_remembered_are_bounded_and_the_latest_are_kept() -> None:
+    judge = Judge(policed(plain_frontend((Endpoint("10.0.0.9", 8080),))), compile_regex)
+    for number in range(3 * MAX_CALLERS):
+        judge.decide(dataclasses.replace(WEB, service_account=f"sa{number}"), "10.0.0.1", GET, 0.0)
+    assert MAX_CALLERS <= judge._views.held <= 2 * MAX_CALLERS
+
+
+def test_callers_to_whom_the_same_policies_apply_share_what_is_prepared() -> None:
+    judge = Judge(policed(plain_frontend((Endpoint("10.0.0.9", 8080),))), compile_regex)
+    callers = [dataclasses.replace(WEB, service_account=f"sa{number}") for number in range(6)]
+    statuses = [judge.decide(caller, "10.0.0.1", GET, 0.0).status for caller in callers]
+    assert statuses == [0, 403, 0, 403, 0, 0]
+    assert len({id(view) for view in judge._views.values()}) == 2
+
+
+def test_callers_are_not_looked_at_where_nothing_tells_them_apart() -> None:
     judge = Judge(plain_frontend((Endpoint("10.0.0.9", 8080),)), compile_regex)
-    for number in range(MAX_CALLERS + 10):
-        caller = dataclasses.replace(WEB, service_account=f"sa{number}")
-        judge.decide(caller, "10.0.0.1", GET, 0.0)
-    assert len(judge._views) <= MAX_CALLERS
+    for number in range(10):
+        judge.decide(dataclasses.replace(WEB, service_account=f"sa{number}"), "10.0.0.1", GET, 0.0)
+    assert judge._views.held == 1
+
+
+def test_where_there_is_no_room_to_keep_decisions_they_are_made_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodeagent.core.judge.MAX_DECISIONS", 3)
+    endpoints = tuple(Endpoint(f"10.0.0.{n}", 8080) for n in range(4))
+    judge = Judge(plain_frontend(endpoints), compile_regex)
+    made = [judge.decide(WEB, "10.0.0.1", GET, rand) for rand in (0.0, 0.0, 0.99)]
+    assert [one.endpoint for one in made] == [endpoints[0], endpoints[0], endpoints[3]]
+    assert made[0] is not made[1]
+    kept = Judge(plain_frontend(endpoints[:3]), compile_regex)
+    assert kept.decide(WEB, "10.0.0.1", GET, 0.0) is kept.decide(WEB, "10.0.0.1", GET, 0.0)
 
 
 def test_one_random_number_reaches_every_endpoint_of_a_frontend_equally() -> None:

@@ -17,6 +17,7 @@ from nodeagent.core.kernel_state import (
     LocalPod,
     NameKind,
     PodEntry,
+    RateEntry,
     VerdictEntry,
     build,
     destination_flags,
@@ -36,6 +37,7 @@ from nodeagent.core.model import (
     Source,
     Workload,
 )
+from nodeagent.core.traffic import ConnectionRate, Limit, Mode
 
 TARGETS = [(f"198.19.0.{i}", 80) for i in range(1, 5)]
 ENDPOINTS = [Endpoint(f"198.18.0.{i}", 8080) for i in range(1, 4)]
@@ -266,6 +268,38 @@ def test_a_frontend_keeps_endpoints_of_its_own_family_only() -> None:
     mixed = (ENDPOINTS[0], Endpoint("fd00:198:18::7", 8080))
     front = Destination("shop/a:80", *TARGETS[0], Protocol.OPAQUE, is_frontend=True, endpoints=mixed)
     assert built(snapshot(front), LOCAL)[0].destinations[TARGETS[0]].endpoints == (ENDPOINTS[0],)
+
+
+def limited(entry: RateEntry | None, dest: int = 1) -> DestinationEntry:
+    flags = DestFlag.FRONTEND | (DestFlag.RATE if entry else DestFlag(0))
+    return DestinationEntry(dest, flags, None, None, entry)
+
+
+def test_a_limit_of_connections_is_kept_per_destination_and_written_when_it_changes() -> None:
+    slow, quick = RateEntry(100, 200, 7, False), RateEntry(50, 200, 7, False)
+    both = dict.fromkeys(TARGETS[:2], limited(slow))  # two addresses of one Service
+    todo, state = plan(Tables(), Desired({}, frozenset(), {**both, TARGETS[2]: limited(quick, 2)}))
+    assert todo.rates == state.rates == {1: slow, 2: quick}
+    todo, state = plan(state, Desired({}, frozenset(), {**both, TARGETS[2]: limited(slow, 2)}))
+    assert (todo.rates, todo.destinations, todo.gone_rates) == ({2: slow}, {}, set())
+    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(slow, 2)}), kept=TARGETS[:1])
+    assert (todo.rates, todo.gone_rates, state.rates) == ({}, set(), {1: slow, 2: slow})
+    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}), kept=TARGETS[:1])
+    assert (todo.gone_rates, state.rates, list(todo.destinations)) == ({2}, {1: slow}, [TARGETS[2]])
+    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}))
+    assert (todo.gone_rates, state.rates) == ({1}, {})
+
+
+def test_a_limit_of_connections_becomes_a_bucket_and_a_flag_unless_the_destination_has_no_id() -> None:
+    rate = ConnectionRate("shop/slow", Limit(3, 1000, 5), Mode.DRY_RUN)
+    front = Destination("shop/a:80", *TARGETS[0], Protocol.OPAQUE, is_frontend=True, connection_rate=rate)
+    desired, ids = built(snapshot(front), LOCAL)
+    found = desired.destinations[TARGETS[0]]
+    assert found.flags == DestFlag.FRONTEND | DestFlag.RATE
+    assert found.rate == RateEntry(333_333_334, 5 * 333_333_334, ids[NameKind.POLICY, "shop/slow"], True)
+    nameless = dict.fromkeys(ids, 0) | {name: one for name, one in ids.items() if name[0] is NameKind.POD}
+    found = build(snapshot(front), LOCAL, nameless).destinations[TARGETS[0]]
+    assert (found.flags, found.rate) == (DestFlag.FRONTEND, None)
 
 
 def test_flags_follow_rung_policy_and_refusal() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nodeagent.core.model import Backend, Destination, Endpoint, PathKind, Protocol, Rule
@@ -28,7 +30,6 @@ def rule(behind: Backend, retry: Retry | None = None, session: SessionPersistenc
         (None, RetryBudget()),
         (TrafficPolicy("shop/p"), RetryBudget()),
         (POLICY, BUDGET),
-        (TrafficPolicy("shop/p", Mode.DRY_RUN, retry=POLICY.retry), RetryBudget()),
     ],
 )
 def test_a_routes_retry_has_the_budget_of_the_policy_in_force(
@@ -38,6 +39,13 @@ def test_a_routes_retry_has_the_budget_of_the_policy_in_force(
     treatment = treatment_of_rule(FRONTEND, rule(behind, Retry(attempts=2)), behind)
     assert treatment is not None
     assert treatment.retry == Retry(attempts=2, budget=expected)
+
+
+def test_the_budget_of_a_policy_that_is_only_simulated_counts_for_nothing() -> None:
+    behind = replace(backend(None), shadow=replace(POLICY, mode=Mode.DRY_RUN))
+    treatment = treatment_of_rule(FRONTEND, rule(behind, Retry(attempts=2)), behind)
+    assert treatment is not None
+    assert treatment.retry == Retry(attempts=2)
 
 
 def test_without_a_retry_of_the_route_that_of_the_policy_stands() -> None:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from nodeagent.kernel import layout
+from nodeagent.core.ledger import TAKEN, Slot, Tokens
+from nodeagent.kernel import layout, syscall
 from nodeagent.kernel.abi import Outcome
+from nodeagent.kernel.hooks import RUNNABLES
 from nodeagent.kernel.layout import Layout
+from nodeagent.kernel.ledger import KernelLedger
+from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.maps import Maps
 from tests.acceptance import shop as shops
+from tests.acceptance.deaths import worker_pids
 from tests.acceptance.shop import Shop
 from tests.testbed.shell import inside
 
@@ -60,14 +66,17 @@ def second_agent(shop: Shop, argv: Sequence[str]) -> Iterator[subprocess.Popen[b
     own.mkdir()
     log = (shop.bed.home / "agent2.log").open("wb")
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with log, subprocess.Popen(
-        inside(own, shop.agent.netns, argv),
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    ) as process:
+    with (
+        log,
+        subprocess.Popen(
+            inside(own, shop.agent.netns, argv),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             yield process
         finally:
@@ -95,6 +104,58 @@ def test_in_a_takeover_from_another_cgroup_each_request_is_redirected_once(shop:
     counts = json.loads(output)
     assert {name.partition("/")[0] for name in counts if name != "seconds"} == {"200"}, output
     assert proxied(maps) == 1200
+
+
+@contextlib.contextmanager
+def ledger_of(maps: Maps, worker: int) -> Iterator[KernelLedger]:
+    """As the worker with this number would see it, by the pinned programs."""
+    programs = {one.name: syscall.obj_get(maps.layout.prog(one.program)) for one in RUNNABLES}
+    keeper = LedgerKeeper(maps, programs)
+    try:
+        yield KernelLedger(keeper.fds(), worker)
+    finally:
+        keeper.close()
+        for fd in programs.values():
+            os.close(fd)
+
+
+def test_what_a_killed_worker_held_is_given_back_and_buckets_outlive_agents(shop: Shop, maps: Maps) -> None:
+    slot, tokens = Slot(1, 5), Tokens(2, 1 << 50, 3)
+    with ledger_of(maps, 0) as ledger:
+        for _ in range(3):
+            assert ledger.take(ledger.prepare((slot, tokens))) == TAKEN
+        [victim] = worker_pids(shop)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: ledger.held(slot) == 0)
+        assert ledger.left(tokens) == 0
+        until(lambda: worker_pids(shop) not in ([], [victim]))
+        assert shop.get(shop.web, shop.url(1)) == 200  # by a worker whose number this may have been
+        assert ledger.take(ledger.prepare((slot,))) == TAKEN
+    shop.agent.stop()
+    shop.agent.start()
+    with ledger_of(maps, 0) as ledger:
+        assert (ledger.held(slot), ledger.left(tokens)) == (0, 0)
+
+
+def test_a_takeover_leaves_the_ledger_to_the_successor(shop: Shop, maps: Maps) -> None:
+    tokens = Tokens(2, 1 << 50, 1)
+    with ledger_of(maps, 0) as ledger:
+        assert ledger.take(ledger.prepare((tokens, Slot(1, 1)))) == TAKEN
+        assert ledger.swap(3, 0, b"kept")
+    with second_agent(shop, [*shop.agent.argv(), "--takeover"]):
+        assert shop.agent.process is not None
+        assert shop.agent.process.wait(30) == 0
+        with ledger_of(maps, 1) as ledger:
+            assert ledger.take(ledger.prepare((tokens,))) == 0
+            assert ledger.read(3) == (1, b"kept")
+            assert ledger.held(Slot(1, 1)) == 0  # its holder was a worker of the old agent
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def test_a_successor_that_cannot_compile_leaves_the_old_agent_at_work(shop: Shop, maps: Maps) -> None:

@@ -26,6 +26,7 @@ SIZES = {
     layout.PODS: (8, ctypes.sizeof(abi.Pod), 64),
     layout.OWN_ADDRESSES: (ctypes.sizeof(abi.OwnKey), 1, 64),
     layout.DESTINATIONS: (ctypes.sizeof(abi.DestKey), ctypes.sizeof(abi.Dest), 4),
+    layout.CONNECT_RATES: (4, ctypes.sizeof(abi.Rate), 64),
     layout.ENDPOINTS: (8, ctypes.sizeof(abi.Ep), 64),
     layout.VERDICTS: (8, ctypes.sizeof(abi.Verdict), 64),
     layout.IN_FLIGHT: (8, 8, 64),

@@ -108,7 +108,7 @@ def test_a_fault_of_ours_ends_its_own_connection_only() -> None:
             loop.set_exception_handler(lambda _loop, context: errors.append(context))
             broken = next(iter(proxy.engine.connections))
             assert isinstance(broken, Downstream)
-            broken.caller = None  # type: ignore[assignment]  # what no code path does
+            broken.view = None  # type: ignore[assignment]  # what no code path does
             await client.send(GET)
             await settle()
             assert await client.closed()

@@ -107,6 +107,17 @@ def test_a_url_rewrite_changes_what_the_upstream_is_asked_for(rewrite: Rewrite, 
     run(conversation())
 
 
+def test_a_backend_rewrites_what_is_sent_to_it() -> None:
+    async def conversation() -> None:
+        async with Proxy(answer=OK) as p:
+            route(p, Filters(rewrite=Rewrite("rule")), Filters(rewrite=Rewrite(path=PathChange("/xyz", "/foo"))))
+            client = await p.connect()
+            assert await ask(client) == (200, b"ok")
+            assert p.upstream.received.startswith(b"GET /xyz/bar?q=1 HTTP/1.1\r\nHost: rule\r\n")
+
+    run(conversation())
+
+
 def test_policies_judge_the_request_as_it_came() -> None:
     """/foo is rewritten to /secret and back: what counts is what the caller asked for."""
 

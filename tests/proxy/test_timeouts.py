@@ -323,18 +323,9 @@ def test_without_a_limit_an_answer_is_waited_for(timeouts: RouteTimeouts | None)
     run(conversation())
 
 
-def timers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.TimerHandle]:
-    """Every timer of an exchange that is made from here on."""
-    loop = asyncio.get_running_loop()
-    call_at, made = loop.call_at, list[asyncio.TimerHandle]()
-
-    def noted(when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        handle = call_at(when, callback, *args, context=context)
-        made.extend([handle] if callback.__name__ == "_timed_out" else [])
-        return handle
-
-    monkeypatch.setattr(loop, "call_at", noted)
-    return made
+def running(proxy: Proxy) -> tuple[int, int]:
+    """Deadlines of requests and of tries that are waited for."""
+    return len(proxy.engine.request_deadlines), len(proxy.engine.try_deadlines)
 
 
 async def answered(proxy: Proxy, client: Client) -> None:
@@ -353,38 +344,36 @@ async def broken(proxy: Proxy, client: Client) -> None:
 
 
 @pytest.mark.parametrize("end", [answered, left, broken])
-def test_no_timer_outlives_its_exchange(end: Callable[[Proxy, Client], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_timer_outlives_its_exchange(end: Callable[[Proxy, Client], Any]) -> None:
     async def conversation() -> None:
         async with Proxy() as p:
-            made = timers(monkeypatch)
             limit(p, RouteTimeouts(9000, 8000))
             client = await p.connect()
             await client.send(GET)
             await settle()
-            assert [timer.cancelled() for timer in made] == [False, False]
+            assert running(p) == (1, 1)
             await end(p, client)
-            assert [timer.cancelled() for timer in made] == [True, True]
+            assert running(p) == (0, 0)
 
     run(conversation())
 
 
-def test_an_exchange_without_timeouts_makes_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exchange_without_timeouts_makes_no_timer() -> None:
     async def conversation() -> None:
         async with Proxy(answer=OK) as p:
-            made = timers(monkeypatch)
             limit(p, None)
             client = await p.connect()
             await client.send(GET)
             assert await client.response() == (200, b"ok")
-            assert made == []
+            assert running(p) == (0, 0)
+            assert p.engine.request_deadlines.lengths == p.engine.try_deadlines.lengths == ()
 
     run(conversation())
 
 
-def test_an_upgraded_connection_outlives_the_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgraded_connection_outlives_the_timeouts() -> None:
     async def conversation() -> None:
         async with Proxy() as p:
-            made = timers(monkeypatch)
             limit(p, RouteTimeouts(100, 100))
             client = await p.connect()
             await client.send(GET[:-2] + b"Connection: upgrade\r\nUpgrade: chat\r\n\r\n")
@@ -392,7 +381,7 @@ def test_an_upgraded_connection_outlives_the_timeouts(monkeypatch: pytest.Monkey
             await upstream.message()
             await upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n")
             assert (await client.response(head_only=True))[0] == 101
-            assert [timer.cancelled() for timer in made] == [True, True]
+            assert running(p) == (0, 0)
             await asyncio.sleep(0.3)
             await client.send(b"ping")
             assert await upstream.recv() == b"ping"

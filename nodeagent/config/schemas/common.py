@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
+from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Anything, Fields, Items, Schema, Table, Text, Truth, Whole
 from nodeagent.core.addresses import canonical
 from nodeagent.core.durations import PATTERN
@@ -17,6 +20,8 @@ OBJECT_NAME = Text(least=1, most=253)
 GROUP = Text(pattern=rf"|{_LABEL}(\.{_LABEL})*", shape="an API group in lower case", most=253)
 KIND = Text(pattern=r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?", shape="a kind", least=1, most=63)
 PORT = Whole(1, 65535)
+REFERENCE: dict[str, Schema] = {"group": GROUP, "kind": KIND, "name": OBJECT_NAME, "namespace": LABEL, "port": PORT}
+"""A parent or a backend."""
 HEADER_NAME = Text(pattern=r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", shape="a header name", least=1, most=256)
 _PATH_CHARACTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/._~!$&'()*+,;=:@%")
 DURATION = Text(pattern=PATTERN, shape="a duration such as 500ms or 1m30s")
@@ -33,6 +38,11 @@ def address_fault(text: str) -> str:
 
 
 ADDRESS = Text(check=address_fault)
+
+
+def service_backend_has_port(backend: dict[str, Any]) -> Iterator[FieldError]:
+    if not backend.get("group") and backend.get("kind", "Service") == "Service" and not backend.get("port"):
+        yield FieldError(("port",), "required value is missing: a backendRef to a Service needs a port")
 
 
 def time_fault(text: str) -> str:

@@ -9,9 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nodeagent.config.problems import FieldError
-from nodeagent.config.schema import Fields, Items, Text, Whole
-from nodeagent.config.schemas.common import GROUP, HEADER_NAME, KIND, OBJECT_NAME, PORT, path_fault
+from nodeagent.config.problems import FieldError, FieldPath
+from nodeagent.config.schema import Fields, Items, Text, Truth, Whole
+from nodeagent.config.schemas.common import (
+    GROUP,
+    HEADER_NAME,
+    KIND,
+    METHODS,
+    OBJECT_NAME,
+    PORT,
+    REFERENCE,
+    path_fault,
+    service_backend_has_port,
+)
+from nodeagent.core.cors import ANY, parse_origin
 from nodeagent.core.fields import Special, make_field
 from nodeagent.core.paths import PathError, normalize
 
@@ -20,16 +31,26 @@ CONFIGURED_BY = {
     "ResponseHeaderModifier": "responseHeaderModifier",
     "RequestRedirect": "requestRedirect",
     "URLRewrite": "urlRewrite",
+    "RequestMirror": "requestMirror",
+    "CORS": "cors",
     "ExtensionRef": "extensionRef",
 }
 """Filter type -> the one field that says what it does."""
-REPEATABLE = ("ExtensionRef",)
+REPEATABLE = ("RequestMirror", "ExtensionRef")
 """Types that a list may have more than once."""
-RULE_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
+RULE_TYPES = (
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestRedirect",
+    "URLRewrite",
+    "RequestMirror",
+    "CORS",
+)
 """Those that are applied."""
-BACKEND_TYPES = ("RequestHeaderModifier", "ResponseHeaderModifier")
-"""Those that are applied to a backendRef; the others decide before a backend is chosen."""
+BACKEND_TYPES = tuple(kind for kind in RULE_TYPES if kind != "RequestRedirect")
+"""Those that are applied to a backendRef: one that is never sent a request is none."""
 PATH_CHANGES = ("ReplaceFullPath", "ReplacePrefixMatch")
+CORS_METHODS = (*METHODS, "*")
 STATUS_CODES = (301, 302, 303, 307, 308)
 
 _CONTROLS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
@@ -99,6 +120,34 @@ def path_is_given_by_type(path: dict[str, Any]) -> Iterator[FieldError]:
             yield FieldError((name,), f"must not be given when the type is {path['type']}")
 
 
+def mirror_has_one_share(mirror: dict[str, Any]) -> Iterator[FieldError]:
+    if mirror.get("percent") is not None and mirror.get("fraction") is not None:
+        yield FieldError(("fraction",), "must not be given with percent: both say how many requests are mirrored")
+
+
+def fraction_is_at_most_one(fraction: dict[str, Any]) -> Iterator[FieldError]:
+    most = fraction.get("denominator") or 100
+    if fraction["numerator"] > most:
+        yield FieldError(("numerator",), f"{fraction['numerator']} is larger than the denominator ({most})")
+
+
+def origin_fault(origin: str) -> str:
+    """Gateway API: scheme, host and perhaps a port; the host may begin with a wildcard label, or be one."""
+    if origin == ANY:
+        return ""
+    parsed = parse_origin(origin)
+    if parsed is None or ANY in parsed[1].removeprefix("*.").removeprefix(ANY) or parsed[1].startswith("["):
+        return f"{origin!r} is no origin such as https://shop.example, https://*.example:8443, http://* or *"
+    return "" if 0 < parsed[2] < 65536 else f"{origin!r} has no port that there could be"
+
+
+def wildcards_stand_alone(cors: dict[str, Any]) -> Iterator[FieldError]:
+    for name in ("allowOrigins", "allowMethods", "allowHeaders"):
+        items = cors.get(name) or []
+        if ANY in items and len(items) > 1:
+            yield FieldError((name,), "must not hold '*' alongside others: it allows them all")
+
+
 def filter_is_what_its_type_says(one: dict[str, Any]) -> Iterator[FieldError]:
     kind = one["type"]
     wanted = CONFIGURED_BY.get(kind)
@@ -134,12 +183,19 @@ def replaced_prefix_is_the_only_match(rule: dict[str, Any]) -> Iterator[FieldErr
     kind = ((matches[0].get("path") or {}).get("type")) or "PathPrefix"
     if len(matches) == 1 and kind == "PathPrefix":
         return
-    for index, one in enumerate(rule.get("filters") or []):
+    owners: list[tuple[FieldPath, dict[str, Any]]] = [((), rule)]
+    owners += [(("backendRefs", index), ref) for index, ref in enumerate(rule.get("backendRefs") or [])]
+    for at, owner in owners:
+        yield from _replaced_prefixes(owner, at)
+
+
+def _replaced_prefixes(owner: dict[str, Any], at: FieldPath) -> Iterator[FieldError]:
+    for index, one in enumerate(owner.get("filters") or []):
         name = CONFIGURED_BY.get(one["type"], "")
         path = (one.get(name) or {}).get("path") or {} if name in ("requestRedirect", "urlRewrite") else {}
         if path.get("type") == "ReplacePrefixMatch":
-            at = ("filters", index, name, "path", "type")
-            yield FieldError(at, "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix")
+            where = (*at, "filters", index, name, "path", "type")
+            yield FieldError(where, "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix")
 
 
 _VALUE = Fields({"name": HEADER_NAME, "value": Text(least=1, most=4096, check=value_fault)}, ("name", "value"))
@@ -169,6 +225,28 @@ _REDIRECT = Fields(
         "statusCode": Whole(),
     }
 )
+_MIRROR = Fields(
+    {
+        "backendRef": Fields(REFERENCE, ("name",), rules=(service_backend_has_port,)),
+        "percent": Whole(0, 100),
+        "fraction": Fields(
+            {"numerator": Whole(0), "denominator": Whole(1)}, ("numerator",), rules=(fraction_is_at_most_one,)
+        ),
+    },
+    ("backendRef",),
+    rules=(mirror_has_one_share,),
+)
+_CORS = Fields(
+    {
+        "allowOrigins": Items(Text(least=1, most=253, check=origin_fault), most=64),
+        "allowMethods": Items(Text(least=1), most=9),
+        "allowHeaders": Items(HEADER_NAME, most=64),
+        "exposeHeaders": Items(HEADER_NAME, most=64),
+        "allowCredentials": Truth(),
+        "maxAge": Whole(1, 2**31 - 1),
+    },
+    rules=(wildcards_stand_alone,),
+)
 _FILTER = Fields(
     {
         "type": Text(least=1),
@@ -176,6 +254,8 @@ _FILTER = Fields(
         "responseHeaderModifier": _MODIFIER,
         "requestRedirect": _REDIRECT,
         "urlRewrite": Fields({"hostname": _NAME, "path": _PATH}),
+        "requestMirror": _MIRROR,
+        "cors": _CORS,
         "extensionRef": Fields({"group": GROUP, "kind": KIND, "name": OBJECT_NAME}, ("group", "kind", "name")),
     },
     ("type",),

@@ -10,17 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from nodeagent.config.problems import FieldError
-from nodeagent.config.schema import Anything, Fields, Items, Schema, Text, Whole
+from nodeagent.config.schema import Anything, Fields, Items, Text, Whole
 from nodeagent.config.schemas.common import (
     DURATION,
-    GROUP,
     HEADER_NAME,
-    KIND,
-    LABEL,
-    OBJECT_NAME,
-    PORT,
+    REFERENCE,
     SUBDOMAIN,
     path_fault,
+    service_backend_has_port,
     top_level,
 )
 from nodeagent.config.schemas.filters import FILTERS, redirects_have_no_backend, replaced_prefix_is_the_only_match
@@ -44,11 +41,6 @@ def plain_path_is_absolute_and_normal(path: dict[str, Any]) -> Iterator[FieldErr
     fault = path_fault(path["value"])
     if fault:
         yield FieldError(("value",), f"{path['value']!r} {fault}")
-
-
-def service_backend_has_port(backend: dict[str, Any]) -> Iterator[FieldError]:
-    if not backend.get("group") and backend.get("kind", "Service") == "Service" and not backend.get("port"):
-        yield FieldError(("port",), "required value is missing: a backendRef to a Service needs a port")
 
 
 def total_matches_are_below_the_limit(rules: list[dict[str, Any]]) -> Iterator[FieldError]:
@@ -84,10 +76,9 @@ def request_timeout_covers_backend_timeout(timeouts: dict[str, Any]) -> Iterator
         yield FieldError(("backendRequest",), f"{backend} must not be longer than request ({request})")
 
 
-_REFERENCE: dict[str, Schema] = {"group": GROUP, "kind": KIND, "name": OBJECT_NAME, "namespace": LABEL, "port": PORT}
-_PARENT = Fields({**_REFERENCE, "sectionName": SUBDOMAIN}, ("name",))
+_PARENT = Fields({**REFERENCE, "sectionName": SUBDOMAIN}, ("name",))
 _BACKEND = Fields(
-    {**_REFERENCE, "weight": Whole(0, 1_000_000), "filters": FILTERS},
+    {**REFERENCE, "weight": Whole(0, 1_000_000), "filters": FILTERS},
     ("name",),
     rules=(service_backend_has_port,),
 )
