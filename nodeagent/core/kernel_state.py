@@ -201,7 +201,7 @@ def destination_flags(destination: Destination) -> DestFlag:
         flags |= DestFlag.REFUSE
     if destination.rung is Rung.PROXY:
         flags |= DestFlag.PROXY
-        if destination.has_http_policy or guarded_groups(destination):
+        if destination.enforces_http_policy or guarded_groups(destination):
             flags |= DestFlag.ENFORCE
     if destination.is_frontend:
         flags |= DestFlag.FRONTEND
