@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from nodeagent.core.addresses import family
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.decide import DENIED
+from nodeagent.core.dry_run import WOULD_DENY, WOULD_DENY_CONNECT
 from nodeagent.core.ledger import Ledger
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import Decision, Destination, Snapshot, Workload
@@ -212,6 +213,8 @@ class Engine:
         self.stats.requests += 1
         if decision.audits:
             self.stats.audits += 1
+        if decision.would:
+            self._record_would(down, plan, decision)
         self.accounting.count(
             (
                 caller.workload,
@@ -237,6 +240,14 @@ class Engine:
             event |= {"method": plan.method, "host": plan.host, "path": path}
             event |= {"flags": flag or decision.flag, "reason": reason or decision.reason}
             self.on_event(event)
+
+    def _record_would(self, down: Downstream, plan: RequestPlan, decision: Decision) -> None:
+        """Where connect() would have been refused, the kernel has counted the connection's first request with it."""
+        for word, policy in decision.would:
+            if word != WOULD_DENY_CONNECT:
+                self.record_dry_run(down, plan, decision, word, policy)
+            elif down.requests > 1:
+                self.record_dry_run(down, plan, decision, WOULD_DENY, policy)
 
     def record_dry_run(self, down: Downstream, plan: RequestPlan, decision: Decision, word: str, policy: str) -> None:
         """Count what a policy in DryRun would have done, in a series of its own beside the request's."""
@@ -375,6 +386,7 @@ def _event(
         "rule": decision.rule,
         "policy": decision.policy,
         "audits": list(decision.audits),
+        "would": [f"{word} by {policy}" for word, policy in decision.would],
         "backend": decision.backend,
         "endpoint": f"{endpoint.address}:{endpoint.port}" if endpoint else "",
         "detail": decision.detail,
