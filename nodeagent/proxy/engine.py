@@ -15,7 +15,7 @@ from nodeagent.core.decide import DENIED
 from nodeagent.core.dry_run import WOULD_DENY, WOULD_DENY_CONNECT
 from nodeagent.core.ledger import Ledger
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Decision, Destination, Snapshot, Workload
+from nodeagent.core.model import Decision, Destination, Snapshot, Workload, Would
 from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy import patience
@@ -214,7 +214,7 @@ class Engine:
         if decision.audits:
             self.stats.audits += 1
         if decision.would:
-            self._record_would(down, plan, decision)
+            self._record_would(down, decision.would)
         self.accounting.count(
             (
                 caller.workload,
@@ -241,20 +241,20 @@ class Engine:
             event |= {"flags": flag or decision.flag, "reason": reason or decision.reason}
             self.on_event(event)
 
-    def _record_would(self, down: Downstream, plan: RequestPlan, decision: Decision) -> None:
+    def _record_would(self, down: Downstream, would: Would) -> None:
         """Where connect() would have been refused, the kernel has counted the connection's first request with it."""
-        for word, policy in decision.would:
+        for word, policy in would:
             if word != WOULD_DENY_CONNECT:
-                self.record_dry_run(down, plan, decision, word, policy)
+                self.record_dry_run(down, word, policy)
             elif down.requests > 1:
-                self.record_dry_run(down, plan, decision, WOULD_DENY, policy)
+                self.record_dry_run(down, WOULD_DENY, policy)
 
-    def record_dry_run(self, down: Downstream, plan: RequestPlan, decision: Decision, word: str, policy: str) -> None:
-        """Count what a policy in DryRun would have done, in a series of its own beside the request's."""
+    def record_dry_run(self, down: Downstream, word: str, policy: str) -> None:
+        """Count what a policy in DryRun would have done, in a series of its own: few, whatever the requests are."""
         caller, view = down.caller, down.view
         self.stats.dry_run += 1
         names = (caller.workload, caller.namespace, view.name, view.namespace)
-        self.accounting.count((*names, decision.route, decision.rule, policy, plan.method, "", "", word), 0, 0, 0)
+        self.accounting.note((*names, "", "", policy, "", "", "", word))
 
     def record_refusal(
         self, down: Downstream, refusal: Refusal, request_bytes: int, response_bytes: int, started: float
