@@ -46,7 +46,7 @@ REFUSED = {
     Outcome.RATE_LIMITED: "rate-limited",
 }
 DENIED = {Outcome.DENIED: "connect", Outcome.DENIED_UNENFORCEABLE: "unenforceable"}
-DRY_RUN = {Outcome.WOULD_RATE_LIMIT: "would-limit"}
+DRY_RUN = {Outcome.WOULD_DENY: "would-deny", Outcome.WOULD_RATE_LIMIT: "would-limit"}
 CALLER = ("source_workload", "source_workload_namespace")
 # Families by caller: name, help, labels, and the outcomes that count with the word of each.
 BY_CALLER: tuple[tuple[str, str, tuple[str, ...], Mapping[Outcome, str]], ...] = (
