@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING
 
@@ -291,8 +292,9 @@ class Downstream:
         passage = engine.handlings.of(treatment).enter(decision, self.caller, self.caller_address, judged)
         decision = passage.decision
         if decision.status or not passage.goes_on:
-            for word, policy in passage.end(0.0):
-                engine.record_dry_run(self, plan, decision, word, policy)
+            outcomes = passage.end(0.0)
+            if outcomes:
+                decision = replace(decision, would=tuple(outcomes))
         if decision.status:
             self._answer(plan, decision, len(head), rest)
         elif passage.goes_on:

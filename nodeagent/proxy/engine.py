@@ -12,9 +12,10 @@ from typing import Any, Protocol, TypeVar
 from nodeagent.core.addresses import family
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.decide import DENIED
+from nodeagent.core.dry_run import WOULD_DENY, WOULD_DENY_CONNECT
 from nodeagent.core.ledger import Ledger
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Decision, Destination, Snapshot, Workload
+from nodeagent.core.model import Decision, Destination, Snapshot, Workload, Would
 from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy import patience
@@ -212,6 +213,8 @@ class Engine:
         self.stats.requests += 1
         if decision.audits:
             self.stats.audits += 1
+        if decision.would:
+            self._record_would(down, decision.would)
         self.accounting.count(
             (
                 caller.workload,
@@ -238,12 +241,20 @@ class Engine:
             event |= {"flags": flag or decision.flag, "reason": reason or decision.reason}
             self.on_event(event)
 
-    def record_dry_run(self, down: Downstream, plan: RequestPlan, decision: Decision, word: str, policy: str) -> None:
-        """Count what a policy in DryRun would have done, in a series of its own beside the request's."""
+    def _record_would(self, down: Downstream, would: Would) -> None:
+        """Where connect() would have been refused, the kernel has counted the connection's first request with it."""
+        for word, policy in would:
+            if word != WOULD_DENY_CONNECT:
+                self.record_dry_run(down, word, policy)
+            elif down.requests > 1:
+                self.record_dry_run(down, WOULD_DENY, policy)
+
+    def record_dry_run(self, down: Downstream, word: str, policy: str) -> None:
+        """Count what a policy in DryRun would have done, in a series of its own: few, whatever the requests are."""
         caller, view = down.caller, down.view
         self.stats.dry_run += 1
         names = (caller.workload, caller.namespace, view.name, view.namespace)
-        self.accounting.count((*names, decision.route, decision.rule, policy, plan.method, "", "", word), 0, 0, 0)
+        self.accounting.note((*names, "", "", policy, "", "", "", word))
 
     def record_refusal(
         self, down: Downstream, refusal: Refusal, request_bytes: int, response_bytes: int, started: float
@@ -375,6 +386,7 @@ def _event(
         "rule": decision.rule,
         "policy": decision.policy,
         "audits": list(decision.audits),
+        "would": [f"{word} by {policy}" for word, policy in decision.would],
         "backend": decision.backend,
         "endpoint": f"{endpoint.address}:{endpoint.port}" if endpoint else "",
         "detail": decision.detail,

@@ -8,7 +8,7 @@ from random import random
 
 from nodeagent.core import balance
 from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
-from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload
+from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
 from nodeagent.core.policy_refusals import RATE_LIMITED, rate_limited_detail
 from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_headers
 from nodeagent.core.retries import budget_claims
@@ -52,7 +52,7 @@ class Handling:
         self._shadow_slot = shadow.caps.parallel_requests if shadow is not None else None
         self._prepare_retries()
         self._limits: dict[Caller, LimitsOf[Gates]] = {}
-        self._decisions: dict[tuple[Endpoint, tuple[str, ...]], Decision] = {}
+        self._decisions: dict[tuple[Endpoint, tuple[str, ...], Would], Decision] = {}
 
     def _prepare_retries(self) -> None:
         self._budget: BudgetRequest | None = None
@@ -68,11 +68,14 @@ class Handling:
     # ---- letting a request in ----
 
     def enter(self, decision: Decision, caller: Workload, address: str, head: RequestHead) -> Passage:
-        """The passage's decision is an answer of ours when the request is not let in."""
+        """The passage's decision is an answer of ours when the request is not let in.
+
+        What would have been denied would not have come here: nothing is simulated for it.
+        """
         gate, shadow = self._gates_for(caller, address, head)
         if gate is not None and (refused := gate.enter()) is not None:
             return Passage(self, self._refusal(decision, refused), head, address)
-        simulated = None if shadow is None and self.shadow is None else self._simulate(shadow)
+        simulated = None if decision.would or (shadow is None and self.shadow is None) else self._simulate(shadow)
         return Passage(self, decision, head, address, gate, simulated)
 
     def _simulate(self, gate: Gate | None) -> Shadow:
@@ -143,7 +146,7 @@ class Handling:
         """The same decision, with another endpoint."""
         if decision.changes is not None and decision.changes.is_for_one:
             return replace(decision, endpoint=endpoint)
-        key = (endpoint, decision.audits)
+        key = (endpoint, decision.audits, decision.would)
         known = self._decisions.get(key)
         if known is None:
             if len(self._decisions) >= MAX_DECISIONS:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import time
 from asyncio import TimerHandle
+from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING
 
@@ -346,13 +347,12 @@ class ManagedExchange(TimedExchange):
         self._retry_timer = self._idle_timer = None
 
     def _record(self, status: int, flag: str = "", reason: str = "") -> None:
-        down = self._down
         self._leave_endpoint()
         self._let_go()
-        outcomes = self._passage.end(down.engine.now() - self._started)
+        outcomes = self._passage.end(self._down.engine.now() - self._started)
+        if outcomes:
+            self.decision = replace(self.decision, would=tuple(outcomes))
         super()._record(status, flag or self._flag, reason)
-        for word, policy in outcomes:
-            down.engine.record_dry_run(down, self._plan, self.decision, word, policy)
 
 
 def _with_field(out: bytes, head: bytes, field: tuple[str, str]) -> bytes:
