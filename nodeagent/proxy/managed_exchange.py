@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from nodeagent.core import retries
 from nodeagent.core.faults import Fault
 from nodeagent.core.model import Endpoint
+from nodeagent.core.overload import SERVER_OVERLOADED, detail_of
 from nodeagent.core.policy_refusals import FAULT_ABORT, FAULT_DELAY_FLAG, IDLE_TIMEOUT, fault_detail, idle_detail
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.core.response_plan import value_in_head
@@ -98,8 +99,22 @@ class ManagedExchange(TimedExchange):
         endpoint = self._passage.choose(self._tried, again=True)
         if endpoint is None:
             self._refuse(self._passage.unhealthy())
+        elif (roomy := self._with_room(endpoint)) is None:
+            self._refuse(Refusing(SERVER_OVERLOADED, detail_of(SERVER_OVERLOADED)))
         else:
-            self._go(endpoint, reuse=True)
+            self._go(roomy, reuse=True)
+
+    def _with_room(self, endpoint: Endpoint) -> Endpoint | None:
+        """`endpoint`, or another one if its pod has as many requests as it may."""
+        has_room, passage = self._down.engine.tenants.has_room, self._passage
+        if has_room(endpoint.address):
+            return endpoint
+        passage.pass_over(endpoint)
+        other = passage.choose((*self._tried, endpoint), again=False)
+        if other is None or has_room(other.address):
+            return other
+        passage.pass_over(other)
+        return None
 
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
         self._leave_endpoint()
@@ -144,6 +159,7 @@ class ManagedExchange(TimedExchange):
                 self._cannot_connect()
             return
         other = self._passage.choose(self._tried, again=False) if len(self._tried) < CONNECT_TRIES else None
+        other = self._with_room(other) if other is not None else None
         if other is None:
             self._cannot_connect()
         else:
