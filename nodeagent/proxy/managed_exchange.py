@@ -18,6 +18,7 @@ from nodeagent.core import retries
 from nodeagent.core.faults import Fault
 from nodeagent.core.framing import Body
 from nodeagent.core.model import Endpoint
+from nodeagent.core.overload import SERVER_OVERLOADED, detail_of
 from nodeagent.core.policy_refusals import FAULT_ABORT, FAULT_DELAY_FLAG, IDLE_TIMEOUT, fault_detail, idle_detail
 from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
@@ -137,8 +138,22 @@ class ManagedExchange(TimedExchange):
     def _go_or_refuse(self, endpoint: Endpoint | None) -> None:
         if endpoint is None:
             self._refuse(self._passage.unhealthy())
+        elif (roomy := self._with_room(endpoint)) is None:
+            self._refuse(Refusing(SERVER_OVERLOADED, detail_of(SERVER_OVERLOADED)))
         else:
-            self._go(endpoint, reuse=True)
+            self._go(roomy, reuse=True)
+
+    def _with_room(self, endpoint: Endpoint) -> Endpoint | None:
+        """`endpoint`, or another one if its pod has as many requests as it may."""
+        has_room, passage = self._down.engine.tenants.has_room, self._passage
+        if has_room(endpoint.address):
+            return endpoint
+        passage.pass_over(endpoint)
+        other = passage.choose((*self._tried, endpoint), again=False)
+        if other is None or has_room(other.address):
+            return other
+        passage.pass_over(other)
+        return None
 
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
         if endpoint != self._trying:
@@ -187,6 +202,7 @@ class ManagedExchange(TimedExchange):
             return
         self._leave_endpoint()
         other = self._passage.choose(self._tried, again=False) if len(self._tried) < CONNECT_TRIES else None
+        other = self._with_room(other) if other is not None else None
         if other is None:
             self._cannot_connect()
         else:
