@@ -292,7 +292,7 @@ class Downstream:
         passage = engine.handlings.of(treatment).enter(decision, self.caller, self.caller_address, judged)
         decision = passage.decision
         if decision.status or not passage.goes_on:
-            outcomes = passage.end(0.0)
+            outcomes = passage.end()
             if outcomes:
                 decision = replace(decision, would=tuple(outcomes))
         if decision.status:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from random import random
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from nodeagent.core.traffic import FaultInjection
 from nodeagent.proxy.cluster import Refusing
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.lease import Lease
-from nodeagent.proxy.shadow import Outcome, Shadow
+from nodeagent.proxy.shadow import Outcome, Shadow, Watched
 from nodeagent.proxy.stickiness import Sticky
 from nodeagent.proxy.upstream import Pool
 
@@ -30,6 +31,7 @@ class Passage:
         "_first",
         "_gate",
         "_head",
+        "_loop",
         "_probe",
         "_retrying",
         "_sticky",
@@ -37,6 +39,8 @@ class Passage:
         "handling",
         "shadow",
     )
+
+    _loop: AbstractEventLoop
 
     def __init__(
         self,
@@ -121,9 +125,29 @@ class Passage:
 
     # ---- how a try went ----
 
+    def start(self, exchange: Watched, loop: AbstractEventLoop, started: float) -> None:
+        """The request goes on its way."""
+        self._loop = loop
+        if self.shadow is not None:
+            self.shadow.start(exchange, loop, started)
+
+    def connecting(self) -> None:
+        if self.shadow is not None:
+            self.shadow.connecting(self._loop)
+
+    def connected(self) -> None:
+        if self.shadow is not None:
+            self.shadow.connected()
+
+    def switched(self) -> None:
+        if self.shadow is not None:
+            self.shadow.switched()
+
     def enter(self, endpoint: Endpoint) -> None:
         if self.handling.cluster is not None:
             self.handling.cluster.loads.enter(endpoint)
+        if self.shadow is not None:
+            self.shadow.tried(endpoint, self._loop)
 
     def leave(self, endpoint: Endpoint) -> None:
         cluster = self.handling.cluster
@@ -132,13 +156,15 @@ class Passage:
             if self._probe:
                 cluster.unanswered(endpoint, self._probe)
                 self._probe = 0
+        if self.shadow is not None:
+            self.shadow.left()
 
     def answered(self, endpoint: Endpoint, status: int, seconds: float) -> None:
         probe, self._probe = self._probe, 0
         if self.handling.cluster is not None:
             self.handling.cluster.answered(endpoint, status, seconds, probe)
         if self.shadow is not None:
-            self.shadow.answered(endpoint, status, seconds)
+            self.shadow.answered(endpoint, status)
 
     def failed(self, endpoint: Endpoint) -> None:
         probe, self._probe = self._probe, 0
@@ -147,8 +173,8 @@ class Passage:
         if self.shadow is not None:
             self.shadow.failed(endpoint)
 
-    def end(self, seconds: float) -> list[Outcome]:
-        """The request is over, after so long: give everything back.  What its dry run came to."""
+    def end(self) -> list[Outcome]:
+        """The request is over: give everything back.  What its dry run came to."""
         if self._gate is not None:
             self._gate.leave()
             self._gate = None
@@ -156,4 +182,4 @@ class Passage:
             self._retrying = False
             self.handling.give_retry_slot()
         shadow, self.shadow = self.shadow, None
-        return shadow.finish(seconds) if shadow is not None else []
+        return shadow.finish() if shadow is not None else []
