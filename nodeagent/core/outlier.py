@@ -152,7 +152,19 @@ _ROUNDING = 1e-9
 """Equal rates have a mean that may be above each of them by a bit."""
 
 
+def within_limit(state: Health, config: OutlierDetection, now: int, endpoints: frozenset[int]) -> Health:
+    """After a change of the endpoints or of `config`: of those that are out too many, the first to come back do so."""
+    out = sorted((one.at, key) for key, one in state.troubled.items() if key in endpoints and _is_out(one))
+    for _, endpoint in out[: max(0, len(out) - ejection_limit(config, len(endpoints)))]:
+        state = _readmitted(state, endpoint, state.troubled[endpoint], now)
+    return state
+
+
 # ---- one endpoint ----
+
+
+def _is_out(trouble: Trouble) -> bool:
+    return trouble.status is not Status.ADMITTED
 
 
 def _is_probe(trouble: Trouble, probe: int) -> bool:
@@ -220,7 +232,7 @@ def ejection_limit(config: OutlierDetection, total: int) -> int:
 
 
 def _may_eject(state: Health, config: OutlierDetection, total: int) -> bool:
-    out = sum(one.status is not Status.ADMITTED for one in state.troubled.values())
+    out = sum(map(_is_out, state.troubled.values()))
     return out < ejection_limit(config, total)
 
 

@@ -42,6 +42,11 @@ class Loads:
         self._ewmas = [ewmas[place] if place >= 0 else Ewma(now) for place in places]
         self._index = {one: index for index, one in enumerate(endpoints)}
 
+    @property
+    def busy(self) -> bool:
+        """Something is under way."""
+        return any(self.outstanding)
+
     def index(self, endpoint: Endpoint) -> int | None:
         return self._index.get(endpoint)
 

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from nodeagent.core import balance
 from nodeagent.core.breaker import Cap, Caps, caps_of, overflow, overflow_detail
-from nodeagent.core.ledger import TAKEN, Ledger, Slot
+from nodeagent.core.ledger import Ledger, Slot
 from nodeagent.core.model import Endpoint, RequestHead
 from nodeagent.core.outlier import Kind, kind_of
 from nodeagent.core.policy_refusals import PolicyRefusal
-from nodeagent.core.traffic import TrafficPolicy
+from nodeagent.core.traffic import Balancing, TrafficPolicy
 from nodeagent.proxy.balancers import Loads, Picker, picker
+from nodeagent.proxy.connection_caps import ConnectionCaps
 from nodeagent.proxy.endpoint_health import Chosen, EndpointHealth
 from nodeagent.proxy.lease import Lease
 from nodeagent.proxy.upstream import Pool
@@ -34,14 +35,26 @@ class Refusing(NamedTuple):
 
 
 class Cluster:
-    """`backend` and the policy's name are what its shared state is found by; `variant` sets a dry run's apart."""
+    """`backend` and the policy's name are what its shared state is found by; `variant` sets a dry run's apart.
+
+    Of a backend with endpoints of both families there is one cluster for each (`v6`).  They have their caps in common;
+    the health of endpoints they keep apart, since each forgets those that it does not know.
+    """
 
     def __init__(
-        self, ledger: Ledger, backend: str, traffic: TrafficPolicy, endpoints: Sequence[Endpoint], variant: str = ""
+        self,
+        ledger: Ledger,
+        backend: str,
+        traffic: TrafficPolicy,
+        endpoints: Sequence[Endpoint],
+        variant: str = "",
+        *,
+        v6: bool = False,
     ) -> None:
         self._ledger = ledger
         self.backend = backend
         self._variant = variant
+        self._family = ("IPv6",) if v6 else ()
         self.loads = Loads(endpoints, time.monotonic)
         self.health: EndpointHealth | None = None
         self._ejections = 0  # found and not reported yet
@@ -58,9 +71,12 @@ class Cluster:
         self.retry = traffic.retry
         self.loads.update(endpoints)
         breaker = traffic.circuit_breaker
-        self.caps = caps_of(breaker, self.policy + self._variant, self.backend) if breaker is not None else NO_CAPS
+        names = (self.policy + self._variant, self.backend)
+        self.caps = caps_of(breaker, *names) if breaker is not None else NO_CAPS
+        self._connections = ConnectionCaps(self._ledger, names, self.caps)
         balancer = traffic.load_balancer
         self._pick: Picker | None = picker(balancer, self.loads) if balancer is not None else None
+        self.weighs_load = balancer is not None and balancer.type in {Balancing.LEAST_REQUEST, Balancing.PEAK_EWMA}
         self._update_health(traffic, endpoints)
 
     def _update_health(self, traffic: TrafficPolicy, endpoints: Sequence[Endpoint]) -> None:
@@ -68,10 +84,22 @@ class Cluster:
         if config is None:
             self.health = None
         elif self.health is None:
-            names = (self.policy + self._variant, self.backend)
-            self.health = EndpointHealth(self._ledger, names, config, endpoints)
+            names = (self.policy + self._variant, self.backend, *self._family)
+            self.health = EndpointHealth(self._ledger, names, config, endpoints, time.monotonic_ns())
         else:
-            self.health.update(config, endpoints)
+            self.health.update(config, endpoints, time.monotonic_ns())
+
+    # ---- the usual request ----
+
+    @property
+    def is_calm(self) -> bool:
+        """Any endpoint will do: no balancer chooses, and none is in trouble."""
+        return self._pick is None and (self.health is None or self.health.is_calm)
+
+    def note_success(self, endpoint: Endpoint) -> None:
+        """All that a success comes to while it is calm."""
+        if self.health is not None:
+            self.health.note_success(endpoint)
 
     # ---- choosing ----
 
@@ -119,7 +147,7 @@ class Cluster:
 
     def answered(self, endpoint: Endpoint, status: int, seconds: float, probe: int = 0) -> bool:
         """The head of a response came, after so long.  True when that ejected the endpoint."""
-        if self._pick is not None:
+        if self.weighs_load:
             self.loads.observe(endpoint, seconds)
         if self.health is None:
             return False
@@ -168,24 +196,18 @@ class Cluster:
     # ---- connections ----
 
     @property
-    def caps_connections(self) -> bool:
-        return self.caps.connections is not None
+    def group(self) -> str:
+        """What the pool keeps its connections by."""
+        return self._connections.group
 
-    def lease(self, pool: Pool, group: str) -> Lease | Refusing | None:
+    def lease(self, pool: Pool) -> Lease | Refusing | None:
         """A new connection's places, or what is answered when there are none; None = no caps."""
-        slots = [slot for slot in (self.caps.connections, self.caps.pending_requests) if slot is not None]
-        if not slots:
-            return None
-        claims = [self._ledger.prepare([slot]) for slot in slots]
-        both = self._ledger.prepare(slots)
-        refused = self._ledger.take(both)
-        if refused != TAKEN and slots[refused] is self.caps.connections and pool.close_idle_of(group):
-            refused = self._ledger.take(both)  # an idle one gave way
-        if refused != TAKEN:
-            return self.overflow(slots[refused])
-        connection = claims[0] if self.caps.connections is not None else None
-        pending = claims[-1] if self.caps.pending_requests is not None else None
-        return Lease(self._ledger, connection, pending)
+        lease = self._connections.lease(pool, time.monotonic_ns())
+        return self.overflow(lease) if isinstance(lease, Slot) else lease
+
+    def make_room(self, pool: Pool) -> None:
+        """For connections of other workers."""
+        self._connections.make_room(pool, time.monotonic_ns())
 
     def overflow(self, slot: Slot) -> Refusing:
         cap = self.caps.refused_by(slot)

@@ -289,16 +289,18 @@ class Downstream:
     ) -> None:
         """What policies ask comes first: limits, the breaker, a dry run."""
         engine = self.engine
-        passage = engine.handlings.of(treatment).enter(decision, self.caller, self.caller_address, judged)
+        handling = engine.handlings.of(treatment)
+        passage = handling.enter(decision, self.caller, self.caller_address, judged)
         decision = passage.decision
-        if decision.status or not passage.goes_on:
-            outcomes = passage.end()
-            if outcomes:
-                decision = replace(decision, would=tuple(outcomes))
+        if handling.goes_on and not decision.status:
+            self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
+            return
+        passage.end()
+        outcomes = passage.shadow.finish() if passage.shadow is not None else []
+        if outcomes:
+            decision = replace(decision, would=tuple(outcomes))
         if decision.status:
             self._answer(plan, decision, len(head), rest)
-        elif passage.goes_on:
-            self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
         else:
             kind = Exchange if decision.timeouts is None else TimedExchange
             self._exchange(kind(self, plan, decision, self._started, len(head)), plan, judged, rest)

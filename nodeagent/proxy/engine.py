@@ -323,6 +323,7 @@ class Engine:
 
     def _tick_cluster(self, cluster: Cluster) -> None:
         self.stats.ejections += cluster.tick()
+        cluster.make_room(self.pool)
 
     def _each(self, items: Iterable[Item], action: Callable[[Item], None]) -> None:
         """A fault of one must not keep the others from their end."""

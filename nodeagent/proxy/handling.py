@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from random import random
 
@@ -23,6 +24,8 @@ from nodeagent.proxy.stickiness import Stickiness, Sticky
 MAX_CALLERS = 4096
 MAX_DECISIONS = 4096
 """Of each kind kept per Treatment; past it what came first is made anew when it is needed again."""
+KEEP_SECONDS = 60.0
+"""A cluster that nothing led to is kept for so long: snapshots may follow each other faster than its requests do."""
 _SHADOW = " (dry run)"  # no policy can be called so
 
 Caller = tuple[str, str, str]
@@ -43,10 +46,12 @@ class Handling:
         self.retry = retry_of(treatment)
         self._stickiness = Stickiness(treatment, treatment.backend)
         self.sticks = bool(self._stickiness)
+        # a policy has a say in how requests are forwarded; else it is only about letting them in
+        self.goes_on = cluster is not None or shadow is not None or self.retry is not None or self.sticks
         self.fault = traffic.fault_injection if traffic is not None else None
         self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
         self.idle = traffic.timeouts.idle / 1000 if traffic is not None else 0.0
-        self.group = f"{self.policy} {treatment.backend}" if cluster is not None and cluster.caps_connections else ""
+        self.group = cluster.group if cluster is not None else ""
         self.retry_slot = cluster.caps.parallel_retries if cluster is not None else None
         self._slot = cluster.caps.parallel_requests if cluster is not None else None
         self._shadow_slot = shadow.caps.parallel_requests if shadow is not None else None
@@ -186,13 +191,18 @@ class Handling:
 
 
 class Handlings:
-    """Of one worker: by Treatment, until the next snapshot; clusters stay as long as something leads to them."""
+    """Of one worker: by Treatment, until the next snapshot; clusters stay as long as something leads to them.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `now`: seconds of a monotonic clock.
+    """
+
+    def __init__(self, ledger: Ledger, now: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
+        self._now = now
         self._by_treatment: dict[int, Handling] = {}
         self._clusters: dict[ClusterKey, Cluster] = {}
-        self._used: set[ClusterKey] = set()
+        self._used: dict[ClusterKey, float] = {}  # until when something led there
+        self._leading: set[ClusterKey] = set()  # what handlings of this snapshot lead to
 
     def of(self, treatment: Treatment) -> Handling:
         """By identity: a judge hands out the same one again and again, and the Handling keeps it alive."""
@@ -209,21 +219,24 @@ class Handlings:
             return None
         v6 = bool(treatment.endpoints) and ":" in treatment.endpoints[0].address
         key = (treatment.backend, traffic.name, variant, v6)
-        self._used.add(key)
+        self._leading.add(key)
         cluster = self._clusters.get(key)
         if cluster is None:
-            cluster = Cluster(self._ledger, treatment.backend, traffic, treatment.endpoints, variant)
+            cluster = Cluster(self._ledger, treatment.backend, traffic, treatment.endpoints, variant, v6=v6)
             self._clusters[key] = cluster
         else:
             cluster.update(traffic, treatment.endpoints)
         return cluster
 
     def forget(self) -> None:
-        """A new snapshot: clusters that nothing led to since the last one go."""
-        for key in self._clusters.keys() - self._used:
-            del self._clusters[key]
-        self._used.clear()
+        """A new snapshot: clusters go that nothing led to for KEEP_SECONDS, and that have nothing under way."""
+        now = self._now()
+        self._used.update(dict.fromkeys(self._leading, now))
+        self._leading.clear()
         self._by_treatment.clear()
+        for key in [key for key, used in self._used.items() if used <= now - KEEP_SECONDS]:
+            if not self._clusters[key].loads.busy:
+                del self._clusters[key], self._used[key]
 
     def clusters(self) -> list[Cluster]:
         return list(self._clusters.values())

@@ -55,6 +55,7 @@ class Shadow:
         "_connected",
         "_gate",
         "_ledger",
+        "_loop",
         "_places",
         "_retries",
         "_retry",
@@ -64,6 +65,8 @@ class Shadow:
         "others",
         "outcome",
     )
+
+    _loop: AbstractEventLoop
 
     def __init__(self, ledger: Ledger, cluster: Cluster | None, gate: Gate | None, retry: Prepared | None) -> None:
         self._ledger = ledger
@@ -90,30 +93,30 @@ class Shadow:
         """From now on its time counts; `started` is on the loop's clock."""
         if self._cluster is None or self.outcome is not None:
             return
-        self._watched = watched
+        self._watched, self._loop = watched, loop
         timeouts = self._cluster.timeouts
         if timeouts.request:
-            self._timers["request"] = loop.call_at(started + timeouts.request / 1000, self._request_over)
+            self._timers["request"] = loop.call_at(started + timeouts.request / 1000, self._time_out)
         if timeouts.idle:
-            self._timers["idle"] = loop.call_later(timeouts.idle / 1000, self._look_if_idle, loop)
+            self._timers["idle"] = loop.call_later(timeouts.idle / 1000, self._look_if_idle)
 
-    def tried(self, endpoint: Endpoint, loop: AbstractEventLoop) -> None:
+    def tried(self, endpoint: Endpoint) -> None:
         """A try begins.  It has a connection, idle ones giving way."""
         cluster = self._cluster
         if cluster is None or self.outcome is not None:
             return
         self._trying, self._connected = endpoint, True
         if self._take("connection", cluster.caps.connections) and cluster.timeouts.per_try:
-            self._timers["try"] = loop.call_later(cluster.timeouts.per_try / 1000, self._try_over)
+            self._timers["try"] = self._loop.call_later(cluster.timeouts.per_try / 1000, self._try_over)
 
-    def connecting(self, loop: AbstractEventLoop) -> None:
+    def connecting(self) -> None:
         """A connection is opened for the try."""
         cluster = self._cluster
         if cluster is None or self.outcome is not None:
             return
         self._connected = False
         if self._take("pending", cluster.caps.pending_requests) and cluster.timeouts.connect:
-            self._timers["connect"] = loop.call_later(cluster.timeouts.connect / 1000, self._connect_over)
+            self._timers["connect"] = self._loop.call_later(cluster.timeouts.connect / 1000, self._connect_over)
 
     def connected(self) -> None:
         self._connected = True
@@ -159,15 +162,12 @@ class Shadow:
 
     # ---- what would have happened ----
 
-    def _request_over(self) -> None:
-        self._time_out()
-
-    def _look_if_idle(self, loop: AbstractEventLoop) -> None:
+    def _look_if_idle(self) -> None:
         assert self._cluster is not None
         assert self._watched is not None
         left = self._cluster.timeouts.idle / 1000 - self._watched.quiet_seconds
         if left > 0:
-            self._timers["idle"] = loop.call_later(left, self._look_if_idle, loop)
+            self._timers["idle"] = self._loop.call_later(left, self._look_if_idle)
         else:
             self._time_out()
 

@@ -217,6 +217,7 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._idle: dict[Key, deque[Upstream]] = {}
+        self._groups: dict[str, dict[Key, None]] = {}  # keys of `_idle` by group, but for group ""
         self.size = 0
 
     def take(self, key: Key) -> Upstream | None:
@@ -245,6 +246,8 @@ class Pool:
         idle = self._idle.get(upstream.key)
         if idle is None:
             idle = self._idle[upstream.key] = deque()
+            if group := upstream.key[2]:
+                self._groups.setdefault(group, {})[upstream.key] = None
         if upstream.stream.unsent:
             seconds = 0.0  # of a request that was answered early: the next one would queue behind it
         if seconds <= 0 or len(idle) >= bounds.upstream_idle_per_endpoint or self.size >= bounds.upstream_idle_total:
@@ -266,12 +269,23 @@ class Pool:
 
     def close_idle_of(self, group: str) -> bool:
         """Close one idle connection of the group to make room under its cap; False when there is none."""
-        key = next((key for key, idle in self._idle.items() if idle and key[2] == group), None)
-        if key is None:
-            return False
-        self.size -= 1
-        self._idle[key].popleft().close()
-        return True
+        keys = self._groups.get(group, {})
+        while keys:
+            key = next(reversed(keys))
+            idle = self._idle[key]
+            if idle:
+                self.size -= 1
+                idle.popleft().close()
+                return True
+            self._remove(key)
+        return False
+
+    def _remove(self, key: Key) -> deque[Upstream]:
+        keys = self._groups.get(key[2], {})
+        keys.pop(key, None)
+        if not keys:
+            self._groups.pop(key[2], None)
+        return self._idle.pop(key)
 
     def expire(self, now: float) -> None:
         """Close what has been idle too long, oldest first."""
@@ -281,12 +295,12 @@ class Pool:
                 idle.popleft().close()
                 self.size -= 1
             if not idle:
-                del self._idle[key]
+                self._remove(key)
 
     def forget_pod(self, cookie: int) -> None:
         """The pod is gone; so is the namespace its connections were made in."""
         for key in [key for key in self._idle if key[0] == cookie]:
-            for upstream in self._idle.pop(key):
+            for upstream in self._remove(key):
                 self.size -= 1
                 upstream.close()
 

@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance import retries, splits, timeouts
+from tests.acceptance import caps, outliers, retries, splits, timeouts
 from tests.acceptance.figures import show
+from tests.acceptance.gauged import open_stand
 from tests.acceptance.shop import open_shop
 from tests.acceptance.unsteady import open_flaky
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SEED = int(os.environ.get("ACCEPTANCE_SEED", "20260101"))  # of what is random; shown with each figure
 REQUESTS = 20_000
 TIMEOUT, LATE = 300, 50  # ms: of a request, and how late its end may be
 LIKELY = 5  # sigma: one of 20 spans is further off in less than one of 1,000 runs
@@ -110,6 +113,121 @@ def test_03_the_least_backoff_and_retry_after_are_waited_for() -> None:
     assert result.backoff >= 100
     assert result.retry_after >= 1000
     assert result.retries >= 32
+
+
+# ---- 4: caps ----
+
+
+@pytest.mark.parametrize(
+    ("cap", "reason"),
+    [
+        ("maxParallelRequests", "circuit-breaker-max-parallel-requests"),
+        ("maxConnections", "circuit-breaker-max-connections"),
+    ],
+)
+def test_04_a_cap_is_exact_under_500_concurrent_requests_over_2_workers(cap: str, reason: str) -> None:
+    with open_stand(caps.policy(cap)) as stand:
+        [gauge] = stand.gauges
+        rounds = [caps.fill(stand, gauge) for _ in range(5)]
+        used = caps.use(stand, gauge, seconds=10.0)
+        busy = stand.busy_workers()
+    peaks, flights = {one.peak for one in rounds}, {one.in_flight for one in rounds}
+    show(
+        f"{cap} {caps.CAP}: in flight {flights}, peak {peaks} of {caps.REQUESTS} at once, 5 times; "
+        f"under lasting demand peak {used.peak}, on average {used.mean:.1f}; {dict(used.outcomes)}"
+    )
+    expected = {"200 -": caps.CAP, f"503 {reason}": caps.REQUESTS - caps.CAP}
+    assert [one.outcomes for one in rounds] == [expected] * 5
+    assert peaks == flights == {caps.CAP}
+    if cap == "maxConnections":
+        assert {one.connections for one in rounds} == {caps.CAP}
+    assert used.peak <= caps.CAP
+    assert used.mean >= 0.9 * caps.CAP
+    assert used.outcomes.keys() == expected.keys()
+    assert busy == 2
+
+
+def test_04_the_cap_on_pending_requests_is_exact() -> None:
+    with open_stand(caps.connecting_policy(), silent=True) as stand:
+        found = caps.pend(stand)
+    show(f"maxPendingRequests {caps.CAP}: {dict(found)}")
+    assert found == {
+        "503 upstream-connect-failed": caps.CAP,
+        "503 circuit-breaker-max-pending-requests": caps.REQUESTS - caps.CAP,
+    }
+
+
+def test_04_the_cap_on_parallel_retries_is_exact() -> None:
+    with open_stand(caps.retrying_policy()) as stand:
+        arrived, found = caps.retry(stand, stand.gauges[0])
+    show(f"maxParallelRetries {caps.CAP}: the server saw {arrived} of {caps.REQUESTS} requests; {dict(found)}")
+    assert arrived == caps.REQUESTS + caps.CAP
+    assert found == {"503 -": caps.CAP, "503 circuit-breaker-max-parallel-retries": caps.REQUESTS - caps.CAP}
+
+
+@pytest.mark.parametrize("cap", ["maxParallelRequests", "maxConnections"])
+def test_04_after_50_deaths_of_a_worker_at_the_cap_nothing_has_leaked(cap: str) -> None:
+    with open_stand(caps.policy(cap)) as stand:
+        [gauge] = stand.gauges
+        survived = caps.kill_workers(stand, gauge, kills=50, seed=SEED)
+        after = caps.fill(stand, gauge)
+    show(
+        f"{cap} {caps.CAP}: {survived.kills} kills, full again after {survived.refills}, at most {survived.highest} "
+        f"in flight, {survived.lost} requests lost; afterwards {after.in_flight} of {caps.REQUESTS}; seed {SEED}"
+    )
+    assert survived.refills == survived.kills == 50
+    assert survived.lost >= 50  # they did hold something
+    assert survived.highest == caps.CAP
+    assert after.peak == after.in_flight == after.outcomes["200 -"] == caps.CAP
+
+
+# ---- 4: outliers ----
+
+
+def test_04_consecutive_failures_eject_at_once_and_after_each_time_there_is_one_probe() -> None:
+    with open_stand(outliers.consecutive(), pods=4) as stand:
+        result = outliers.eject_and_probe(stand)
+        busy = stand.busy_workers()
+    rows = ", ".join(f"{count} at {start:.2f} s (within {length:.3f} s)" for start, length, count in result.bursts)
+    what = f"requests to a pod that fails {outliers.THRESHOLD} times and its probes twice"
+    show(f"{what}: {rows}; failed {result.failed}")
+    first, *probes, admitted = result.bursts
+    starts = [start for start, _, _ in result.bursts]
+    ends = [start + length for start, length, _ in result.bursts]
+    assert outliers.THRESHOLD <= first[2] <= outliers.THRESHOLD + 3  # what was under way
+    assert first[1] <= 0.5
+    assert [count for _, _, count in probes] == [1, 1]
+    for number in (1, 2, 3):
+        began = ends[number - 1] + (outliers.PROBE if number > 1 else 0.0)
+        assert 0 <= starts[number] - began - number * outliers.BASE + outliers.UNDER_WAY <= 3 * outliers.UNDER_WAY
+    assert admitted[2] > outliers.RATE / 10  # its share, of what was left of the run
+    assert result.failed == first[2] + len(probes)
+    assert busy == 2
+
+
+@pytest.mark.parametrize(("percent", "limit"), [(50, 2), (10, 1)])
+def test_04_never_more_than_the_percent_are_ejected_and_one_in_any_case(percent: int, limit: int) -> None:
+    with open_stand(outliers.consecutive(maxEjectionPercent=percent), pods=4) as stand:
+        silences = outliers.fail_everywhere(stand, seconds=8.0)
+    show(
+        f"maxEjectionPercent {percent} of 4 pods that all fail: {silences.usual} without a request in most windows, "
+        f"{silences.most} in the worst of {silences.windows}"
+    )
+    assert silences.most == silences.usual == limit
+
+
+def test_04_a_success_rate_far_below_the_others_ejects_within_an_interval() -> None:
+    with open_stand(outliers.by_rate(), pods=5) as stand:
+        rated = outliers.eject_by_rate(stand)
+    show(
+        f"{rated.failed} of {rated.asked} requests failed until it was ejected, after {rated.seconds:.2f} s "
+        f"(interval {outliers.INTERVAL:.0f} s); then {rated.silence:.2f} s without any"
+    )
+    assert rated.seconds <= outliers.INTERVAL + 0.5  # workers look four times a second
+    assert outliers.BASE - outliers.UNDER_WAY <= rated.silence <= outliers.BASE + 3 * outliers.UNDER_WAY
+
+
+# ---- 9 ----
 
 
 @pytest.mark.parametrize("weights", [(99, 1), (80, 20)], ids=["99-1", "80-20"])

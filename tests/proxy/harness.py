@@ -12,6 +12,7 @@
 * `run(coroutine)` runs one conversation with a time limit; it fails if the loop reports an unhandled error.
 * `Proxy(destination=..., bounds=..., **fields)`: any model.Destination; its endpoints default to the scripted
   upstream; `fields` replace fields of the default destination (e.g. `policies=(...)`, `protocol=Protocol.OPAQUE`).
+* `Proxy(ledger=...)`: of two that share one, each is a worker of the same node.
 * `p.connect()` -> Client with send, recv (whatever has come), read_until_close (bytes; raises ConnectionResetError
   on a reset), response (status, body), half_close, close, reset, closed.
 * `p.upstream` -> ScriptedUpstream: a listening socket that does nothing by itself.  `accept()` -> next Connection,
@@ -34,7 +35,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nodeagent.core.bounds import Bounds
-from nodeagent.core.ledger import LocalLedger
+from nodeagent.core.ledger import Ledger, LocalLedger
 from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot, Workload
 from nodeagent.proxy.acceptor import Acceptor
 from nodeagent.proxy.accounting import Accounting
@@ -262,6 +263,7 @@ class Proxy:
         answer: Answer | None = None,
         bounds: Bounds | None = None,
         originals: FixedOriginals | None = None,
+        ledger: Ledger | None = None,
         **fields: Any,
     ) -> None:
         self._destination = destination
@@ -269,6 +271,7 @@ class Proxy:
         self._answer = answer
         self.bounds = bounds or Bounds()
         self._originals = originals
+        self.ledger = ledger or LocalLedger(time.monotonic_ns)
         self.clients: list[Client] = []
         self.events: list[dict[str, Any]] = []
 
@@ -286,7 +289,6 @@ class Proxy:
         )
         self.destination = replace(self.destination, **self._fields)
         self.accounting = Accounting.anonymous()
-        self.ledger = LocalLedger(time.monotonic_ns)
         self.engine = Engine(
             loop, self.bounds, LocalSockets(), self.accounting, self.ledger, compile_regex, self.events.append
         )
