@@ -86,7 +86,7 @@ class Engine:
         self.changes = 0  # snapshots applied so far
         self.pods: dict[int, str] = {}
         self.stats = Stats()
-        self.stalls = Stalls(self.tick)
+        self.stalls, self.busy = Stalls(self.tick), Stalls(self.tick)
         self.budget = Budget(bounds.buffered)
         self.pool = Pool(self)
         self.mirrors = Mirrors(self)
@@ -283,6 +283,8 @@ class Engine:
             "draining": int(self.draining),
             "loop_stall_seconds": self.stalls.recent,
             "loop_stall_seconds_peak": self.stalls.longest,
+            "loop_busy_seconds": self.busy.recent,
+            "loop_busy_seconds_peak": self.busy.longest,
         }
 
     def rows(self) -> list[dict[str, Any]]:
@@ -309,7 +311,9 @@ class Engine:
     def _on_tick(self) -> None:
         self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
         now = self.tick = self.now()
-        self.stalls.note(self.loop.poller.take_longest(), now)
+        longest, busiest = self.loop.poller.take_longest()
+        self.stalls.note(longest, now)
+        self.busy.note(busiest, now)
         self._each(self.heads.take_expired(now), Downstream.head_timed_out)
         self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
         self._each(self.lingering.take_expired(now), patience.linger_timed_out)

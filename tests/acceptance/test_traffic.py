@@ -37,6 +37,9 @@ def test_01_gateway_api_mesh_conformance_passes() -> None:
     )
 
 
+# ---- 2: timeouts ----
+
+
 def test_02_a_request_whose_head_is_trickled_is_answered_504_in_time() -> None:
     with open_flaky() as flaky:
         ends = timeouts.before_the_head(flaky, TIMEOUT, 200)
@@ -76,6 +79,9 @@ def test_02_tries_that_time_out_stay_inside_the_requests_time() -> None:
     assert 2 * TIMEOUT - 1 <= tries.least <= tries.most <= 2 * TIMEOUT + LATE
     assert tries.fewest >= 3
     assert tries.latest < 2 * TIMEOUT
+
+
+# ---- 3: retries ----
 
 
 @pytest.mark.parametrize(
