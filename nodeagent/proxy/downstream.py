@@ -310,7 +310,7 @@ class Downstream:
             self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
             return
         passage.end()
-        outcomes = passage.shadow.finish(0.0) if passage.shadow is not None else []
+        outcomes = passage.shadow.finish() if passage.shadow is not None else []
         if outcomes:
             decision = replace(decision, would=tuple(outcomes))
         if decision.status:

@@ -84,10 +84,19 @@ class EndpointHealth:
         """An endpoint whose time is over, for the one request that finds out whether it serves again; after `unfit`."""
         for key in self._barred.due:
             endpoint = self._endpoints.get(key)
-            probe = outlier.take_probe(self._refresh(), self._config, key, now) if endpoint is not None else None
-            if endpoint is not None and probe is not None and self._swap(probe.state):  # else another worker has it
-                return endpoint, probe.name
+            if endpoint is not None and (name := self._probe(key, now)):
+                return endpoint, name
         return None
+
+    def take_probe_of(self, endpoint: Endpoint, now: int) -> int:
+        """The name of the probe that a request to this endpoint is; 0 when none is due."""
+        key = self._keys.get(endpoint)
+        return self._probe(key, now) if key is not None and key in self._refresh().troubled else 0
+
+    def _probe(self, key: int, now: int) -> int:
+        """0 when none is due, or another worker has it."""
+        probe = outlier.take_probe(self._refresh(), self._config, key, now)
+        return probe.name if probe is not None and self._swap(probe.state) else 0
 
     # ---- after it ----
 

@@ -84,6 +84,8 @@ class ManagedExchange(TimedExchange):
             self._keep(self._unsent)
             if self._kept:
                 self._count_unsent()
+        if self._passage.shadow is not None:
+            self._passage.shadow.start(self, self._down.engine.loop, self._started)
         if handling.idle:
             self._idle_timer = self._down.engine.loop.call_later(handling.idle, self._look_if_idle)
         if handling.fault is None:
@@ -175,6 +177,8 @@ class ManagedExchange(TimedExchange):
             return
         self._up = upstream = pool.open(key, self)
         upstream.lease = lease
+        if self._passage.shadow is not None:
+            self._passage.shadow.connecting()
         if self._passage.handling.connect:
             later = self._down.engine.loop.call_later
             self._connect_timer = later(self._passage.handling.connect, self._connect_timed_out)
@@ -182,6 +186,8 @@ class ManagedExchange(TimedExchange):
 
     def upstream_connected(self) -> None:
         self._stop_connect_timer()
+        if self._passage.shadow is not None:
+            self._passage.shadow.connected()
         super().upstream_connected()
 
     def _connect_timed_out(self) -> None:
@@ -322,7 +328,30 @@ class ManagedExchange(TimedExchange):
         value = value_in_head(plan.head, b"retry-after") if failure is Failure.STATUS and plan is not None else None
         return None if value is None else retries.retry_after_seconds(value.decode("latin-1"), time.time())
 
+    # ---- what a dry run looks at ----
+
+    @property
+    def head_came(self) -> bool:
+        return self._response.plan is not None
+
+    @property
+    def response_done(self) -> bool:
+        return self._response.done
+
+    @property
+    def quiet_seconds(self) -> float:
+        return self._down.engine.tick - self._down.used
+
+    def is_repeatable(self, *, sent: bool) -> bool:
+        small = self._body.size - self._head_size <= self._down.engine.bounds.replay_bytes
+        return retries.is_repeatable(self._plan.method, sent=sent, held=small and self._body.done)
+
     # ---- ends ----
+
+    def _switch(self) -> None:
+        if self._passage.shadow is not None:
+            self._passage.shadow.switched()
+        super()._switch()
 
     def _refuse(self, refusing: Refusing) -> None:
         refusal, detail = refusing
@@ -379,7 +408,7 @@ class ManagedExchange(TimedExchange):
         self._let_go()
         passage.end()
         if passage.shadow is not None:
-            outcomes = passage.shadow.finish(self._down.engine.now() - self._started)
+            outcomes = passage.shadow.finish()
             if outcomes:
                 self.decision = replace(self.decision, would=tuple(outcomes))
         super()._record(status, flag or self._flag, reason)
