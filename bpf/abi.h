@@ -13,7 +13,7 @@
 #define NODEAGENT_ABI_H
 
 /* Part of the pin path: bump when a pinned map's layout or meaning changes. */
-#define NA_LAYOUT_VERSION 2
+#define NA_LAYOUT_VERSION 3
 
 #define NA_MAX_WORKERS 16
 #define NA_FAMILY_IPV4 4
@@ -91,6 +91,7 @@ struct na_rate {
 #define NA_ALLOW 1
 #define NA_DENY  2
 #define NA_AUDIT 4              /* bit: count an audit match as well */
+#define NA_WOULD_DENY 8         /* bit, with NA_ALLOW: a policy in dry run would deny; counted as well */
 struct na_verdict_key {
 	__u32 policy;
 	__u32 pod;
@@ -99,6 +100,7 @@ struct na_verdict {
 	__u32 verdict;
 	__u32 rule;             /* id in `names` of the AuthorizationPolicy that decided; 0 = the default */
 	__u32 audit;            /* with NA_AUDIT: id in `names` of the AUDIT policy that matched */
+	__u32 would;            /* with NA_WOULD_DENY: id in `names` of the policy in dry run */
 };
 
 /* ---- listeners of the workers inside the pods' namespaces ---- */
@@ -182,6 +184,7 @@ enum na_outcome {
 	NA_OUT_UNJUDGED = 18,           /* a caller that is not enrolled, to a destination with a rule: passed (no workload) */
 	NA_OUT_RATE_LIMITED = 19,       /* over the destination's limit of connections */
 	NA_OUT_WOULD_RATE_LIMIT = 20,   /* ... in dry run; counted beside the real outcome */
+	NA_OUT_WOULD_DENY = 21,         /* L4 policy in dry run; counted beside the real outcome */
 };
 struct na_conn_key {
 	__u32 workload;

@@ -70,8 +70,11 @@ NA_INLINE int na_refuse(const struct na_caller *caller, u32 dest, u32 outcome)
 	return NA_BLOCK;
 }
 
-/* L4 policy: true = may go on.  Anything that is not clearly ALLOW is a deny. */
-NA_INLINE bool na_allowed(const struct na_caller *caller, const struct na_dest *dest)
+/*
+ * L4 policy: true = may go on.  Anything that is not clearly ALLOW is a deny.
+ * *unmet: it goes on, and would not if nothing were in dry run.
+ */
+NA_INLINE bool na_allowed(const struct na_caller *caller, const struct na_dest *dest, bool *unmet)
 {
 	struct na_verdict_key key = {.policy = dest->policy, .pod = caller->pod->pod};
 	struct na_verdict *found = verdicts.lookup(&key);
@@ -80,23 +83,33 @@ NA_INLINE bool na_allowed(const struct na_caller *caller, const struct na_dest *
 
 	if (found && (verdict & NA_AUDIT))
 		na_count(caller->pod->workload, dest->dest, NA_OUT_AUDITED, found->audit);
-	if ((verdict & (NA_ALLOW | NA_DENY)) == NA_ALLOW)
-		return true;
-	na_count(caller->pod->workload, dest->dest, NA_OUT_DENIED, rule);
-	return false;
+	if ((verdict & (NA_ALLOW | NA_DENY)) != NA_ALLOW) {
+		na_count(caller->pod->workload, dest->dest, NA_OUT_DENIED, rule);
+		return false;
+	}
+	if (found && (verdict & NA_WOULD_DENY)) {
+		na_count(caller->pod->workload, dest->dest, NA_OUT_WOULD_DENY, found->would);
+		*unmet = true;
+	}
+	return true;
 }
 
 /* Nobody tries a connect() again as a worker does a claim, so it is tried more often here. */
 #define NA_CONNECT_TRIES 32
 
-/* Connections per time to one destination, all callers of the node together: true = may go on. */
-NA_INLINE bool na_within_rate(const struct na_caller *caller, const struct na_dest *dest)
+/*
+ * Connections per time to one destination, all callers of the node together: true = may go on.
+ * A limit in dry run does not count a connection that would not have come here.
+ */
+NA_INLINE bool na_within_rate(const struct na_caller *caller, const struct na_dest *dest, bool unmet)
 {
 	u32 key = dest->dest;
 	struct na_rate *rate = connect_rates.lookup(&key);
 	bool dry;
 
-	if (!rate || na_take_token(&rate->tat, rate->period, rate->tolerance, NA_CONNECT_TRIES) == NA_ANSWER_TAKEN)
+	if (!rate || (unmet && (rate->flags & NA_RATE_DRY_RUN)))
+		return true;
+	if (na_take_token(&rate->tat, rate->period, rate->tolerance, NA_CONNECT_TRIES) == NA_ANSWER_TAKEN)
 		return true;
 	dry = rate->flags & NA_RATE_DRY_RUN;
 	na_count(caller->pod->workload, key, dry ? NA_OUT_WOULD_RATE_LIMIT : NA_OUT_RATE_LIMITED, rate->policy);
@@ -335,14 +348,15 @@ NA_INLINE int na_judge_dest(struct bpf_sock_addr *ctx, struct bpf_sock *sk, stru
 			    const struct na_caller *caller, const struct na_dest *dest, struct na_dial *dial)
 {
 	u32 outcome = NA_OUT_DIRECT;
+	bool unmet = false;
 
 	if (dest->flags & NA_DEST_REFUSE) {
 		na_count(caller->pod->workload, dest->dest, NA_OUT_DENIED_UNENFORCEABLE, 0);
 		return NA_BLOCK;
 	}
-	if (dest->policy && !na_allowed(caller, dest))
+	if (dest->policy && !na_allowed(caller, dest, &unmet))
 		return NA_BLOCK;
-	if ((dest->flags & NA_DEST_RATE) && !na_within_rate(caller, dest)) {
+	if ((dest->flags & NA_DEST_RATE) && !na_within_rate(caller, dest, unmet)) {
 		na_set_retval(-NA_ECONNREFUSED);
 		return NA_BLOCK;
 	}

@@ -16,6 +16,7 @@ from nodeagent.core.authorization import network_verdict
 from nodeagent.core.balance import shares as shares_of
 from nodeagent.core.cors import described as cors_described
 from nodeagent.core.decide import rules_for
+from nodeagent.core.dry_run import has_dry_run, put_in_force
 from nodeagent.core.filters import described
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.judge import Judge
@@ -105,7 +106,12 @@ def explain(snapshot: Snapshot, enrolled: Collection[str], question: Question, r
     if destination is None:
         why = f"{address}:{port} is in no Service and belongs to no pod we know: it goes direct"
         return {**base, "rung": "direct", "verdict": "allowed", "why": why}
-    return {**base, "caps": caps_lines(caller), **_at_connect(destination, caller, question, regex)}
+    found = _at_connect(destination, caller, question, regex)
+    if has_dry_run(destination.all_policies):
+        then = _at_connect(put_in_force(destination), caller, question, regex)
+        tried = dict.fromkeys(policy.name for policy in destination.all_policies if policy.dry_run)
+        found["dry_run"] = {"policies": list(tried), **_dry_run(found, then)}
+    return {**base, "caps": caps_lines(caller), **found}
 
 
 def _is_loopback(address: str) -> bool:
@@ -200,6 +206,19 @@ def _at_connect(destination: Destination, caller: Workload, question: Question, 
     if destination.rung is Rung.PROXY:
         return {"rung": "proxy", "connect": connect, **_at_request(destination, caller, question, regex)}
     return {"rung": "direct", "connect": connect, "audits": audits, **_direct(destination)}
+
+
+def _dry_run(now: Answer, then: Answer) -> Answer:
+    """What `then`, the answer with every policy in force, says beyond the one of now."""
+    layer = "request" if then["connect"]["allowed"] else "connect"
+    said = then.get(layer, {})
+    return {
+        "verdict": then["verdict"],
+        "layer": layer,
+        "policy": said.get("policy") or "",
+        "detail": said.get("detail") or "",
+        "notes": [note for note in then.get("notes", []) if note not in now.get("notes", [])],
+    }
 
 
 def _direct(destination: Destination) -> Answer:

@@ -178,6 +178,7 @@ def _policy_row(policy: Policy) -> Row:
         "message": "",
         "action": policy.action.value,
         "level": policy.level.value,
+        "mode": "DryRun" if policy.dry_run else "Enforce",
         "rules": len(policy.rules),
         "targets": [],
     }

@@ -52,7 +52,18 @@ def lines(answer: Row) -> list[tuple[str, str]]:
     found += [(f"endpoint  {endpoint}", "") for endpoint in answer.get("endpoints", [])]
     found += [(f"note      {note}", "yellow") for note in answer.get("notes", [])]
     found.append((f"verdict   {answer['verdict']}", answer["verdict"]))
-    return found
+    return found + _dry_run_lines(answer.get("dry_run"))
+
+
+def _dry_run_lines(dry_run: Row | None) -> list[tuple[str, str]]:
+    """What the verdict would be with the policies in DryRun in force."""
+    if dry_run is None:
+        return []
+    by = f" at {dry_run['layer']} by {dry_run['policy']}" if dry_run["policy"] else ""
+    why = f": {dry_run['detail']}" if dry_run["detail"] else ""
+    notes = [(f"dry run   {note}", "yellow") for note in dry_run["notes"]]
+    text = f"dry run   with {', '.join(dry_run['policies'])} in force: {dry_run['verdict']}{by}{why}"
+    return [(text, dry_run["verdict"]), *notes]
 
 
 def _connect_lines(connect: Row | None) -> list[tuple[str, str]]:

@@ -46,6 +46,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("STATE", "state"),
         Column("ACTION", "action"),
         Column("LEVEL", "level"),
+        Column("MODE", "mode"),
         Column("TARGETS", "targets"),
         Column("MESSAGE", "message", wide=True),
     ),

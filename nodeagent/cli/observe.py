@@ -75,7 +75,7 @@ def line(record: Record) -> str:
         f"{record.get('duration_us', 0) / 1000:.1f}ms",
         *(
             f"{name}={cell(record[name])}"
-            for name in ("route", "rule", "policy", "backend", "endpoint", "reason")
+            for name in ("route", "rule", "policy", "backend", "endpoint", "reason", "would")
             if record.get(name)
         ),
     ]

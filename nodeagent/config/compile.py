@@ -53,13 +53,10 @@ def compile(  # noqa: A001  (the word for it)
     and nothing changed is in the new snapshot, too: who comes later looks only at what is another object than before.
     """
     ground = groundwork or lay(objects)
-    topology, ownership = ground.topology, ground.ownership
-    policies = PolicyIndex(objects, refuse_broken=refuse_broken)
-    traffic = TrafficIndex(objects, allow_faults=allow_faults)
-    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation)
-    table: Table = {}
-    _add_endpoints(table, ground, policies)
-    conditions = _add_frontends(table, Indexes(topology, ownership, policies, routes, traffic), ground)
+    work = _work(objects, generation, ground, refuse_broken=refuse_broken, allow_faults=allow_faults)
+    policies, traffic, routes = work.indexes.policies, work.indexes.traffic, work.indexes.routes
+    table = dict(work.endpoints)
+    conditions = _add_frontends(table, work.indexes, ground)
     _add_other_ports(table, ground, policies)
     ground.made.clear()
     ground.made.update(table)
@@ -70,7 +67,33 @@ def compile(  # noqa: A001  (the word for it)
     return Snapshot(generation, table, ground.pods_with(traffic.pod_limits())), conditions
 
 
-def _add_endpoints(table: Table, ground: Groundwork, policies: PolicyIndex) -> None:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the destinations of one groundwork are made with; `of` is everything else that it depends on, but routes."""
+
+    of: tuple[object, ...]
+    indexes: Indexes
+    endpoints: Table
+
+
+def _work(
+    objects: ObjectSet, generation: int, ground: Groundwork, *, refuse_broken: bool, allow_faults: bool
+) -> _Work:
+    """That of the last time as far as only routes changed: most changes of a big configuration are such."""
+    of = (objects.policies, objects.broken, objects.traffic, objects.rate_limits, refuse_broken, allow_faults)
+    last = next((one for one in ground.last if isinstance(one, _Work) and one.of == of), None)
+    policies = last.indexes.policies if last else PolicyIndex(objects, refuse_broken=refuse_broken)
+    traffic = last.indexes.traffic if last else TrafficIndex(objects, allow_faults=allow_faults)
+    before, topology, ownership = last.indexes.routes if last else None, ground.topology, ground.ownership
+    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation, before)
+    endpoints = last.endpoints if last else _endpoints(ground, policies)
+    work = _Work(of, Indexes(topology, ownership, policies, routes, traffic), endpoints)
+    ground.last[:] = [work]
+    return work
+
+
+def _endpoints(ground: Groundwork, policies: PolicyIndex) -> Table:
+    table: Table = {}
     known: dict[int, tuple[tuple[Policy, ...], str]] = {}  # by owners, which endpoints of one Service share
     for endpoint, owners in ground.ownership.of_endpoints():
         if id(owners) not in known:
@@ -83,6 +106,7 @@ def _add_endpoints(table: Table, ground: Groundwork, policies: PolicyIndex) -> N
             new = _unrouted(target, ground.topology.owners[endpoint].protocol, owners, policies)
             before = before if before == new else new
         table[target] = before
+    return table
 
 
 def _same_policies(before: Destination, owners: Owners, policies: PolicyIndex) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
 from nodeagent.config.services import Topology
-from nodeagent.config.workloads import PodCaps, Workloads, capped, workloads
+from nodeagent.config.workloads import Capped, PodCaps, Workloads, capped, workloads
 from nodeagent.core.model import Destination, Workload
 
 Target = tuple[str, int]
@@ -31,18 +31,14 @@ class Groundwork:
     pods: Mapping[str, Workload]
     ownership: Ownership
     made: dict[Target, Destination] = field(default_factory=dict, compare=False, repr=False)
+    last: list[object] = field(default_factory=list, compare=False, repr=False)  # for `compile`: what it worked with
     stale: set[Target] = field(default_factory=set, compare=False, repr=False)
-    capped: list[tuple[Mapping[str, PodCaps], Mapping[str, Workload]]] = field(
-        default_factory=list, compare=False, repr=False
-    )
+    capped: list[Capped] = field(default_factory=list, compare=False, repr=False)
 
     def pods_with(self, caps: Mapping[str, PodCaps]) -> Mapping[str, Workload]:
-        """The pods and what is allowed to those of each namespace; the same objects as last time, if `caps` is."""
-        if not caps:
-            return self.pods
-        if not self.capped or self.capped[0][0] != caps:
-            self.capped[:] = [(caps, capped(self.pods, caps))]
-        return self.capped[0][1]
+        """The pods and what is allowed to those of each namespace."""
+        self.capped[:] = [capped(self.pods, caps, self.capped[0] if self.capped else None)]
+        return self.capped[0].made
 
 
 def lay(objects: ObjectSet, before: Groundwork | None = None) -> Groundwork:
@@ -59,7 +55,8 @@ def lay(objects: ObjectSet, before: Groundwork | None = None) -> Groundwork:
     pods = Workloads(before.pods) if same_pods else workloads(objects, old, before.pods)
     ownership = Ownership(topology, pods.pods.values(), before.ownership, pods.moved)
     stale = before.stale | _stale(before.topology, topology, ownership)
-    return Groundwork(objects, topology, pods.pods, ownership, dict(before.made), stale)
+    made, caps = dict(before.made), list(before.capped)
+    return Groundwork(objects, topology, pods.pods, ownership, made, stale=stale, capped=caps)
 
 
 def _stale(before: Topology, topology: Topology, ownership: Ownership) -> set[Target]:

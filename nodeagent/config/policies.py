@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, TRUE, UNKNOWN, Condition
 from nodeagent.config.objects import Broken, ObjectSet
 from nodeagent.config.resources import PolicyObject, ServiceObject, TargetRef
+from nodeagent.core.dry_run import enforced
 from nodeagent.core.model import Action, Policy, Protocol
 
 KIND = "AuthorizationPolicy"
@@ -51,7 +52,7 @@ def unenforceable(policies: Iterable[Policy], protocol: Protocol, ports: tuple[i
     """Why connections to a port that is not HTTP/1 are refused: a DENY for anybody that reads HTTP; or ""."""
     if protocol is Protocol.HTTP1:
         return ""
-    for policy in policies:
+    for policy in enforced(policies):
         for rule in policy.rules if policy.action is Action.DENY else ():
             if rule.http and not rule.sources and (not rule.ports or set(rule.ports) & set(ports)):
                 return (
@@ -62,9 +63,14 @@ def unenforceable(policies: Iterable[Policy], protocol: Protocol, ports: tuple[i
 
 
 def refused_targets(broken: Broken) -> list[TargetRef]:
-    """What a policy that never was good protects, as far as its manifest can be read; AUDIT protects nothing."""
+    """What a policy that never was good protects, as far as its manifest can be read.
+
+    AUDIT protects nothing, and nothing in DryRun does.
+    """
     spec = broken.value.get("spec")
-    if broken.identity.kind != KIND or broken.last_good or not isinstance(spec, dict) or spec.get("action") == "AUDIT":
+    if broken.identity.kind != KIND or broken.last_good or not isinstance(spec, dict):
+        return []
+    if spec.get("action") == "AUDIT" or spec.get("mode") == "DryRun":
         return []
     refs = spec.get("targetRefs")
     refs = [refs] if isinstance(refs, dict) else refs  # the dash that is easily forgotten
@@ -121,6 +127,8 @@ def _http_on_other_ports(policy: PolicyObject, covered: Iterable[ServiceObject])
         Action.ALLOW: "the rule allows nothing there",
         Action.AUDIT: "the rule audits nothing there",
     }[policy.policy.action]
+    if policy.policy.dry_run:
+        effect = f"in DryRun it is counted as if {effect}"
     return f"HTTP is not read on {', '.join(sorted(ports))}: {effect}", f"spec.rules[{index}].http"
 
 

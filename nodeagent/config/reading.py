@@ -277,11 +277,13 @@ def normal_path(kind: PathKind, value: str) -> str:
 
 def _policy(identity: Identity, value: Value) -> PolicyObject:
     spec = value["spec"]
+    action = Action(spec.get("action") or "ALLOW")
     policy = Policy(
         name=identity.key,
-        action=Action(spec.get("action") or "ALLOW"),
+        action=action,
         level=EnforcementLevel(spec["enforcementLevel"]),
         rules=tuple(_policy_rule(rule) for rule in spec.get("rules") or []),
+        dry_run=spec.get("mode") == "DryRun" and action is not Action.AUDIT,  # which counts and refuses nothing anyway
     )
     return PolicyObject(identity.namespace, identity.name, target_refs(spec), policy)
 

@@ -6,7 +6,7 @@ is a consumer route: for callers of that namespace it replaces the producer's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.config.conditions import (
@@ -48,6 +48,8 @@ Position = tuple[bool, Precedence]  # what takes more than it was meant to, beca
 _ANSWERED = "requests that the rule takes are answered 500"
 _BACKEND_PROTOCOLS = (Protocol.HTTP1, Protocol.OPAQUE)  # an undeclared port of a backend is taken for HTTP/1
 
+Built = dict[tuple[str, int], list[tuple[Position, Rule]]]  # by route and family
+
 
 @dataclass(slots=True)
 class Attached:
@@ -57,7 +59,10 @@ class Attached:
 
 
 class RouteIndex:
-    """Routes by Service port.  Rules are built once per route and address family."""
+    """Routes by Service port.  Rules are built once per route and address family.
+
+    `before`: an index over all the same but routes; rules of those that did not change are taken from it.
+    """
 
     def __init__(
         self,
@@ -67,19 +72,25 @@ class RouteIndex:
         policies: PolicyIndex,
         traffic: TrafficIndex,
         generation: int,
+        before: RouteIndex | None = None,
     ) -> None:
+        self._routes = objects.routes
         self._topology = topology
         self._ownership = ownership
         self._policies = policies
         self._traffic = traffic
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
-        self._built: dict[tuple[str, int], list[tuple[Position, Rule]]] = {}
+        self._built: Built = before.built_of(self._routes) if before else {}
         self._patterns = PatternRoom()
         self.conditions: list[Condition] = []
         for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
             for parent in route.parents:
                 self._attach(route, parent)
+
+    def built_of(self, routes: Mapping[str, RouteObject]) -> Built:
+        """What was built for those of `routes` that are the same here."""
+        return {key: built for key, built in self._built.items() if routes.get(key[0]) is self._routes[key[0]]}
 
     def groups(self, service: str, port: int, family: int) -> dict[str, tuple[Rule, ...]]:
         """Group -> rules in order of precedence, for callers of one address family."""

@@ -54,14 +54,30 @@ def is_enrolled(pod: PodObject, namespace: NamespaceObject) -> bool:
     return wish == "enabled" and not pod.host_network
 
 
-def capped(pods: Mapping[str, Workload], caps: Mapping[str, PodCaps]) -> dict[str, Workload]:
-    """The same pods, with what `caps` says of their namespaces."""
-    found = dict(pods)
+@dataclass(frozen=True, slots=True)
+class Capped:
+    """`pods` with what `caps` says of their namespaces: `made`."""
+
+    caps: Mapping[str, PodCaps]
+    pods: Mapping[str, Workload]
+    made: Mapping[str, Workload]
+
+
+def capped(pods: Mapping[str, Workload], caps: Mapping[str, PodCaps], before: Capped | None = None) -> Capped:
+    """Pods that are as before, with the same caps, are the same objects as in `before`."""
+    if not caps:
+        return Capped(caps, pods, pods)
+    if before and before.pods is pods and before.caps == caps:
+        return before
+    found, same = dict(pods), {name for name in caps if before and before.caps.get(name) == caps[name]}
     for key, pod in pods.items():
         if pod.namespace in caps:
-            limits, shadow = caps[pod.namespace]
-            found[key] = replace(pod, limits=limits, shadow_limits=shadow)
-    return found
+            if before and pod.namespace in same and before.pods.get(key) is pod:
+                found[key] = before.made[key]
+            else:
+                limits, shadow = caps[pod.namespace]
+                found[key] = replace(pod, limits=limits, shadow_limits=shadow)
+    return Capped(caps, pods, found)
 
 
 def _workload(pod: PodObject, objects: ObjectSet) -> Workload:

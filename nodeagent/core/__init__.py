@@ -3,7 +3,7 @@
     vocabulary       model (what a configuration says), bounds, buckets, addresses, hosts, paths, durations,
                      route_timeouts, traffic, sessions
     a request        decide (the reference) and judge (the same, prepared): matching, authorization, backends,
-                     prepared_policies, balance, route_index, recent, mirrors
+                     prepared_policies, dry_run (policies that are tried out), balance, route_index, recent, mirrors
     traffic policies treatment (which apply), traffic (what they say), ledger (limits that workers share), retries,
                      breaker, rate_limits, balance, ring, health (of endpoints), outlier (what changes it),
                      faults, policy_refusals

@@ -5,6 +5,8 @@ there, one must match.  Where a request can be read in two ways (a header sent t
 path, a value in another encoding), DENY and AUDIT match if any reading matches, ALLOW only by the
 plain one, so that no spelling slips past.
 
+Policies in DryRun (`core.dry_run`) deny nothing: `would` names the one that would have.
+
 `network_verdict` is the part that the kernel enforces at connect(); `authorize` judges a request and
 includes everything the kernel judged, so that a new rule reaches connections that already exist.
 """
@@ -17,6 +19,7 @@ from typing import Protocol as Interface
 
 from nodeagent.core import paths
 from nodeagent.core.addresses import family, in_cidr
+from nodeagent.core.dry_run import WOULD_DENY, WOULD_DENY_CONNECT, enforced, has_dry_run, normal_head, path_reader
 from nodeagent.core.hosts import host_matches
 from nodeagent.core.matching import Regex, field_spellings, header_value, path_matches, value_matches
 from nodeagent.core.model import (
@@ -32,7 +35,9 @@ from nodeagent.core.model import (
     Source,
     ValueMatch,
     Workload,
+    Would,
 )
+from nodeagent.core.paths import PathError
 
 RuleTest = Callable[[Policy, PolicyRule], bool]
 
@@ -57,6 +62,7 @@ class Authorization(NamedTuple):
     policy: str = ""
     detail: str = ""
     audits: tuple[str, ...] = ()
+    would: Would = ()  # what policies in DryRun would have made of it where it is not denied
 
 
 def authorize(
@@ -64,7 +70,9 @@ def authorize(
 ) -> Authorization:
     """Judge one request by every policy of the destination."""
     audited = (policy for policy in destination.policies if policy.needs_http)
-    return judge_request(destination, caller, (address,), head, regex, audited)
+    access = judge_request(destination, caller, (address,), head, regex, audited)
+    unmet = "" if access.denied else denied_at_connect(destination, caller, (address,))
+    return access._replace(would=((WOULD_DENY_CONNECT, unmet),)) if unmet else access
 
 
 def judge_request(
@@ -77,12 +85,34 @@ def judge_request(
 ) -> Authorization:
     """Judge by every policy of `guarded`; of its AUDITs those in `audited` may name themselves."""
 
+    access = _pool(guarded, enforced(guarded.policies), _at_request(guarded, caller, addresses, head, regex), audited)
+    if access.denied or not has_dry_run(guarded.policies):
+        return access
+    policy = _denied_in_force(guarded, caller, addresses, head, regex)
+    return access._replace(would=((WOULD_DENY, policy),)) if policy else access
+
+
+def _denied_in_force(
+    guarded: Guarded, caller: Workload, addresses: tuple[str, ...], head: RequestHead, regex: Regex
+) -> str:
+    """Of a request that is not denied: the policy that would have denied it with nothing in DryRun, or ""."""
+    reader = path_reader(guarded.policies)
+    try:
+        judged = normal_head(head) if reader else head
+    except PathError:
+        return reader
+    return _pool(guarded, guarded.policies, _at_request(guarded, caller, addresses, judged, regex), ()).policy
+
+
+def _at_request(
+    guarded: Guarded, caller: Workload, addresses: tuple[str, ...], head: RequestHead, regex: Regex
+) -> RuleTest:
     def matches(policy: Policy, rule: PolicyRule) -> bool:
         return rule_applies(rule, guarded, caller, addresses, policy.action) and (
             not rule.http or any(operation_matches(op, policy.action, head, regex) for op in rule.http)
         )
 
-    return _pool(guarded, guarded.policies, matches, audited)
+    return matches
 
 
 def network_verdict(destination: Destination, workload: Workload) -> Authorization:
@@ -92,26 +122,52 @@ def network_verdict(destination: Destination, workload: Workload) -> Authorizati
     (which answers 403).  On any other port no worker will ever look: an `http` part matches every
     request there for DENY, and none for ALLOW.
     """
-    opaque = destination.protocol is not Protocol.HTTP1
     addresses = addresses_of_family(workload, family(destination.address))
+    audited = (p for p in destination.policies if _is_opaque(destination) or p.level is EnforcementLevel.NETWORK)
+    here = _left_to_connect(destination, enforced(destination.policies))
+    access = _pool(destination, here, _at_connect(destination, workload, addresses), audited)
+    policy = "" if access.denied else denied_at_connect(destination, workload, addresses)
+    return access._replace(would=((WOULD_DENY, policy),)) if policy else access
+
+
+def denied_at_connect(destination: Destination, workload: Workload, addresses: tuple[str, ...]) -> str:
+    """Of a connect() that is not denied: the policy that would have denied it with nothing in DryRun, or ""."""
+    if not has_dry_run(destination.policies):
+        return ""
+    here = _left_to_connect(destination, destination.policies)
+    return _pool(destination, here, _at_connect(destination, workload, addresses), ()).policy
+
+
+def _left_to_connect(destination: Destination, policies: Iterable[Policy]) -> list[Policy]:
+    """Of `policies`, which together are in force or taken to be: those that connect() judges by."""
+    if _is_opaque(destination):
+        return list(policies)
+    policies = tuple(policies)
+    here = [policy for policy in policies if _kernel_judges(policy)]
+    worker_may_allow = any(policy.action is Action.ALLOW and policy.needs_http for policy in policies)
+    return [policy for policy in here if policy.action is not Action.ALLOW] if worker_may_allow else here
+
+
+def _at_connect(destination: Destination, workload: Workload, addresses: tuple[str, ...]) -> RuleTest:
+    opaque = _is_opaque(destination)
 
     def matches(policy: Policy, rule: PolicyRule) -> bool:
         if rule.http and (policy.action is not Action.DENY or not opaque):
             return False
         return rule_applies(rule, destination, workload, addresses, policy.action)
 
-    here = [policy for policy in destination.policies if opaque or _kernel_judges(policy)]
-    if not opaque and _worker_may_allow(destination):
-        here = [policy for policy in here if policy.action is not Action.ALLOW]
-    audited = (policy for policy in here if opaque or policy.level is EnforcementLevel.NETWORK)
-    return _pool(destination, here, matches, audited)
+    return matches
+
+
+def _is_opaque(destination: Destination) -> bool:
+    return destination.protocol is not Protocol.HTTP1
 
 
 def has_network_part(destination: Destination) -> bool:
-    """False when `network_verdict` allows every workload without audits: no verdict table is needed."""
+    """False when `network_verdict` allows every workload with nothing to count: no verdict table is needed."""
     if not destination.policies:
         return bool(destination.refuse)
-    opaque = destination.protocol is not Protocol.HTTP1
+    opaque = _is_opaque(destination)
     return bool(destination.refuse) or any(opaque or _kernel_judges(policy) for policy in destination.policies)
 
 
@@ -210,11 +266,9 @@ def _kernel_judges(policy: Policy) -> bool:
     )
 
 
-def _worker_may_allow(destination: Destination) -> bool:
-    return any(policy.action is Action.ALLOW and policy.needs_http for policy in destination.policies)
-
-
 def _pool(guarded: Guarded, policies: Iterable[Policy], matches: RuleTest, audited: Iterable[Policy]) -> Authorization:
+    """Judge by `policies`, whatever their mode."""
+
     def hit(policy: Policy) -> bool:
         return any(matches(policy, rule) for rule in policy.rules)
 

@@ -9,10 +9,11 @@ backend's own port does not say that it carries HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nodeagent.core.addresses import family
 from nodeagent.core.authorization import Authorization, addresses_of_family, judge_request, port_matches
+from nodeagent.core.dry_run import enforced
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import (
     Action,
@@ -47,12 +48,27 @@ def audited_behind(destination: Destination, backend: Backend) -> tuple[Policy, 
 
 
 def brings_more(destination: Destination, backend: Backend) -> bool:
-    """False when whoever passes the frontend's policies passes the backend's, and leaves the same audits."""
-    if not (backend.policies or backend.refuse):  # most backends, and there may be thousands
+    """False when whoever passes the frontend's policies passes the backend's, and leaves the same audits.
+
+    Policies in DryRun count like those in force, since what they would have done is to be found out.
+    """
+    return bool(backend.refuse) or _bring_more(destination, backend, destination.policies, backend.policies)
+
+
+def enforces_more(destination: Destination, backend: Backend) -> bool:
+    """The same, where nobody counts what a policy in DryRun would have done."""
+    policies, policies_here = enforced(destination.policies), enforced(backend.policies)
+    return bool(backend.refuse) or _bring_more(destination, backend, policies, policies_here)
+
+
+def _bring_more(
+    destination: Destination, backend: Backend, policies: Sequence[Policy], policies_here: Sequence[Policy]
+) -> bool:
+    if not policies_here:  # most backends, and there may be thousands
         return False
-    if backend.refuse or not all(_judged_alike(policy, destination, backend) for policy in backend.policies):
+    if not all(_judged_alike(policy, destination, backend) for policy in policies_here):
         return True
-    allows, allows_here = _allows(destination.policies), _allows(backend.policies)
+    allows, allows_here = _allows(policies), _allows(policies_here)
     return bool(allows_here) and len(allows_here) < len(allows)  # what another ALLOW let pass may not pass here
 
 
@@ -64,7 +80,7 @@ def guarded_groups(destination: Destination) -> frozenset[str]:
 
 def _is_guarded(destination: Destination, rules: Iterable[Rule]) -> bool:
     serving = (backend for rule in rules for backend in rule.backends if backend.weight and not backend.error)
-    return any(brings_more(destination, backend) for backend in serving)
+    return any(enforces_more(destination, backend) for backend in serving)
 
 
 def crosses_families(destination: Destination, backend: Backend) -> bool:

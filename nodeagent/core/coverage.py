@@ -73,7 +73,7 @@ def _covered(destinations: Mapping[Target, Destination], pods: Iterable[Workload
 
 def judges_requests(destination: Destination) -> bool:
     """True when no connection to it may stay direct: its requests are judged, or it is refused altogether."""
-    return bool(destination.refuse) or (destination.rung is Rung.PROXY and destination.has_http_policy)
+    return bool(destination.refuse) or (destination.rung is Rung.PROXY and destination.enforces_http_policy)
 
 
 def newly_covered(before: Coverage, now: Coverage, pods: Iterable[str]) -> dict[str, frozenset[Target]]:

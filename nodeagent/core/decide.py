@@ -26,6 +26,7 @@ from nodeagent.core.model import (
     Rule,
     Treatment,
     Workload,
+    Would,
 )
 from nodeagent.core.route_timeouts import joined
 from nodeagent.core.treatment import treatment_of_redirect, treatment_of_rule, treatment_without_route
@@ -52,25 +53,40 @@ def decide(
     access = authorize(destination, caller, caller_address, head, regex)
     if access.denied:
         return denial(access.policy, access.detail, access.audits)
-    rules = rules_for(destination, caller)
-    if rules is None:
-        return forward_plainly(destination, rand, access.audits)
-    rule = first_match(rules, head, regex)
-    if rule is None:
-        return no_route(destination, access.audits)
-    if rule.fault is not None:
-        return broken_rule(rule, rule.fault, access.audits)
-    treatment = treatment_of_redirect(destination, rule)
-    if rule.cors is not None and is_preflight(head.method, head.headers):
-        return preflight(rule, rule.cors, treatment, head, access.audits)
-    if rule.filters.redirect is not None:
-        answer = redirected(rule, rule.filters.redirect, destination.port, treatment, head, access.audits)
-        return across(rule.cors, head, answer)
 
     def gate(backend: Backend) -> Authorization:
         return authorize_backend(destination, backend, caller, caller_address, head, regex)
 
-    return across(rule.cors, head, forward_by_rule(destination, rule, head, rand, gate, access.audits))
+    rules = rules_for(destination, caller)
+    if rules is None:
+        decision = forward_plainly(destination, rand, access.audits)
+    else:
+        decision = routed(destination, rules, head, rand, regex, gate, access.audits)
+    return with_would(decision, access.would)
+
+
+def routed(
+    destination: Destination,
+    rules: Sequence[Rule],
+    head: RequestHead,
+    rand: float,
+    regex: Regex,
+    gate: Gate,
+    audits: tuple[str, ...] = (),
+) -> Decision:
+    """By the first of the rules that matches."""
+    rule = first_match(rules, head, regex)
+    if rule is None:
+        return no_route(destination, audits)
+    if rule.fault is not None:
+        return broken_rule(rule, rule.fault, audits)
+    treatment = treatment_of_redirect(destination, rule)
+    if rule.cors is not None and is_preflight(head.method, head.headers):
+        return preflight(rule, rule.cors, treatment, head, audits)
+    if rule.filters.redirect is not None:
+        answer = redirected(rule, rule.filters.redirect, destination.port, treatment, head, audits)
+        return across(rule.cors, head, answer)
+    return across(rule.cors, head, forward_by_rule(destination, rule, head, rand, gate, audits))
 
 
 def rules_for(destination: Destination, caller: Workload) -> Sequence[Rule] | None:
@@ -113,10 +129,16 @@ def forward_by_rule(
     audits = merged(audits, access.audits)
     if access.denied:
         return backend_denial(rule, backend, access.policy, access.detail, audits)
+    return with_would(_let_in(destination, rule, backend, head, rest, audits), access.would)
+
+
+def _let_in(
+    destination: Destination, rule: Rule, backend: Backend, head: RequestHead, rand: float, audits: tuple[str, ...]
+) -> Decision:
     cors = backend.cors if rule.cors is None else None
     if cors is not None and is_preflight(head.method, head.headers):
         return preflight(rule, cors, treatment_of_redirect(destination, rule), head, audits)
-    endpoint = choose_endpoint(backend.endpoints, rest)
+    endpoint = choose_endpoint(backend.endpoints, rand)
     if endpoint is None:
         return no_endpoint(backend.name, rule, audits)
     treatment = treatment_of_rule(destination, rule, backend)
@@ -205,6 +227,11 @@ def backend_denial(rule: Rule, backend: Backend, policy: str, detail: str, audit
         backend=backend.name,
         audits=audits,
     )
+
+
+def with_would(decision: Decision, would: Would) -> Decision:
+    """Who would have been denied earlier would not have come further; who is denied as it is counts nowhere else."""
+    return replace(decision, would=would) if would and decision.reason != DENIED else decision
 
 
 def merged(audits: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from nodeagent.core import decide as plain
+from nodeagent.core.authorization import denied_at_connect
 from nodeagent.core.backends import addresses_seen, audited_behind, brings_more, crosses_families
 from nodeagent.core.balance import choose_backend, endpoint_index
 from nodeagent.core.cors import Cors, is_preflight
@@ -70,7 +71,7 @@ class Judge:
             position = routes.find(head)
             choose = routes.choosers[position] or self._chooser(routes, position, caller, address)
             decision = choose(rand, head)
-        return view.with_audits(decision, head, self._regex) if view.audits else decision
+        return view.noted(decision, head, self._regex) if view.notes else decision
 
     def _view(self, key: tuple[str, str, str], caller: Workload, address: str) -> _View:
         known = self._views.recall(key)
@@ -80,7 +81,9 @@ class Judge:
         alike = group, applying(self._destination, caller, (address,))
         view = self._alike.get(alike) or self._alike.recall(alike)
         if view is None:
-            view = self._alike.keep(alike, _View(self._destination, alike[1], self._routes_for(group, caller)))
+            unmet = denied_at_connect(self._destination, caller, (address,))
+            view = _View(self._destination, alike[1], self._routes_for(group, caller), unmet)
+            self._alike.keep(alike, view)
         if _treats_all_alike(self._destination):
             self._everyone = view
         return self._views.keep(key, view)
@@ -126,9 +129,9 @@ class _View(PreparedPolicies):
 
     __slots__ = ("routes",)
 
-    def __init__(self, destination: Destination, applies: Applying, routes: _Routes | None) -> None:
+    def __init__(self, destination: Destination, applies: Applying, routes: _Routes | None, unmet: str) -> None:
         audited = (policy for policy in destination.policies if policy.needs_http)
-        super().__init__(destination, applies, audited, plain.denial)
+        super().__init__(destination, applies, audited, plain.denial, unmet)
         self.routes = routes
 
 
@@ -193,7 +196,7 @@ class _PreparedRule:
         for (index, backend), applies in zip(self._guarded.items(), alike, strict=True):
             deny = partial(plain.backend_denial, self._rule, backend)
             gate = PreparedPolicies(backend, applies, audited_behind(self._destination, backend), deny)
-            if gate.judged or gate.audits:
+            if gate.judged or gate.notes:
                 choosers[index] = _gated(gate, choosers[index], regex)
         if choosers == self._choosers:
             return self.choose
@@ -211,7 +214,7 @@ def _gated(policies: PreparedPolicies, choose: Chooser, regex: Regex) -> Chooser
         denial = policies.judge(head, regex)
         if denial is not None:
             return denial
-        return policies.with_audits(choose(rand, head), head, regex)
+        return policies.noted(choose(rand, head), head, regex)
 
     return judge
 

@@ -67,6 +67,7 @@ class VerdictEntry:
     denied: bool
     rule: int  # id of the policy that decided, 0 = none
     audit: int  # id of an AUDIT policy that matched, 0 = none
+    would: int = 0  # id of a policy in DryRun that would have denied, 0 = none
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def destination_flags(destination: Destination) -> DestFlag:
         flags |= DestFlag.REFUSE
     if destination.rung is Rung.PROXY:
         flags |= DestFlag.PROXY
-        if destination.has_http_policy or guarded_groups(destination):
+        if destination.enforces_http_policy or guarded_groups(destination):
             flags |= DestFlag.ENFORCE
     if destination.is_frontend:
         flags |= DestFlag.FRONTEND
@@ -237,4 +238,5 @@ def _entry(outcome: Authorization, ids: Ids) -> VerdictEntry:
         denied=outcome.denied,
         rule=ids[NameKind.POLICY, outcome.policy] if outcome.policy else 0,
         audit=ids[NameKind.POLICY, outcome.audits[0]] if outcome.audits else 0,
+        would=ids[NameKind.POLICY, outcome.would[0][1]] if outcome.would else 0,
     )

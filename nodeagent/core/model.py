@@ -20,6 +20,9 @@ from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import ConnectionRate, PodLimits, RateLimitPolicy, Retry, SessionPersistence, TrafficPolicy
 
+Would = tuple[tuple[str, str], ...]
+"""What policies in DryRun would have done: (word, policy).  One word each of `nodeagent.core.dry_run`."""
+
 
 class Protocol(enum.Enum):
     """What a Service port carries: appProtocol, else the port's name, else OPAQUE."""
@@ -218,10 +221,15 @@ class Policy:
     action: Action
     level: EnforcementLevel
     rules: tuple[PolicyRule, ...]
+    dry_run: bool = False  # what it would deny is found and counted, and denied it is not; never of an AUDIT
 
     @property
     def needs_http(self) -> bool:
         return self.level is EnforcementLevel.APPLICATION
+
+    @property
+    def reads_paths(self) -> bool:
+        return any(op.paths for rule in self.rules for op in rule.http)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +294,13 @@ class Destination:
 
     @property
     def has_http_policy(self) -> bool:
-        """A policy of its own needs HTTP; of those behind its routes `core.backends.guarded_groups` tells."""
+        """A policy of its own needs HTTP, in DryRun or not."""
         return bool(self.policies) and any(policy.needs_http for policy in self.policies)
+
+    @property
+    def enforces_http_policy(self) -> bool:
+        """The same of those in force; of those behind its routes `core.backends.guarded_groups` tells."""
+        return bool(self.policies) and any(policy.needs_http and not policy.dry_run for policy in self.policies)
 
     @property
     def rung(self) -> Rung:
@@ -310,13 +323,14 @@ class Destination:
         """True when a route or policy here looks at the path: then only its normal form is judged and forwarded.
 
         A path that a filter changes counts too: a dot segment must not lead out of what it is replaced with.
+        A policy in DryRun reads the normal form for itself, since what it changes must not be seen.
         """
         rules = self.rules
         if any(not (rule.path_kind is PathKind.PREFIX and rule.path == "/") for rule in rules):
             return True
         if any(filters.change_paths for rule in rules for filters in rule.all_filters):
             return True
-        return any(op.paths for policy in self.all_policies for rule in policy.rules for op in rule.http)
+        return any(policy.reads_paths and not policy.dry_run for policy in self.all_policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +387,8 @@ class Decision:
     how long it may take, `treatment` what has to be asked before and while it is forwarded, `fields` what an answer of
     ours says beside its reason, `mirrors` who may get a copy.
     `reason` is one word for x-mesh-reason and the counters, `detail` one line for the client and for
-    `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched.
+    `explain`, `flag` the Envoy response flag ("UH", "NR", ...).  `audits` names AUDIT policies that matched, `would`
+    what policies in DryRun would have done to the request before anything else became of it.
     """
 
     status: int = 0
@@ -392,6 +407,7 @@ class Decision:
     treatment: Treatment | None = None
     fields: tuple[tuple[str, str], ...] = ()  # header fields of an answer of ours
     mirrors: tuple[Mirror, ...] = ()
+    would: Would = ()
 
     @property
     def is_refusal(self) -> bool:

@@ -13,7 +13,7 @@ import ipaddress
 import socket
 from ctypes import c_char, c_uint16, c_uint32, c_uint64
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 MAX_WORKERS = 16
 FAMILY_IPV4 = 4
 FAMILY_IPV6 = 6
@@ -31,6 +31,7 @@ RATE_DRY_RUN = 1
 ALLOW = 1
 DENY = 2
 AUDIT = 4
+WOULD_DENY = 8
 
 SERIES_PER_WORKER = 2048
 BUCKETS = 16
@@ -80,6 +81,7 @@ class Outcome(enum.IntEnum):
     UNJUDGED = 18
     RATE_LIMITED = 19
     WOULD_RATE_LIMIT = 20
+    WOULD_DENY = 21
 
 
 class NameKind(enum.IntEnum):
@@ -187,7 +189,7 @@ class VerdictKey(ctypes.Structure):
 
 
 class Verdict(ctypes.Structure):
-    _fields_ = (("verdict", c_uint32), ("rule", c_uint32), ("audit", c_uint32))
+    _fields_ = (("verdict", c_uint32), ("rule", c_uint32), ("audit", c_uint32), ("would", c_uint32))
 
 
 class ListenerKey(ctypes.Structure):

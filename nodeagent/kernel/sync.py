@@ -179,8 +179,9 @@ def _endpoint(endpoint: Endpoint) -> bytes:
 
 
 def _verdict(entry: VerdictEntry) -> bytes:
-    verdict = (abi.DENY if entry.denied else abi.ALLOW) | (abi.AUDIT if entry.audit else 0)
-    return bytes(abi.Verdict(verdict, entry.rule, entry.audit))
+    noted = (abi.AUDIT if entry.audit else 0) | (abi.WOULD_DENY if entry.would else 0)
+    verdict = (abi.DENY if entry.denied else abi.ALLOW) | noted
+    return bytes(abi.Verdict(verdict, entry.rule, entry.audit, entry.would))
 
 
 def _destination(row: DestinationRow) -> bytes:
@@ -249,5 +250,5 @@ def _read_sets(maps: Maps, tables: Tables) -> None:
 def _read_verdicts(maps: Maps, tables: Tables) -> None:
     for key, value in maps.map(layout.VERDICTS).items().items():
         k, v = abi.VerdictKey.from_buffer_copy(key), abi.Verdict.from_buffer_copy(value)
-        entry = VerdictEntry(not v.verdict & abi.ALLOW, v.rule, v.audit)
+        entry = VerdictEntry(not v.verdict & abi.ALLOW, v.rule, v.audit, v.would)
         tables.verdict_tables.setdefault(k.policy, {})[k.pod] = entry

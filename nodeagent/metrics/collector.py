@@ -46,17 +46,12 @@ REFUSED = {
     Outcome.RATE_LIMITED: "rate-limited",
 }
 DENIED = {Outcome.DENIED: "connect", Outcome.DENIED_UNENFORCEABLE: "unenforceable"}
+DRY_RUN = {Outcome.WOULD_DENY: "would-deny", Outcome.WOULD_RATE_LIMIT: "would-limit"}
 CALLER = ("source_workload", "source_workload_namespace")
 # Families by caller: name, help, labels, and the outcomes that count with the word of each.
 BY_CALLER: tuple[tuple[str, str, tuple[str, ...], Mapping[Outcome, str]], ...] = (
     ("bypass_connections", "Connections that should be meshed and went direct.", ("reason", *CALLER), BYPASS),
     ("refused_connections", "Connections refused, other than by an authorization.", ("reason", *CALLER), REFUSED),
-    (
-        "dry_run_connections",
-        "Connections that a policy in DryRun would have refused.",
-        ("reason", *CALLER),
-        {Outcome.WOULD_RATE_LIMIT: "would-limit"},
-    ),
     ("udp_sockets", "Connected UDP sockets of enrolled pods: passed, not meshed.", CALLER, {Outcome.UDP: ""}),
     ("audited_connections", "Connections that an AUDIT policy matched.", CALLER, {Outcome.AUDITED: ""}),
     (
@@ -113,7 +108,9 @@ class NodeCollector(Collector):
         return []  # nothing is read at registration
 
     def collect(self) -> Iterator[Metric]:
-        rows = list(self._sources.requests())
+        everything = list(self._sources.requests())
+        tried = [row for row in everything if series.is_dry_run(row)]
+        rows = [row for row in everything if not series.is_dry_run(row)]
         connections = self._sources.connections()
         shown = self._shown
         requests = series.requests_by_labels(rows, shown["requests"])
@@ -124,7 +121,9 @@ class NodeCollector(Collector):
         yield _duration_family(durations)
         yield from _tcp_families(tcp)
         yield _count_family("authz_denied", "Connections and requests denied by a policy.", denied)
-        dropped = requests.dropped + durations.dropped + tcp.dropped + denied.dropped
+        dry_run = series.dry_runs_by_labels(tried, connections, DRY_RUN, shown["dry_run"])
+        yield _count_family("dry_run", "What policies in DryRun would have done.", dry_run)
+        dropped = requests.dropped + durations.dropped + tcp.dropped + denied.dropped + dry_run.dropped
         for name, text, labels, words in BY_CALLER:
             totals = series.outcomes_by_labels(connections, labels, words, shown[name])
             dropped += totals.dropped

@@ -32,6 +32,8 @@ REQUEST_LABELS = (
 # Histograms cost 18 lines a series: they leave out what the request counter already tells apart.
 DURATION_LABELS = ("reporter", *CALLER_AND_CALLEE, "response_code", "route", "rule")
 TCP_LABELS = ("reporter", *CALLER_AND_CALLEE, "outcome")
+DRY_RUN_LABELS = (*CALLER_AND_CALLEE, "policy", "outcome")
+WOULD = "would-"
 
 Key = tuple[str, ...]
 
@@ -42,6 +44,11 @@ def request_key(labels: Mapping[str, str], names: tuple[str, ...]) -> Key:
         return (OVERFLOW,) * len(names)
     fixed = {"reporter": "source", "request_protocol": "http"}
     return tuple(fixed.get(name) or str(labels.get(name, "")) for name in names)
+
+
+def is_dry_run(row: SeriesRow) -> bool:
+    """Not requests, but what a policy in DryRun would have done to some that have a series of their own."""
+    return row.labels.get("reason", "").startswith(WOULD)
 
 
 def split_workload(text: str) -> tuple[str, str]:
@@ -130,6 +137,21 @@ def outcomes_by_labels(
         if word is not None:
             key = (word, *split_workload(row.workload))
             totals.add(key[-len(labels) :], (row.opened,))
+    return totals
+
+
+def dry_runs_by_labels(
+    rows: Iterable[SeriesRow], connections: Iterable[ConnectionRow], words: Mapping[Outcome, str], shown: Shown
+) -> Totals:
+    """What policies in DryRun would have done: to requests (`rows` of dry runs only), and to connections."""
+    totals = Totals(DRY_RUN_LABELS, 1, shown)
+    for row in rows:
+        key = (*request_key(row.labels, CALLER_AND_CALLEE), row.labels.get("policy", ""), row.labels["reason"])
+        totals.add(key, (row.requests,))
+    for connection in connections:
+        word = words.get(connection.outcome)
+        if word is not None:
+            totals.add((*caller_and_callee(connection), connection.rule, word), (connection.opened,))
     return totals
 
 

@@ -61,6 +61,13 @@ class Accounting:
         words[base + _DURATION] += duration_us
         words[base + _BUCKETS + bucket_index(duration_us)] += 1
 
+    def note(self, key: Key) -> None:
+        """Count something beside a request.  Past the last slot only `overflowed` tells: slot 0 is for requests."""
+        known = self._slots.get(key)
+        base = self._claim(key) if known is None else known
+        if base != OVERFLOW:
+            self._words[base + _REQUESTS] += 1
+
     def _claim(self, key: Key) -> int:
         slot = self._next
         labels = _encode(key)

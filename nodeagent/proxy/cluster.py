@@ -17,7 +17,7 @@ from nodeagent.core.ledger import Ledger, Slot
 from nodeagent.core.model import Endpoint, RequestHead
 from nodeagent.core.outlier import Kind, kind_of
 from nodeagent.core.policy_refusals import PolicyRefusal
-from nodeagent.core.traffic import TrafficPolicy
+from nodeagent.core.traffic import Balancing, TrafficPolicy
 from nodeagent.proxy.balancers import Loads, Picker, picker
 from nodeagent.proxy.connection_caps import ConnectionCaps
 from nodeagent.proxy.endpoint_health import Chosen, EndpointHealth
@@ -73,6 +73,7 @@ class Cluster:
         self._connections = ConnectionCaps(self._ledger, names, self.caps)
         balancer = traffic.load_balancer
         self._pick: Picker | None = picker(balancer, self.loads) if balancer is not None else None
+        self.weighs_load = balancer is not None and balancer.type in {Balancing.LEAST_REQUEST, Balancing.PEAK_EWMA}
         self._update_health(traffic, endpoints)
 
     def _update_health(self, traffic: TrafficPolicy, endpoints: Sequence[Endpoint]) -> None:
@@ -84,6 +85,18 @@ class Cluster:
             self.health = EndpointHealth(self._ledger, names, config, endpoints, time.monotonic_ns())
         else:
             self.health.update(config, endpoints, time.monotonic_ns())
+
+    # ---- the usual request ----
+
+    @property
+    def is_calm(self) -> bool:
+        """Any endpoint will do: no balancer chooses, and none is in trouble."""
+        return self._pick is None and (self.health is None or self.health.is_calm)
+
+    def note_success(self, endpoint: Endpoint) -> None:
+        """All that a success comes to while it is calm."""
+        if self.health is not None:
+            self.health.note_success(endpoint)
 
     # ---- choosing ----
 
@@ -131,7 +144,7 @@ class Cluster:
 
     def answered(self, endpoint: Endpoint, status: int, seconds: float, probe: int = 0) -> bool:
         """The head of a response came, after so long.  True when that ejected the endpoint."""
-        if self._pick is not None:
+        if self.weighs_load:
             self.loads.observe(endpoint, seconds)
         if self.health is None:
             return False

@@ -16,7 +16,7 @@ import math
 import select
 import selectors
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -35,7 +35,8 @@ class DirectSelector(selectors.EpollSelector):
         self._epoll: select.epoll = self._selector  # type: ignore[attr-defined]  # an attribute of every selector class
         self._handlers: dict[int, Handler] = {}
         self._returned = math.inf  # when asyncio got the loop back: its piece of work began
-        self._longest = 0.0
+        self._longest = self._busiest = 0.0
+        self._mark = 0.0  # processor time when the last poll returned
         self.on_error: Callable[[Exception], None] = _raise
 
     def watch(self, fd: int, events: int, handler: Handler) -> None:
@@ -51,12 +52,14 @@ class DirectSelector(selectors.EpollSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         seconds = -1.0 if timeout is None else max(math.ceil(timeout * 1e3), 0) * 1e-3
-        longest = max(self._longest, perf_counter() - self._returned)
+        took = perf_counter() - self._returned
+        if took > self._busiest:
+            self._note(took)
         try:
             events = self._epoll.poll(seconds, MAX_EVENTS)
         except InterruptedError:
             events = []
-        began = perf_counter()
+        began, self._mark = perf_counter(), thread_time()
         handlers = self._handlers
         found = [(handlers.get(fd), fd, event) for fd, event in events]
         others = [(fd, event) for handler, fd, event in found if handler is None]
@@ -68,16 +71,23 @@ class DirectSelector(selectors.EpollSelector):
                 except Exception as error:  # noqa: BLE001 - one connection's fault must not take the others along
                     self.on_error(error)
                 ended = perf_counter()
-                if ended - began > longest:  # noqa: PLR1730 - max() is a call, and this is once per event
-                    longest = ended - began
+                if ended - began > self._busiest:
+                    self._note(ended - began)
                 began = ended
-        self._longest, self._returned = longest, began
+        self._returned = began
         return ready
 
-    def take_longest(self) -> float:
-        """Seconds that the longest piece of work took since the last call (see `nodeagent.proxy.stalls`)."""
-        longest, self._longest = self._longest, 0.0
-        return longest
+    def _note(self, seconds: float) -> None:
+        """A piece of work took so long.  Asked for its processor time only when it may be the busiest: that is slow."""
+        self._longest = max(self._longest, seconds)
+        if seconds > self._busiest:
+            self._busiest = max(self._busiest, min(seconds, thread_time() - self._mark))
+
+    def take_longest(self) -> tuple[float, float]:
+        """Seconds of the longest piece of work since the last call: of time, of processor time (see `stalls`)."""
+        found = self._longest, self._busiest
+        self._longest = self._busiest = 0.0
+        return found
 
     def _keys(self, events: list[tuple[int, int]]) -> list[tuple[selectors.SelectorKey, int]]:
         """What asyncio wants to know of its own descriptors."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING
 
@@ -288,15 +289,18 @@ class Downstream:
     ) -> None:
         """What policies ask comes first: limits, the breaker, a dry run."""
         engine = self.engine
-        passage = engine.handlings.of(treatment).enter(decision, self.caller, self.caller_address, judged)
+        handling = engine.handlings.of(treatment)
+        passage = handling.enter(decision, self.caller, self.caller_address, judged)
         decision = passage.decision
-        if decision.status or not passage.goes_on:
-            for word, policy in passage.end(0.0):
-                engine.record_dry_run(self, plan, decision, word, policy)
+        if handling.goes_on and not decision.status:
+            self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
+            return
+        passage.end()
+        outcomes = passage.shadow.finish(0.0) if passage.shadow is not None else []
+        if outcomes:
+            decision = replace(decision, would=tuple(outcomes))
         if decision.status:
             self._answer(plan, decision, len(head), rest)
-        elif passage.goes_on:
-            self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
         else:
             kind = Exchange if decision.timeouts is None else TimedExchange
             self._exchange(kind(self, plan, decision, self._started, len(head)), plan, judged, rest)

@@ -14,7 +14,6 @@ from nodeagent.core.health import Health
 from nodeagent.core.ledger import Ledger, ledger_key
 from nodeagent.core.model import Endpoint
 from nodeagent.core.outlier import MS, Kind
-from nodeagent.core.tallies import NO_COUNTS
 from nodeagent.core.traffic import OutlierDetection
 
 _SWAP_TRIES = 64
@@ -39,7 +38,7 @@ class EndpointHealth:
         self._state = health.HEALTHY
         self._barred = health.barred(self._state, 0)
         self._unfit: tuple[int, ...] = ()
-        self._unsent: dict[int, tuple[int, int]] = {}  # requests and successes that no record holds yet
+        self._unsent: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
         self._keys: dict[Endpoint, int] = {}
         self.lost = 0
         self.update(config, endpoints, now)
@@ -52,9 +51,24 @@ class EndpointHealth:
         self._endpoints = {key: one for one, key in self._keys.items()}
         self._places = {key: place for place, key in enumerate(self._endpoints)}
         self._all = frozenset(self._endpoints)
-        self._unsent = {key: counts for key, counts in self._unsent.items() if key in self._all}
+        counted = self._unsent
+        self._unsent = {one: counted.get(one) or [0, 0] for one in endpoints} if config.success_rate is not None else {}
         self._pulse = -1
         self._change(lambda state: outlier.within_limit(state, config, now, self._all))
+
+    # ---- the usual request ----
+
+    @property
+    def is_calm(self) -> bool:
+        """No endpoint is in trouble, and nothing has changed since that was read."""
+        return self._ledger.pulse == self._pulse and not self._state.troubled
+
+    def note_success(self, endpoint: Endpoint) -> None:
+        """All that a success comes to while it is calm."""
+        counts = self._unsent.get(endpoint)
+        if counts is not None:
+            counts[0] += 1
+            counts[1] += 1
 
     # ---- before a request ----
 
@@ -80,7 +94,7 @@ class EndpointHealth:
     def succeeded(self, endpoint: Endpoint, now: int, probe: int) -> None:
         key = self._keys.get(endpoint)
         if key is not None:
-            self._count(key, 1)
+            self.note_success(endpoint)
             if key in self._refresh().troubled:
                 self._change(lambda state: outlier.after_success(state, self._config, key, now, probe))
 
@@ -89,7 +103,8 @@ class EndpointHealth:
         key = self._keys.get(endpoint)
         if key is None:
             return False
-        self._count(key, 0)
+        if (counts := self._unsent.get(endpoint)) is not None:
+            counts[0] += 1
         before = self._out()
         self._change(lambda state: outlier.after_failure(state, self._config, key, kind, now, self._all, probe))
         return key in self._out() - before
@@ -103,11 +118,6 @@ class EndpointHealth:
     def _out(self) -> set[int]:
         troubled = self._refresh().troubled
         return {key for key, one in troubled.items() if one.status is not health.Status.ADMITTED}
-
-    def _count(self, key: int, success: int) -> None:
-        if self._config.success_rate is not None:
-            requests, successes = self._unsent.get(key, NO_COUNTS)
-            self._unsent[key] = requests + 1, successes + success
 
     # ---- success rates ----
 
@@ -126,12 +136,13 @@ class EndpointHealth:
             version, content = self._ledger.read(self._tally_key)
             shared = tallies.unpack(content)
             over = shared.is_over(self._config.interval * MS, now)
-            if not over and not self._unsent:
+            counted = {self._keys[one]: (counts[0], counts[1]) for one, counts in self._unsent.items() if counts[0]}
+            if not over and not counted:
                 return None
-            summed = shared.added(self._unsent, now)
+            summed = shared.added(counted, now)
             after = tallies.Tallies(started=now) if over else summed
             if self._ledger.swap(self._tally_key, version, tallies.pack(after)):
-                self._unsent = {}
+                self._unsent = {one: [0, 0] for one in self._unsent}
                 return dict(summed.counts) if over else None
         self.lost += 1
         return None

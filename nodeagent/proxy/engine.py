@@ -12,9 +12,10 @@ from typing import Any, Protocol, TypeVar
 from nodeagent.core.addresses import family
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.decide import DENIED
+from nodeagent.core.dry_run import WOULD_DENY, WOULD_DENY_CONNECT
 from nodeagent.core.ledger import Ledger
 from nodeagent.core.matching import Regex
-from nodeagent.core.model import Decision, Destination, Snapshot, Workload
+from nodeagent.core.model import Decision, Destination, Snapshot, Workload, Would
 from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy import patience
@@ -85,7 +86,7 @@ class Engine:
         self.changes = 0  # snapshots applied so far
         self.pods: dict[int, str] = {}
         self.stats = Stats()
-        self.stalls = Stalls(self.tick)
+        self.stalls, self.busy = Stalls(self.tick), Stalls(self.tick)
         self.budget = Budget(bounds.buffered)
         self.pool = Pool(self)
         self.mirrors = Mirrors(self)
@@ -212,6 +213,8 @@ class Engine:
         self.stats.requests += 1
         if decision.audits:
             self.stats.audits += 1
+        if decision.would:
+            self._record_would(down, decision.would)
         self.accounting.count(
             (
                 caller.workload,
@@ -238,12 +241,20 @@ class Engine:
             event |= {"flags": flag or decision.flag, "reason": reason or decision.reason}
             self.on_event(event)
 
-    def record_dry_run(self, down: Downstream, plan: RequestPlan, decision: Decision, word: str, policy: str) -> None:
-        """Count what a policy in DryRun would have done, in a series of its own beside the request's."""
+    def _record_would(self, down: Downstream, would: Would) -> None:
+        """Where connect() would have been refused, the kernel has counted the connection's first request with it."""
+        for word, policy in would:
+            if word != WOULD_DENY_CONNECT:
+                self.record_dry_run(down, word, policy)
+            elif down.requests > 1:
+                self.record_dry_run(down, WOULD_DENY, policy)
+
+    def record_dry_run(self, down: Downstream, word: str, policy: str) -> None:
+        """Count what a policy in DryRun would have done, in a series of its own: few, whatever the requests are."""
         caller, view = down.caller, down.view
         self.stats.dry_run += 1
         names = (caller.workload, caller.namespace, view.name, view.namespace)
-        self.accounting.count((*names, decision.route, decision.rule, policy, plan.method, "", "", word), 0, 0, 0)
+        self.accounting.note((*names, "", "", policy, "", "", "", word))
 
     def record_refusal(
         self, down: Downstream, refusal: Refusal, request_bytes: int, response_bytes: int, started: float
@@ -272,6 +283,8 @@ class Engine:
             "draining": int(self.draining),
             "loop_stall_seconds": self.stalls.recent,
             "loop_stall_seconds_peak": self.stalls.longest,
+            "loop_busy_seconds": self.busy.recent,
+            "loop_busy_seconds_peak": self.busy.longest,
         }
 
     def rows(self) -> list[dict[str, Any]]:
@@ -298,7 +311,9 @@ class Engine:
     def _on_tick(self) -> None:
         self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
         now = self.tick = self.now()
-        self.stalls.note(self.loop.poller.take_longest(), now)
+        longest, busiest = self.loop.poller.take_longest()
+        self.stalls.note(longest, now)
+        self.busy.note(busiest, now)
         self._each(self.heads.take_expired(now), Downstream.head_timed_out)
         self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
         self._each(self.lingering.take_expired(now), patience.linger_timed_out)
@@ -376,6 +391,7 @@ def _event(
         "rule": decision.rule,
         "policy": decision.policy,
         "audits": list(decision.audits),
+        "would": [f"{word} by {policy}" for word, policy in decision.would],
         "backend": decision.backend,
         "endpoint": f"{endpoint.address}:{endpoint.port}" if endpoint else "",
         "detail": decision.detail,

@@ -178,7 +178,8 @@ class Exchange:
 
     def _send(self, upstream: Upstream) -> None:
         unsent, self._unsent = self._unsent, b""
-        self._count_unsent()
+        if self._counted:
+            self._count_unsent()
         self._down.listen()
         upstream.stream.write(unsent)
         if self.decision.mirrors:

@@ -9,7 +9,7 @@ from random import random
 
 from nodeagent.core import balance
 from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
-from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload
+from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
 from nodeagent.core.policy_refusals import RATE_LIMITED, rate_limited_detail
 from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_headers
 from nodeagent.core.retries import budget_claims
@@ -46,6 +46,8 @@ class Handling:
         self.retry = retry_of(treatment)
         self._stickiness = Stickiness(treatment, treatment.backend)
         self.sticks = bool(self._stickiness)
+        # a policy has a say in how requests are forwarded; else it is only about letting them in
+        self.goes_on = cluster is not None or shadow is not None or self.retry is not None or self.sticks
         self.fault = traffic.fault_injection if traffic is not None else None
         self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
         self.idle = traffic.timeouts.idle / 1000 if traffic is not None else 0.0
@@ -55,7 +57,7 @@ class Handling:
         self._shadow_slot = shadow.caps.parallel_requests if shadow is not None else None
         self._prepare_retries()
         self._limits: dict[Caller, LimitsOf[Gates]] = {}
-        self._decisions: dict[tuple[Endpoint, tuple[str, ...]], Decision] = {}
+        self._decisions: dict[tuple[Endpoint, tuple[str, ...], Would], Decision] = {}
 
     def _prepare_retries(self) -> None:
         self._budget: BudgetRequest | None = None
@@ -71,11 +73,14 @@ class Handling:
     # ---- letting a request in ----
 
     def enter(self, decision: Decision, caller: Workload, address: str, head: RequestHead) -> Passage:
-        """The passage's decision is an answer of ours when the request is not let in."""
+        """The passage's decision is an answer of ours when the request is not let in.
+
+        What would have been denied would not have come here: nothing is simulated for it.
+        """
         gate, shadow = self._gates_for(caller, address, head)
         if gate is not None and (refused := gate.enter()) is not None:
             return Passage(self, self._refusal(decision, refused), head, address)
-        simulated = None if shadow is None and self.shadow is None else self._simulate(shadow)
+        simulated = None if decision.would or (shadow is None and self.shadow is None) else self._simulate(shadow)
         return Passage(self, decision, head, address, gate, simulated)
 
     def _simulate(self, gate: Gate | None) -> Shadow:
@@ -146,7 +151,7 @@ class Handling:
         """The same decision, with another endpoint."""
         if decision.changes is not None and decision.changes.is_for_one:
             return replace(decision, endpoint=endpoint)
-        key = (endpoint, decision.audits)
+        key = (endpoint, decision.audits, decision.would)
         known = self._decisions.get(key)
         if known is None:
             if len(self._decisions) >= MAX_DECISIONS:

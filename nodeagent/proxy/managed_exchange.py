@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import time
 from asyncio import TimerHandle
+from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING
 
@@ -80,10 +81,12 @@ class ManagedExchange(TimedExchange):
         handling = self._passage.handling
         if self._retry is not None and self._plan.method in IDEMPOTENT:
             self._keep(self._unsent)
+            if self._kept:
+                self._count_unsent()
         if handling.idle:
             self._idle_timer = self._down.engine.loop.call_later(handling.idle, self._look_if_idle)
         if handling.fault is None:
-            self._try()
+            self._go_or_refuse(self._passage.choose_first())
         else:
             self._suffer(self._passage.fault(handling.fault))
 
@@ -110,8 +113,10 @@ class ManagedExchange(TimedExchange):
 
     def _let_go(self) -> None:
         """It will not be sent again."""
-        self._held, self._kept = None, 0
-        self._count_unsent()
+        self._held = None
+        if self._kept:
+            self._kept = 0
+            self._count_unsent()
 
     def _suffer(self, fault: Fault) -> None:
         if fault.delay_ms:
@@ -127,7 +132,9 @@ class ManagedExchange(TimedExchange):
 
     def _try(self) -> None:
         self._retry_timer = None
-        endpoint = self._passage.choose(self._tried, again=True)
+        self._go_or_refuse(self._passage.choose(self._tried, again=True))
+
+    def _go_or_refuse(self, endpoint: Endpoint | None) -> None:
         if endpoint is None:
             self._refuse(self._passage.unhealthy())
         else:
@@ -138,9 +145,11 @@ class ManagedExchange(TimedExchange):
             self._leave_endpoint()
             self._trying = endpoint
             self._passage.enter(endpoint)
-        self._try_started = self._down.engine.now()
+        if self._tried:  # else it began with the request
+            self._try_started = self._down.engine.now()
         self._judged = False
-        self.decision = self._passage.decision_for(endpoint)
+        if endpoint is not self.decision.endpoint:
+            self.decision = self._passage.decision_for(endpoint)
         super()._go(endpoint, reuse)
 
     def _open(self, pool: Pool, key: Key) -> None:
@@ -222,13 +231,14 @@ class ManagedExchange(TimedExchange):
             self._judged = True
             endpoint = self._trying
             assert endpoint is not None
-            self._passage.answered(endpoint, plan.status, self._down.engine.now() - self._try_started)
-            if plan.status >= 400 and self._again(Failure.STATUS, plan.status):
-                return
+            if plan.status >= 400 or not self._passage.succeeded_as_usual(endpoint):
+                self._passage.answered(endpoint, plan.status, self._down.engine.now() - self._try_started)
+                if plan.status >= 400 and self._again(Failure.STATUS, plan.status):
+                    return
+                field = self._passage.response_field(endpoint)
+                if field is not None:
+                    out = _with_field(out, plan.head, field)
             self._let_go()
-            field = self._passage.response_field(endpoint)
-            if field is not None:
-                out = _with_field(out, plan.head, field)
         super()._pass_on(out)
 
     # ---- the next try ----
@@ -340,19 +350,23 @@ class ManagedExchange(TimedExchange):
     def _stop_timers(self) -> None:
         super()._stop_timers()
         self._stop_connect_timer()
-        for timer in (self._retry_timer, self._idle_timer):
-            if timer is not None:
-                timer.cancel()
-        self._retry_timer = self._idle_timer = None
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     def _record(self, status: int, flag: str = "", reason: str = "") -> None:
-        down = self._down
+        passage = self._passage
         self._leave_endpoint()
         self._let_go()
-        outcomes = self._passage.end(down.engine.now() - self._started)
+        passage.end()
+        if passage.shadow is not None:
+            outcomes = passage.shadow.finish(self._down.engine.now() - self._started)
+            if outcomes:
+                self.decision = replace(self.decision, would=tuple(outcomes))
         super()._record(status, flag or self._flag, reason)
-        for word, policy in outcomes:
-            down.engine.record_dry_run(down, self._plan, self.decision, word, policy)
 
 
 def _with_field(out: bytes, head: bytes, field: tuple[str, str]) -> bytes:

@@ -13,7 +13,7 @@ from nodeagent.core.traffic import FaultInjection
 from nodeagent.proxy.cluster import Refusing
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.lease import Lease
-from nodeagent.proxy.shadow import Outcome, Shadow
+from nodeagent.proxy.shadow import Shadow
 from nodeagent.proxy.stickiness import Sticky
 from nodeagent.proxy.upstream import Pool
 
@@ -58,12 +58,13 @@ class Passage:
         self._probe = 0  # the name of the probe that the current try is, 0 = none
         self._retrying = False
 
-    @property
-    def goes_on(self) -> bool:
-        """A policy has a say in how the request is forwarded; else it was only about letting it in."""
+    def choose_first(self) -> Endpoint | None:
+        """Where the first try goes, or None: no endpoint is fit."""
         handling = self.handling
-        policies = handling.cluster is not None or handling.shadow is not None
-        return policies or handling.retry is not None or handling.sticks
+        if not handling.sticks and (handling.cluster is None or handling.cluster.is_calm):
+            self._first = False
+            return self.decision.endpoint
+        return self.choose((), again=True)
 
     def choose(self, tried: tuple[Endpoint, ...], *, again: bool) -> Endpoint | None:
         """Where to try, or None: no endpoint is fit."""
@@ -86,8 +87,7 @@ class Passage:
         return endpoint
 
     def decision_for(self, endpoint: Endpoint) -> Decision:
-        if endpoint != self.decision.endpoint:
-            self.decision = self.handling.decision_for(self.decision, endpoint)
+        self.decision = self.handling.decision_for(self.decision, endpoint)
         return self.decision
 
     def fault(self, config: FaultInjection) -> Fault:
@@ -122,16 +122,26 @@ class Passage:
     # ---- how a try went ----
 
     def enter(self, endpoint: Endpoint) -> None:
-        if self.handling.cluster is not None:
-            self.handling.cluster.loads.enter(endpoint)
+        cluster = self.handling.cluster
+        if cluster is not None and cluster.weighs_load:
+            cluster.loads.enter(endpoint)
 
     def leave(self, endpoint: Endpoint) -> None:
         cluster = self.handling.cluster
         if cluster is not None:
-            cluster.loads.leave(endpoint)
+            if cluster.weighs_load:
+                cluster.loads.leave(endpoint)
             if self._probe:
                 cluster.unanswered(endpoint, self._probe)
                 self._probe = 0
+
+    def succeeded_as_usual(self, endpoint: Endpoint) -> bool:
+        """True when there is no more to it: any endpoint would have done, and nothing is simulated."""
+        cluster = self.handling.cluster
+        if cluster is None or not cluster.is_calm or self.shadow is not None or self._probe or self._sticky is not None:
+            return False
+        cluster.note_success(endpoint)
+        return True
 
     def answered(self, endpoint: Endpoint, status: int, seconds: float) -> None:
         probe, self._probe = self._probe, 0
@@ -147,13 +157,11 @@ class Passage:
         if self.shadow is not None:
             self.shadow.failed(endpoint)
 
-    def end(self, seconds: float) -> list[Outcome]:
-        """The request is over, after so long: give everything back.  What its dry run came to."""
+    def end(self) -> None:
+        """The request is over: give everything back."""
         if self._gate is not None:
             self._gate.leave()
             self._gate = None
         if self._retrying:
             self._retrying = False
             self.handling.give_retry_slot()
-        shadow, self.shadow = self.shadow, None
-        return shadow.finish(seconds) if shadow is not None else []

@@ -1,7 +1,9 @@
-"""How long the worker's loop was busy in one piece, so that everything else had to wait.
+"""How long the worker's loop did one piece of work, so that everything else had to wait.
 
-One handler of a data socket is a piece, and so is what asyncio does between two polls (timers, commands of the
-agent, new connections).  Wall time: a pause of the garbage collector counts, and so does a processor taken away.
+A handler of a data socket is a piece, and so is what asyncio does between two polls (timers, commands of the
+agent, new connections); a pause of the garbage collector is part of one.  Measured twice: as time, in which the
+processor may have been taken away, and as processor time, which is our own doing.  Of a handler that is not the
+first of its round the latter is at most that of all before it, too.
 """
 
 from __future__ import annotations

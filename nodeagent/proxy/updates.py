@@ -5,7 +5,8 @@
 
 A worker keeps the bytes, and decodes a destination when a connection first needs it: of a big configuration it
 meets a small part.  So it takes an update of any size between two requests, a frame of at most PART destinations
-at a time, and the garbage collector finds nothing new to walk.
+at a time, and the garbage collector finds nothing new to walk.  A destination of so many rules that a request would
+have to wait comes decoded: its rules are sent before it, RULES in a frame.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import itertools
 import operator
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from nodeagent.core.differences import changed, gone
-from nodeagent.core.model import Destination, Snapshot, Workload
+from nodeagent.core.model import Destination, Rule, Snapshot, Workload
 from nodeagent.proxy.frames import encode_command
 
 Target = tuple[str, int]
-Encoded = Mapping[Target, bytes]
+Data = tuple[bytes, ...]  # a destination without the rules that follow, then these, RULES each
+Piece = tuple[str, tuple[Rule, ...]]  # some rules of a group; "" = the producer's
 
 PART = 1000
+RULES = 500
 EMPTY = Snapshot(generation=0, destinations={}, workloads={})
 """What a worker starts with."""
 
@@ -49,7 +52,7 @@ class Encoder:
 
     def __init__(self) -> None:
         self._snapshot = EMPTY
-        self._encoded: dict[Target, bytes] = {}
+        self._encoded: dict[Target, Data] = {}
 
     def advance(self, snapshot: Snapshot) -> list[bytes]:
         """Frames for workers that have the snapshot before this one (at first: EMPTY)."""
@@ -64,35 +67,45 @@ class Encoder:
             del self._encoded[target]
         old_pods, pods = _local(before), _local(snapshot)
         workloads, left_pods = changed(old_pods, pods), tuple(gone(old_pods, pods))
-        return _frames(new, Head(snapshot.generation, before.generation, lost, workloads, left_pods))
+        return list(_frames(new, Head(snapshot.generation, before.generation, lost, workloads, left_pods)))
 
     def whole(self) -> list[bytes]:
         """Frames of the last snapshot, for a worker with any other or none."""
-        return _frames(self._encoded, Head(self._snapshot.generation, None, workloads=_local(self._snapshot)))
+        return list(_frames(self._encoded, Head(self._snapshot.generation, None, workloads=_local(self._snapshot))))
 
 
 def _local(snapshot: Snapshot) -> dict[str, Workload]:
     return {key: workload for key, workload in snapshot.workloads.items() if workload.netns}
 
 
-def _frames(encoded: Encoded, head: Head) -> list[bytes]:
+def _frames(encoded: Mapping[Target, Data], head: Head) -> Iterator[bytes]:
+    for target, (_, *pieces) in encoded.items():
+        for piece in pieces:
+            yield encode_command("rules", (target, piece))
     left = iter(encoded.items())
-    parts: Iterator[dict[Target, bytes]] = iter(lambda: dict(itertools.islice(left, PART)), {})
-    return [*(encode_command("part", part) for part in parts), encode_command("snapshot", head)]
+    while part := {target: data[0] for target, data in itertools.islice(left, PART)}:
+        yield encode_command("part", part)
+    yield encode_command("snapshot", head)
 
 
 class Incoming:
     """A worker's end."""
 
     def __init__(self) -> None:
-        self._parts: dict[Target, bytes] = {}
+        self._rules: dict[Target, list[Piece]] = {}
+        self._parts: dict[Target, Destination | bytes] = {}
 
-    def part(self, encoded: Encoded) -> None:
+    def rules(self, target: Target, data: bytes) -> None:
+        self._rules.setdefault(target, []).append(_loads(data))
+
+    def part(self, encoded: Mapping[Target, bytes]) -> None:
         self._parts.update(encoded)
+        for target in self._rules.keys() & encoded.keys():
+            self._parts[target] = _with_rules(_loads(encoded[target]), self._rules.pop(target))
 
     def finish(self, head: Head, current: Snapshot) -> Snapshot | None:
         """The snapshot that the parts so far and `head` make of the current one; None when they are for another."""
-        parts, self._parts = self._parts, {}
+        parts, self._parts, self._rules = self._parts, {}, {}
         if head.base is None:
             return Snapshot(head.generation, EncodedDestinations(parts), dict(head.workloads))
         if head.base != current.generation:
@@ -125,7 +138,7 @@ class EncodedDestinations(Mapping[Target, Destination]):
     def __getitem__(self, target: Target) -> Destination:
         found = self.held[target]
         if isinstance(found, bytes):
-            found = self.held[target] = decode(found)
+            found = self.held[target] = _loads(found)
         return found
 
     def __contains__(self, target: object) -> bool:
@@ -141,16 +154,32 @@ class EncodedDestinations(Mapping[Target, Destination]):
 # ---- one destination ----
 
 
-def encode(destination: Destination) -> bytes:
+def encode(destination: Destination) -> Data:
+    groups = {"": destination.producer_rules, **destination.consumer_rules}
+    if sum(map(len, groups.values())) <= RULES:
+        return (_dumps(destination),)
+    bare = replace(destination, producer_rules=(), consumer_rules=dict.fromkeys(destination.consumer_rules, ()))
+    pieces = ((name, rules[at : at + RULES]) for name, rules in groups.items() for at in range(0, len(rules), RULES))
+    return (_dumps(bare), *map(_dumps, pieces))
+
+
+def _with_rules(bare: Destination, pieces: Iterable[Piece]) -> Destination:
+    groups: dict[str, list[Rule]] = {"": [], **{name: [] for name in bare.consumer_rules}}
+    for name, rules in pieces:
+        groups[name] += rules
+    producer, consumer = tuple(groups.pop("")), {name: tuple(rules) for name, rules in groups.items()}
+    return replace(bare, producer_rules=producer, consumer_rules=consumer)
+
+
+def _dumps(value: object) -> bytes:
     buffer = io.BytesIO()
-    _Pickler(buffer, protocol=5).dump(destination)
+    _Pickler(buffer, protocol=5).dump(value)
     return buffer.getvalue()
 
 
-def decode(data: bytes) -> Destination:
+def _loads(data: bytes) -> Any:
     """In a worker only: the agent, which is root, is trusted there."""
-    destination: Destination = pickle.loads(data)  # noqa: S301 - see above
-    return destination
+    return pickle.loads(data)  # noqa: S301 - see above
 
 
 class _Pickler(pickle.Pickler):

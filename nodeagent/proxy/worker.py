@@ -102,6 +102,8 @@ class Worker:
     def _on_command(self, kind: str, payload: Any) -> None:
         if kind == "part":
             self._incoming.part(payload)
+        elif kind == "rules":
+            self._incoming.rules(*payload)
         elif kind == "snapshot":
             self._take_snapshot(payload)
         elif kind == "pods":

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import caps, outliers, rate_limits, splits
+from tests.acceptance import caps, outliers, rate_limits, retries, splits, timeouts
 from tests.acceptance.figures import show
 from tests.acceptance.gauged import open_stand
 from tests.acceptance.shop import open_shop
+from tests.acceptance.unsteady import open_flaky
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("ACCEPTANCE_SEED", "20260101"))  # of what is random; shown with each figure
 REQUESTS = 20_000
+TIMEOUT, LATE = 300, 50  # ms: of a request, and how late its end may be
 LIKELY = 5  # sigma: one of 20 spans is further off in less than one of 1,000 runs
 
 
@@ -33,6 +35,90 @@ def test_01_gateway_api_mesh_conformance_passes() -> None:
         "21 of 23 tests (20 of 22 of the upstream's files): 21 of 21 HTTP tests, 7 of 7 core, "
         "9 of 9 extended features; 2 gRPC not yet"
     )
+
+
+# ---- 2: timeouts ----
+
+
+def test_02_a_request_whose_head_is_trickled_is_answered_504_in_time() -> None:
+    with open_flaky() as flaky:
+        ends = timeouts.before_the_head(flaky, TIMEOUT, 200)
+    show(f"{ends}")
+    assert ends.outcomes == {"504": 200}
+    assert ends.reasons == {"request-timeout": 200}
+    assert TIMEOUT - 1 <= ends.least <= ends.most <= TIMEOUT + LATE
+    assert ends.counted == (200, 0)
+    assert ends.abandoned == 200
+
+
+@pytest.mark.parametrize(("framing", "minor"), [("length", 1), ("chunked", 1), ("close", 1), ("close", 0)])
+def test_02_a_response_that_lasts_too_long_is_seen_to_be_truncated(framing: str, minor: int) -> None:
+    with open_flaky() as flaky:
+        ends = timeouts.in_the_body(flaky, TIMEOUT, 50, framing, minor)
+    show(f"{framing} to HTTP/1.{minor}: {ends}")
+    assert ends.outcomes == {"truncated": 50}
+    assert TIMEOUT - 1 <= ends.least <= ends.most <= TIMEOUT + LATE
+    assert ends.counted == (0, 50)
+    assert ends.abandoned == 50
+
+
+def test_02_a_timeout_of_0s_is_none() -> None:
+    with open_flaky() as flaky:
+        answers = timeouts.without_end(flaky, TIMEOUT)
+    show(f"{dict(answers.outcomes)} after {answers.times[0]:.0f} to {answers.times[1]:.0f} ms")
+    assert answers.outcomes == {"200": len(answers.rows)}
+    assert answers.times[0] >= 3 * TIMEOUT
+
+
+def test_02_tries_that_time_out_stay_inside_the_requests_time() -> None:
+    with open_flaky() as flaky:
+        tries = timeouts.within_the_requests_time(flaky, request_ms=2 * TIMEOUT, try_ms=150, requests=40)
+    show(f"{tries}")
+    assert tries.outcomes == {"504": 40}
+    assert tries.reasons == {"request-timeout": 40}
+    assert 2 * TIMEOUT - 1 <= tries.least <= tries.most <= 2 * TIMEOUT + LATE
+    assert tries.fewest >= 3
+    assert tries.latest < 2 * TIMEOUT
+
+
+# ---- 3: retries ----
+
+
+@pytest.mark.parametrize(
+    ("failing", "budget", "requests", "least"), [(0.3, 50, 40_000, 0.99), (0.1, 20, 20_000, 0.995)], ids=["30%", "10%"]
+)
+def test_03_retries_bring_requests_through(failing: float, budget: int, requests: int, least: float) -> None:
+    with open_flaky() as flaky:
+        result = retries.some_fail(flaky, failing, budget, requests)
+    show(f"{failing:.0%} of tries fail, budget {budget} %: {result.share_ok:.2%} succeed, {result}")
+    assert result.share_ok >= least
+
+
+def test_03_an_upstream_that_always_fails_sees_little_more_than_without_retries() -> None:
+    with open_flaky() as flaky:
+        result = retries.all_fail(flaky, rate=300, seconds=20)
+    floor = 10 * (result.seconds + 1)
+    show(f"{result.seen} tries for {result.requests} requests: x{result.factor:.3f} (floor {floor:.0f}); {result}")
+    assert result.share_ok == 0
+    assert result.factor >= 1.1
+    assert result.seen <= 1.2 * result.requests + floor
+
+
+def test_03_a_post_is_sent_again_only_where_its_bytes_were_not_sent() -> None:
+    with open_flaky() as flaky:
+        result = retries.posts(flaky, 200)
+    show(f"{result}")
+    assert result.seen_failing == result.seen_breaking == 200
+    assert result.elsewhere == {"200": 200}
+
+
+def test_03_the_least_backoff_and_retry_after_are_waited_for() -> None:
+    with open_flaky() as flaky:
+        result = retries.waits(flaky, backoff_ms=100, retry_after_s=1, requests=32)
+    show(f"{result}")
+    assert result.backoff >= 100
+    assert result.retry_after >= 1000
+    assert result.retries >= 32
 
 
 # ---- 4: caps ----
@@ -109,7 +195,8 @@ def test_04_consecutive_failures_eject_at_once_and_after_each_time_there_is_one_
         result = outliers.eject_and_probe(stand)
         busy = stand.busy_workers()
     rows = ", ".join(f"{count} at {start:.2f} s (within {length:.3f} s)" for start, length, count in result.bursts)
-    show(f"a pod that fails {outliers.THRESHOLD} times, and two probes: asked {rows}; {result.failed} requests failed")
+    what = f"requests to a pod that fails {outliers.THRESHOLD} times and its probes twice"
+    show(f"{what}: {rows}; failed {result.failed}")
     first, *probes, admitted = result.bursts
     starts = [start for start, _, _ in result.bursts]
     ends = [start + length for start, length, _ in result.bursts]

@@ -28,7 +28,7 @@ from nodeagent.core.model import (
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import ConnectionRate, Limit, Mode, PodLimits, TrafficPolicy
 from nodeagent.regex import compile_regex
-from tests.agent.samples import CART_VIP, ENROLLED, LIMITED, NO_BATCH, PATIENT, WEB, snapshot
+from tests.agent.samples import CART_VIP, ENROLLED, LIMITED, NO_BATCH, NO_DELETE, PATIENT, WEB, snapshot
 from tests.core import strategies as some
 
 DRY = TrafficPolicy("shop/dry", Mode.DRY_RUN)
@@ -245,6 +245,66 @@ def test_a_header_that_is_not_ascii_is_explained_as_it_is_sent() -> None:
         assert explain(snap, ENROLLED, question, compile_regex)["verdict"] == verdict
     with pytest.raises(BadQueryError, match="cannot be sent"):
         parse_question({"from": "shop/web-1", "to": "cart", "headers": [["x", "\ud800"]]})
+
+
+def with_policies(*policies: Policy, behind: tuple[Policy, ...] = ()) -> Snapshot:
+    """cart of the samples with these policies; `behind` protect its second version, which gets a fifth."""
+    base = snapshot()
+    cart = base.destinations[CART_VIP]
+    beta, canary = cart.producer_rules
+    first, second = canary.backends
+    rules = (beta, dataclasses.replace(canary, backends=(first, dataclasses.replace(second, policies=behind))))
+    table = {**base.destinations, CART_VIP: dataclasses.replace(cart, producer_rules=rules, policies=policies)}
+    return dataclasses.replace(base, destinations=table)
+
+
+@pytest.mark.parametrize(
+    ("snap", "caller", "said"),
+    [
+        (
+            with_policies(dataclasses.replace(NO_DELETE, dry_run=True)),
+            "shop/web-1",
+            {
+                "verdict": "denied",
+                "layer": "request",
+                "policies": ["shop/no-delete"],
+                "policy": "shop/no-delete",
+                "detail": "denied by AuthorizationPolicy shop/no-delete",
+                "notes": [],
+            },
+        ),
+        (
+            with_policies(dataclasses.replace(NO_BATCH, dry_run=True)),
+            "batch/job-1",
+            {
+                "verdict": "denied",
+                "layer": "connect",
+                "policies": ["shop/no-batch"],
+                "policy": "shop/no-batch",
+                "detail": "denied by AuthorizationPolicy shop/no-batch",
+                "notes": [],
+            },
+        ),
+        (
+            with_policies(behind=(dataclasses.replace(NO_BATCH, dry_run=True),)),
+            "batch/job-1",
+            {
+                "verdict": "mixed",
+                "layer": "request",
+                "policies": ["shop/no-batch"],
+                "policy": "",
+                "detail": "",
+                "notes": [
+                    "20% of such requests are denied, by what protects the backend that they are routed to",
+                ],
+            },
+        ),
+    ],
+)
+def test_with_a_policy_in_dry_run_both_verdicts_are_told(snap: Snapshot, caller: str, said: dict[str, Any]) -> None:
+    question = parse_question({"from": caller, "to": "cart.shop", "method": "DELETE"})
+    answer = explain(snap, ENROLLED, question, compile_regex)
+    assert (answer["verdict"], answer["dry_run"]) == ("allowed", said)
 
 
 def test_an_address_stands_for_the_destination_it_belongs_to() -> None:

@@ -174,6 +174,24 @@ def test_explain_shows_filters_timeouts_and_policies_below_what_declares_them() 
     assert ("answer    308, location https://cart/", "") in found
 
 
+def test_explain_ends_with_what_policies_in_dry_run_would_change() -> None:
+    base = {"from": "shop/web-1", "to": {"name": "shop/cart:80", "address": "198.19.0.1", "port": 80}, "rung": "proxy"}
+    dry_run = {"verdict": "denied", "layer": "request", "policies": ["shop/a", "shop/p"], "policy": "shop/p"}
+    dry_run |= {"detail": "denied by AuthorizationPolicy shop/p", "notes": []}
+    assert explain_lines({**base, "verdict": "allowed", "dry_run": dry_run})[-2:] == [
+        ("verdict   allowed", "allowed"),
+        (
+            "dry run   with shop/a, shop/p in force: denied at request by shop/p: denied by AuthorizationPolicy shop/p",
+            "denied",
+        ),
+    ]
+    dry_run |= {"verdict": "mixed", "policy": "", "detail": "", "notes": ["20% are denied"]}
+    assert [line for line, _ in explain_lines({**base, "verdict": "allowed", "dry_run": dry_run})[-2:]] == [
+        "dry run   with shop/a, shop/p in force: mixed",
+        "dry run   20% are denied",
+    ]
+
+
 def test_explain_answers_programs(ask: Run) -> None:
     answer = json.loads(ask("explain", "--from", "shop/web-1", "--to", "cart", "-H", "X-A: b", "-o", "json").stdout)
     assert answer.keys() >= {"version", "from", "to", "rung", "verdict", "request", "backends", "notes"}

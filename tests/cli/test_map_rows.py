@@ -90,8 +90,8 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any]]] = [
     (
         layout.VERDICTS,
         bytes(abi.VerdictKey(6, 1)),
-        bytes(abi.Verdict(abi.DENY, 9, 0)),
-        {"policy": 6, "pod": 1, "verdict": abi.DENY, "rule": 9, "audit": 0},
+        bytes(abi.Verdict(abi.ALLOW | abi.WOULD_DENY, 0, 0, 9)),
+        {"policy": 6, "pod": 1, "verdict": abi.ALLOW | abi.WOULD_DENY, "rule": 0, "audit": 0, "would": 9},
     ),
     (
         layout.CONFIG,

@@ -111,6 +111,8 @@ def headless() -> list[Document]:
     return [service, slices, {**manifests.endpoint_slice("shop", "twin", [some.POD], port_name="http-2", suffix="2")}]
 
 
+ROUTE = manifests.http_route("shop", "a", "cart", [{"backendRefs": [manifests.backend("cart", 1)]}])
+TO_ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "a"}
 PIECES: list[list[Document]] = [
     some.service("cart"),
     [manifests.endpoint_slice("shop", "cart", [some.OTHER_POD, "198.18.0.13"], suffix="2")],
@@ -126,11 +128,16 @@ PIECES: list[list[Document]] = [
     [manifests.namespace("shop", enrolled=False)],
     [manifests.namespace("late")],
     [DENY],
-    [some.namespace_policy("batch", "q", "ALLOW", [{"ports": [8080]}])],
+    [some.namespace_policy("batch", "q", "ALLOW", [{"networkAttributes": {"ports": [8080, 9]}}])],
     [some.policy("p", "DENY", [{"http": {"methods": ["PUT"]}}])],
     [some.policy("p", "DENY", [{}], service="db")],
     [BROKEN],
     [TO_DB],
+    [ROUTE],
+    [{**ROUTE, "spec": {**ROUTE["spec"], "rules": [{"backendRefs": [manifests.backend("cart", 7)]}]}}],
+    [manifests.traffic_policy("shop", "t", {"group": "", "kind": "Service", "name": "cart"}, timeouts={"idle": "9s"})],
+    [manifests.rate_limit_policy("shop", "l", TO_ROUTE, http={"rules": [{"name": "all", "limit": {"requests": 9}}]})],
+    [manifests.traffic_policy("batch", "caps", {"kind": "Namespace", "name": "batch"}, limits={"maxConnections": 5})],
 ]
 choices = st.lists(st.sampled_from(range(len(PIECES))), unique=True, max_size=8)
 

@@ -197,3 +197,59 @@ def test_an_allow_by_http_fields_allows_nothing_where_http_is_not_read_and_the_c
     said = some.condition(conditions, ACCEPTED, "shop/p")
     assert said.message == "HTTP is not read on shop/cart:80: the rule allows nothing there"
     assert said.field == "spec.rules[0].http"
+
+
+def dry_run(document: Document) -> Document:
+    document["spec"]["mode"] = "DryRun"
+    return document
+
+
+@pytest.mark.parametrize("level", ["Network", "Application"])
+@pytest.mark.parametrize("action", ["ALLOW", "DENY"])
+def test_a_policy_in_dry_run_denies_nobody_and_says_whom_it_would_deny(action: str, level: str) -> None:
+    tried = dry_run(some.policy("p", action, [BATCH], level=level))
+    assert not denied(tried, "shop/web")
+    assert not denied(tried, "batch/job")
+    snap = some.snapshot(*BASE, tried)
+    refused, served = ("batch/job", "shop/web") if action == "DENY" else ("shop/web", "batch/job")
+    for target in (FRONTEND, ENDPOINT):
+        assert [policy for _, policy in some.ask(snap, refused, target).would] == ["shop/p"]
+        assert some.ask(snap, served, target).would == ()
+
+
+def test_enforce_is_what_no_mode_means_and_an_audit_has_no_other() -> None:
+    enforced = some.policy("p", "DENY", [BATCH])
+    enforced["spec"]["mode"] = "Enforce"
+    assert denied(enforced, "batch/job")
+    audit = some.snapshot(*BASE, dry_run(some.policy("watch", "AUDIT", [BATCH])))
+    assert audit == some.snapshot(*BASE, some.policy("watch", "AUDIT", [BATCH]))
+
+
+def test_a_mode_that_does_not_exist_is_an_error() -> None:
+    document = some.policy("p", "DENY", [BATCH])
+    document["spec"]["mode"] = "Audit"
+    _, conditions = compile_objects(some.load({"p.yaml": some.text(*BASE, document)})[1], 1)
+    said = some.condition(conditions, ACCEPTED, "shop/p")
+    assert (said.status, said.field) == ("False", "spec.mode")
+
+
+@pytest.mark.parametrize("mode", ["Enforce", "DryRun"])
+def test_only_in_force_does_a_deny_that_cannot_be_read_refuse_the_port(mode: str) -> None:
+    service = manifests.service("shop", "db", [some.OTHER_VIP])
+    service["spec"]["ports"][0].update(name="tcp", appProtocol="kubernetes.io/h2c")
+    slices = manifests.endpoint_slice("shop", "db", [some.OTHER_POD])
+    document = some.policy("p", "DENY", [{"http": {"methods": ["DELETE"]}}], service="db")
+    document["spec"]["mode"] = mode
+    snap, conditions = some.compiled(*BASE, service, slices, document)
+    here = snap.destinations[some.OTHER_VIP, 80]
+    verdict = network_verdict(here, snap.workloads["shop/web"])
+    assert bool(here.refuse) is verdict.denied is (mode == "Enforce")
+    assert verdict.would == (() if mode == "Enforce" else (("would-deny", "shop/p"),))
+    said = [one for one in conditions if one.object == "shop/p" and one.type == ACCEPTED]
+    assert [one.message.count("in DryRun it is counted as if connections") for one in said] == [mode == "DryRun"]
+
+
+def test_a_broken_policy_in_dry_run_refuses_nothing() -> None:
+    document = dry_run(some.policy("p", "DENY", [{"nothing": 1}]))
+    snap, _ = compile_objects(some.load({"p.yaml": some.text(*BASE, document)})[1], 1)
+    assert not any(destination.refuse for destination in snap.destinations.values())

@@ -32,7 +32,7 @@ from nodeagent.core.route_index import FEW_RULES
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import Retry, SessionPersistence
 
-PATHS = ("/", "/a", "/a/b", "/ab", "/a/", "/a%20b", "/a:b", "/a%3Ab", "/a;x", "/A", "*")
+PATHS = ("/", "/a", "/a/b", "/ab", "/a/", "/a%20b", "/a:b", "/a%3Ab", "/a;x", "/A", "*", "/x/../a", "/a%2Fb")
 RULE_PATHS = ("/", "/a", "/a/b", "/ab", "/a:b", "/a%20b")
 PATTERNS = ("/a.*", ".*", "/[^:]*", "/a/b")
 NAMESPACES = ("shop", "batch")
@@ -75,11 +75,14 @@ operations = st.builds(
 )
 policy_rules = st.builds(PolicyRule, small(sources), small(st.sampled_from((80, 8080, 9)), 1), small(operations))
 policies = st.builds(
-    Policy,
+    lambda name, action, level, rules, dry_run: Policy(
+        name, action, level, rules, dry_run=dry_run and action is not Action.AUDIT
+    ),
     st.sampled_from(("shop/p1", "shop/p2", "shop/p3")),
     st.sampled_from(Action),
     st.sampled_from(EnforcementLevel),
     small(policy_rules),
+    st.booleans(),
 )
 policy_sets = st.lists(policies, max_size=3, unique_by=lambda policy: policy.name).map(tuple)
 port_numbers = st.sampled_from(((), (80, 8080)))

@@ -72,6 +72,21 @@ def test_in_dry_run_every_connection_passes_and_those_over_the_limit_are_counted
     assert node.counts(made.name) == {Outcome.DIRECT: 5, Outcome.WOULD_RATE_LIMIT: 2}
 
 
+@pytest.mark.parametrize(("mode", "tries_left"), [(Mode.DRY_RUN, 3), (Mode.ENFORCE, 1)])
+def test_a_caller_that_would_be_denied_takes_nothing_of_a_limit_in_dry_run(
+    node: Node, mode: Mode, tries_left: int
+) -> None:
+    made = limited(node, f"unmet-{mode.value.lower()}", replace(SLOW, mode=mode))
+    tried = replace(policy("d", Action.DENY, "shop/web-sa"), dry_run=True)
+    node.configure(replace(made, policies=(tried,)))
+    assert tries(node, made.address, 2) == {"0": 2}
+    node.configure(made)
+    tries(node, made.address, 4)
+    over = Outcome.WOULD_RATE_LIMIT if mode is Mode.DRY_RUN else Outcome.RATE_LIMITED
+    counted = node.counts(made.name)
+    assert (counted[Outcome.WOULD_DENY], counted[over]) == (2, 4 - tries_left)
+
+
 def test_both_families_of_a_service_share_its_limit(node: Node) -> None:
     vip, vip6 = node.vip(), node.vip6()
     port, port6 = node.backend("listen('0.0.0.0')"), node.backend("listen('::')")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nodeagent.core.model import Action
 from nodeagent.kernel.abi import Outcome
-from tests.kernel.build import policy, service
+from tests.kernel.build import http_policy, policy, service
 from tests.kernel.conftest import Node
 
 CLIENT = "shop/web-sa"
@@ -109,6 +111,62 @@ def test_audit_counts_beside_the_real_outcome(node: Node) -> None:
     assert node.counts("shop/audited:80") == {Outcome.DIRECT: 1, Outcome.AUDITED: 1}
     rules = {row.rule for row in node.maps.connections() if row.outcome is Outcome.AUDITED}
     assert "shop/eye" in rules
+
+
+def rules(node: Node, destination: str, outcome: Outcome) -> dict[str, int]:
+    rows = [row for row in node.maps.connections() if row.destination == destination and row.outcome is outcome]
+    return {row.rule: row.opened for row in rows}
+
+
+def test_what_a_policy_in_dry_run_would_deny_goes_through_and_is_counted_with_its_rule(node: Node) -> None:
+    vip, port = node.vip(), backend_port(node)
+    tried = replace(policy("tried", Action.DENY, CLIENT), dry_run=True)
+    eye = policy("watch", Action.AUDIT, CLIENT)
+    node.configure(service("dry-run", vip, (node.server.ipv4, port), policies=(tried, eye)))
+    assert [node.client(f"dial({vip!r}, 80)")[0] for _ in range(3)] == [[vip, 80]] * 3
+    expected = {Outcome.DIRECT: 3, Outcome.WOULD_DENY: 3, Outcome.AUDITED: 3}
+    assert node.counts("shop/dry-run:80") == expected
+    assert rules(node, "shop/dry-run:80", Outcome.WOULD_DENY) == {"shop/tried": 3}
+
+
+def test_an_allow_for_somebody_else_in_dry_run_would_deny_and_one_for_the_caller_would_not(node: Node) -> None:
+    vip, other, port = node.vip(), node.vip(), backend_port(node)
+    denying = replace(policy("only-x", Action.ALLOW, "x/y"), dry_run=True)
+    allowing = replace(policy("only-us", Action.ALLOW, CLIENT), dry_run=True)
+    node.configure(
+        service("dry-else", vip, (node.server.ipv4, port), policies=(denying,)),
+        service("dry-us", other, (node.server.ipv4, port), policies=(denying, allowing)),
+    )
+    assert [node.client(f"dial({address!r}, 80)")[0] for address in (vip, other)] == [[vip, 80], [other, 80]]
+    assert node.counts("shop/dry-else:80") == {Outcome.DIRECT: 1, Outcome.WOULD_DENY: 1}
+    assert node.counts("shop/dry-us:80") == {Outcome.DIRECT: 1}
+
+
+def test_a_connection_that_is_denied_is_not_counted_for_a_policy_in_dry_run(node: Node) -> None:
+    vip, port = node.vip(), backend_port(node)
+    policies = (policy("a", Action.DENY, CLIENT), replace(policy("b", Action.DENY, CLIENT), dry_run=True))
+    node.configure(service("both", vip, (node.server.ipv4, port), policies=policies))
+    assert node.client(f"dial({vip!r}, 80)") == "EPERM"
+    assert node.counts("shop/both:80") == {Outcome.DENIED: 1}
+
+
+def test_a_deny_in_dry_run_that_reads_http_counts_on_a_port_where_nobody_reads_it(node: Node) -> None:
+    vip, port = node.vip(), backend_port(node)
+    tried = replace(http_policy("no-get"), dry_run=True)
+    node.configure(service("unread", vip, (node.server.ipv4, port), policies=(tried,)))
+    assert node.client(f"dial({vip!r}, 80)")[0] == [vip, 80]
+    assert node.counts("shop/unread:80") == {Outcome.DIRECT: 1, Outcome.WOULD_DENY: 1}
+
+
+def test_putting_a_policy_in_force_changes_the_verdict_of_the_next_connect(node: Node) -> None:
+    vip, port = node.vip(), backend_port(node)
+    deny = policy("switched", Action.DENY, CLIENT)
+    made = service("switched", vip, (node.server.ipv4, port), policies=(replace(deny, dry_run=True),))
+    node.configure(made)
+    assert node.client(f"dial({vip!r}, 80)")[0] == [vip, 80]
+    node.configure(replace(made, policies=(deny,)))
+    assert node.client(f"dial({vip!r}, 80)") == "EPERM"
+    assert node.counts("shop/switched:80") == {Outcome.DIRECT: 1, Outcome.WOULD_DENY: 1, Outcome.DENIED: 1}
 
 
 def test_dialling_the_endpoint_itself_meets_the_same_deny(node: Node) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
-from nodeagent.core.model import FailMode
+from nodeagent.core.model import Action, FailMode
 from nodeagent.kernel import abi, layout
 from nodeagent.kernel.abi import Outcome
-from tests.kernel.build import http_policy, routed
+from tests.kernel.build import http_policy, policy, routed
 from tests.kernel.conftest import FAR_FUTURE_NS, Node
 
 
@@ -46,6 +47,15 @@ def test_a_connect_reaches_the_workers_listener_and_its_original_is_there_before
     assert node.maps.names()[found[2]] == (abi.NameKind.DEST, f"shop/{name}:80")
     assert node.maps.in_flight() == 0
     assert node.counts(f"shop/{name}:80") == {Outcome.PROXIED: 1}
+
+
+def test_a_connect_that_would_be_denied_is_proxied_and_counted(node: Node) -> None:
+    vip = node.vip()
+    tried = replace(policy("tried-3", Action.DENY, "shop/web-sa"), dry_run=True)
+    node.configure(routed("dry-run-3", vip, policies=(tried,)))
+    node.start_worker()
+    assert node.client(f"dial({vip!r}, 80)")[0] == [vip, 80]
+    assert node.counts("shop/dry-run-3:80") == {Outcome.PROXIED: 1, Outcome.WOULD_DENY: 1}
 
 
 def test_workers_share_connects_evenly_whatever_their_indexes(node: Node) -> None:
@@ -130,6 +140,19 @@ def test_a_source_port_in_the_way_of_an_enforced_destination_is_refused(node: No
     assert node.client(f"dial({vips[0]!r}, 80, {source}, keep='c0')")[0] == [vips[0], 80]
     assert node.client(f"dial({vips[1]!r}, 80, {source}, keep='c1')") == "ECONNREFUSED"
     assert node.counts("shop/strict1:80") == {Outcome.REFUSED_SOURCE_PORT: 1}
+
+
+def test_a_source_port_in_the_way_of_a_policy_in_dry_run_goes_direct(node: Node) -> None:
+    """Such a policy protects nothing."""
+    vips, port = [node.vip(), node.vip()], node.backend("listen('0.0.0.0')")
+    tried = replace(http_policy("tried-y"), dry_run=True)
+    ends = [(node.server.ipv4, port)]
+    node.configure(*[routed(f"tried{i}", vip, *ends, policies=(tried,)) for i, vip in enumerate(vips)])
+    node.start_worker()
+    source = f"source=({node.web.ipv4!r}, 4324)"
+    for i, vip in enumerate(vips):
+        assert node.client(f"dial({vip!r}, 80, {source}, keep='c{i}')")[0] == [vip, 80]
+    assert node.counts("shop/tried1:80") == {Outcome.BYPASS_SOURCE_PORT: 1}
 
 
 def test_an_ipv6_source_port_works_too(node: Node) -> None:

@@ -75,6 +75,16 @@ def test_after_a_failed_write_nothing_that_is_in_use_is_deleted(maps: Maps) -> N
     assert list(held.verdict_tables[row.policy]) == [held.pods[77].pod]
 
 
+def test_an_agent_reads_back_what_a_policy_in_dry_run_would_do(maps: Maps) -> None:
+    """Else it would write every verdict anew after a restart, or keep one of a policy that is gone."""
+    tried = replace(policy("p", Action.DENY, "shop/web-sa"), dry_run=True)
+    KernelSync(maps).sync(snapshot(service("a", "198.19.0.1", ("198.18.0.3", 80), policies=(tried,))), PODS)
+    held = read_tables(maps)
+    (verdict,) = held.verdict_tables[held.destinations["198.19.0.1", 80].policy].values()
+    assert not verdict.denied
+    assert maps.names()[verdict.would] == (abi.NameKind.POLICY, "shop/p")
+
+
 def test_what_cannot_be_deleted_now_is_deleted_later(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = KernelSync(maps)
     for last in (3, 4, 5):  # two sets retire

@@ -1,6 +1,6 @@
 """Independent HTTP/1 peers: small Go programs on net/http, built on demand with the standard library alone.
 
-`build(name)` gives the path of a program (reparse, server or client).  They are built once into the user's cache
+`build(name)` gives the path of a program: the name of a directory here.  They are built once into the user's cache
 directory and again when a source changes, so a test run pays 1-2 s the first time and nothing after that.
 """
 

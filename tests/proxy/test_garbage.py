@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nodeagent.core.bounds import Bounds
-from nodeagent.core.model import Endpoint, Protocol
+from nodeagent.core.model import Backend, Endpoint, Mirror, PathKind, Protocol, Rule
+from nodeagent.core.route_timeouts import RouteTimeouts
+from nodeagent.core.traffic import Balancing, LoadBalancer, OutlierDetection, Retry, RetryBudget, TrafficPolicy
 from tests.proxy.harness import Client, Proxy, run, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -93,6 +96,29 @@ async def stopped_half_way(proxy: Proxy, client: Client) -> None:
         connection.discard()
 
 
+async def failing(_proxy: Proxy, client: Client) -> None:
+    await client.send(GET)
+    assert (await client.response())[0] == 503
+    client.close()
+
+
+async def with_everything(proxy: Proxy, client: Client) -> None:
+    """A rule with timeouts and a mirror, met under a TrafficPolicy."""
+    behind = Backend("shop/b:80", 1, (proxy.upstream.endpoint,))
+    rule = Rule("shop/r", "0", PathKind.PREFIX, "/", "", (), (), (behind,), timeouts=RouteTimeouts(900, 500))
+    rule = replace(rule, mirrors=(Mirror(behind),))
+    proxy.apply(replace(proxy.destination, producer_rules=(rule,), has_producer_route=True))
+    await keep_alive(proxy, client)
+    await settle()
+
+
+TRAFFIC = TrafficPolicy(
+    "shop/p",
+    retry=Retry(attempts=2, backoff=1, budget=RetryBudget(percent=100, floor=100)),
+    load_balancer=LoadBalancer(Balancing.LEAST_REQUEST),
+    outlier_detection=OutlierDetection(),
+)
+UNAVAILABLE = b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno"
 CASES: list[tuple[Talk, bytes | None, dict[str, Any]]] = [
     (keep_alive, OK, {}),
     (keep_alive, CHUNKED, {}),
@@ -106,6 +132,11 @@ CASES: list[tuple[Talk, bytes | None, dict[str, Any]]] = [
     (relayed_to_the_end, None, {"protocol": Protocol.OPAQUE}),
     (unreachable, OK, {"endpoints": (Endpoint("127.0.0.1", 1),)}),
     (stopped_half_way, OK, {}),
+    (keep_alive, OK, {"traffic": TRAFFIC}),
+    (failing, UNAVAILABLE, {"traffic": TRAFFIC}),
+    (reset_while_answered, OK, {"traffic": TRAFFIC}),
+    (with_everything, OK, {"traffic": TRAFFIC}),
+    (with_everything, OK, {}),
 ]
 
 

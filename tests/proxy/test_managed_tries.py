@@ -10,7 +10,15 @@ import pytest
 
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.model import Endpoint
-from nodeagent.core.traffic import CircuitBreaker, OutlierDetection, PolicyTimeouts, Retry, RetryBudget
+from nodeagent.core.traffic import (
+    Balancing,
+    CircuitBreaker,
+    LoadBalancer,
+    OutlierDetection,
+    PolicyTimeouts,
+    Retry,
+    RetryBudget,
+)
 from nodeagent.proxy.passage import Passage
 from tests.proxy.harness import Client, Connection, Proxy, fields_of, run, settle
 from tests.proxy.test_managed import GET, OK, POST, UNBOUND, ask, count, failed, policy, retrying, sequence
@@ -476,6 +484,7 @@ def test_however_a_request_ends_what_it_held_is_given_back_once(ending: object) 
             circuit_breaker=CAPS,
             retry=Retry(1, backoff=1, budget=UNBOUND),
             timeouts=PolicyTimeouts(request=1500, connect=1000, idle=60_000),
+            load_balancer=LoadBalancer(Balancing.LEAST_REQUEST),
         )
         async with Proxy(traffic=traffic) as p:
             other, client = await p.connect(), await p.connect()
@@ -538,7 +547,7 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             reported: list[object] = []
             p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
             client = await p.connect()
-            monkeypatch.setattr(Passage, "answered", broken)
+            monkeypatch.setattr(Passage, "succeeded_as_usual", broken)
             await client.send(GET)
             with pytest.raises(ConnectionResetError):
                 await client.read_until_close()

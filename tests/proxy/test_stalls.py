@@ -6,7 +6,9 @@ import asyncio
 import gc
 import socket
 import time
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,7 +44,7 @@ def test_a_handler_that_takes_long_is_a_stall() -> None:
             theirs.send(b"x")
             await asyncio.sleep(BUSY)
             poller.unwatch(ours.fileno())
-            assert poller.take_longest() >= BUSY
+            assert poller.take_longest()[0] >= BUSY
 
     run(conversation())
 
@@ -53,10 +55,10 @@ def test_a_callback_of_asyncio_that_takes_long_is_a_stall_and_waiting_is_none() 
         await asyncio.sleep(0)
         poller.take_longest()
         await asyncio.sleep(4 * BUSY)
-        assert poller.take_longest() < 4 * BUSY
+        assert poller.take_longest()[0] < 4 * BUSY
         busy()
         await asyncio.sleep(0)
-        assert poller.take_longest() >= BUSY
+        assert poller.take_longest()[0] >= BUSY
 
     run(conversation())
 
@@ -75,7 +77,38 @@ def test_a_pause_of_the_garbage_collector_is_a_stall() -> None:
         finally:
             gc.callbacks.remove(pause)
         await asyncio.sleep(0)
-        assert data_loop().poller.take_longest() >= BUSY
+        assert data_loop().poller.take_longest()[0] >= BUSY
+
+    run(conversation())
+
+
+def spin() -> None:
+    end = time.thread_time() + BUSY
+    while time.thread_time() < end:
+        pass
+
+
+@pytest.mark.parametrize(("work", "least", "most"), [(spin, BUSY, 1.0), (busy, 0.0, BUSY / 2)], ids=["spun", "slept"])
+def test_processor_time_is_told_apart(work: Callable[[], None], least: float, most: float) -> None:
+    async def conversation() -> None:
+        poller, (ours, theirs) = data_loop().poller, socket.socketpair()
+
+        def slow(_events: int) -> None:
+            ours.recv(1)
+            work()
+
+        with ours, theirs:
+            poller.watch(ours.fileno(), READ, slow)
+            await asyncio.sleep(0)
+            poller.take_longest()
+            theirs.send(b"x")
+            await asyncio.sleep(BUSY)
+            poller.unwatch(ours.fileno())
+            assert least <= poller.take_longest()[1] < most
+            poller.take_longest()
+            work()
+            await asyncio.sleep(0)
+            assert least <= poller.take_longest()[1] < most
 
     run(conversation())
 

@@ -8,18 +8,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.core.ledger import LocalLedger
-from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot, Workload
+from nodeagent.core.model import Destination, Endpoint, PathKind, Protocol, Rule, Snapshot, Workload
+from nodeagent.proxy import updates
 from nodeagent.proxy.accounting import Accounting
 from nodeagent.proxy.agent_channel import AgentChannel
 from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.engine import Engine
 from nodeagent.proxy.frames import LENGTH, decode_command, encode_command
 from nodeagent.proxy.sockets import LocalSockets
-from nodeagent.proxy.updates import EMPTY, PART, Encoder, Head, Incoming, decode, encode
+from nodeagent.proxy.updates import EMPTY, PART, RULES, EncodedDestinations, Encoder, Head, Incoming, encode
 from nodeagent.proxy.view import View
 from nodeagent.regex import compile_regex
 from tests.core import strategies as some
@@ -42,6 +44,9 @@ class Follower:
             kind, payload = decode_command(frame[LENGTH.size :])
             if kind == "part":
                 self._incoming.part(payload)
+                continue
+            if kind == "rules":
+                self._incoming.rules(*payload)
                 continue
             snapshot = self._incoming.finish(payload, self.snapshot)
             self.gaps += snapshot is None
@@ -97,9 +102,26 @@ def test_updates_give_the_same_as_whole_snapshots(history: list[Snapshot], joins
     assert first.gaps == late.gaps == 0
 
 
-@given(one_destination)
-def test_a_destination_comes_out_as_it_went_in(destination: Destination) -> None:
-    assert decode(encode(destination)) == destination
+@given(one_destination, st.integers(1, 3))
+def test_a_destination_comes_out_as_it_went_in(destination: Destination, most: int) -> None:
+    """Also when there are more rules than one frame takes."""
+    worker, target = Follower(), (destination.address, destination.port)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(updates, "RULES", most)
+        worker.take(Encoder().advance(Snapshot(1, {target: destination}, {})))
+    assert dict(worker.snapshot.destinations) == ({target: destination} if destination.is_met_by_workers else {})
+
+
+def test_many_rules_come_a_few_at_a_time_and_decoded() -> None:
+    one = Rule("shop/r", "0", PathKind.PREFIX, "/", "", (), (), ())
+    destination = replace(plain(1), producer_rules=(one,) * (2 * RULES + 1), has_producer_route=True)
+    frames = Encoder().advance(Snapshot(1, table([destination]), {}))
+    assert [decode_command(frame[LENGTH.size :])[0] for frame in frames] == [*["rules"] * 3, "part", "snapshot"]
+    worker = Follower()
+    worker.take(frames)
+    destinations = worker.snapshot.destinations
+    assert isinstance(destinations, EncodedDestinations)
+    assert list(destinations.held.values()) == [destination]
 
 
 def plain(number: int) -> Destination:
@@ -118,7 +140,7 @@ def test_only_what_changed_is_sent_and_in_parts_that_are_bounded() -> None:
     target = next(iter(whole))
     now = {**whole, target: replace(whole[target], endpoints=(Endpoint("198.18.0.3", 80),))}
     sent = [decode_command(frame[LENGTH.size :]) for frame in encoder.advance(Snapshot(2, now, {}))]
-    assert sent == [("part", {target: encode(now[target])}), ("snapshot", Head(2, 1))]
+    assert sent == [("part", {target: encode(now[target])[0]}), ("snapshot", Head(2, 1))]
 
 
 def test_an_equal_destination_that_was_made_anew_is_not_sent_again() -> None:

@@ -10,6 +10,7 @@ from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Anything, Fields, Items, Text
 from nodeagent.config.schemas.common import GROUP, HEADER_NAME, LABEL, OBJECT_NAME, PORT, top_level
 from nodeagent.config.schemas.gateway import plain_path_is_absolute_and_normal
+from nodeagent.config.schemas.targets import MODE
 from nodeagent.core.hosts import HostError, parse_host
 
 _SOURCES = ("serviceAccount", "namespace", "cidr")
@@ -136,6 +137,7 @@ _POLICY = top_level(
                 "targetRefs": Items(_TARGET, least=1, most=16, unique=("kind", "name")),
                 "action": Text(enum=("ALLOW", "DENY", "AUDIT")),
                 "enforcementLevel": Text(enum=("Network", "Application")),
+                "mode": MODE,
                 "rules": Items(_RULE, most=64),
             },
             ("targetRefs", "enforcementLevel"),
