@@ -175,9 +175,18 @@ class Cluster:
         request = self._traffic.timeouts.request if self._traffic is not None else 0
         return bool(request) and seconds * 1000 >= request
 
-    def tick(self) -> int:
-        """How many endpoints a finished interval ejected."""
-        return self.health.tick(time.monotonic_ns()) if self.health is not None else 0
+    def tick(self) -> tuple[int, int]:
+        """(endpoints ejected, events lost) by this worker since the last one; what a dry run ejects is not out."""
+        if self.health is None:
+            return 0, 0
+        self.health.tick(time.monotonic_ns())
+        ejected, lost = self.health.taken()
+        return (0 if self._variant else ejected), lost
+
+    @property
+    def ejected(self) -> int:
+        """How many endpoints are out now."""
+        return self.health.out if self.health is not None and not self._variant else 0
 
     # ---- connections ----
 

@@ -40,6 +40,7 @@ class EndpointHealth:
         self._unfit: tuple[int, ...] = ()
         self._unsent: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
         self._keys: dict[Endpoint, int] = {}
+        self.ejected = 0  # by this worker, and `lost` what it could not write, since these were taken last
         self.lost = 0
         self.update(config, endpoints, now)
 
@@ -48,9 +49,9 @@ class EndpointHealth:
         self._config = config
         known = self._keys
         self._keys = {one: known.get(one) or health.endpoint_key(one.address, one.port) for one in endpoints}
-        self._endpoints = {key: one for one, key in self._keys.items()}
-        self._places = {key: place for place, key in enumerate(self._endpoints)}
-        self._all = frozenset(self._endpoints)
+        self._endpoints = endpoints
+        self._places = {self._keys[one]: place for place, one in enumerate(endpoints)}
+        self._all = frozenset(self._places)
         counted = self._unsent
         self._unsent = {one: counted.get(one) or [0, 0] for one in endpoints} if config.success_rate is not None else {}
         self._pulse = -1
@@ -83,10 +84,10 @@ class EndpointHealth:
     def take_probe(self, now: int) -> Chosen | None:
         """An endpoint whose time is over, for the one request that finds out whether it serves again; after `unfit`."""
         for key in self._barred.due:
-            endpoint = self._endpoints.get(key)
-            probe = outlier.take_probe(self._refresh(), self._config, key, now) if endpoint is not None else None
-            if endpoint is not None and probe is not None and self._swap(probe.state):  # else another worker has it
-                return endpoint, probe.name
+            place = self._places.get(key)
+            probe = outlier.take_probe(self._refresh(), self._config, key, now) if place is not None else None
+            if place is not None and probe is not None and self._swap(probe.state):  # else another worker has it
+                return self._endpoints[place], probe.name
         return None
 
     # ---- after it ----
@@ -107,7 +108,9 @@ class EndpointHealth:
             counts[0] += 1
         before = self._out()
         self._change(lambda state: outlier.after_failure(state, self._config, key, kind, now, self._all, probe))
-        return key in self._out() - before
+        ejected = key in self._out() - before
+        self.ejected += ejected
+        return ejected
 
     def unanswered(self, endpoint: Endpoint, now: int, probe: int) -> None:
         """The probe ended without an outcome."""
@@ -121,14 +124,23 @@ class EndpointHealth:
 
     # ---- success rates ----
 
-    def tick(self, now: int) -> int:
-        """Share what was counted, and judge the interval if it is over.  How many endpoints that ejected."""
+    def tick(self, now: int) -> None:
+        """Share what was counted, and judge the interval if it is over."""
         finished = self._share(now) if self._config.success_rate is not None else None
-        if finished is None:
-            return 0
-        before = self._out()
-        self._change(lambda state: outlier.evaluate_success_rate(state, self._config, finished, now, self._all))
-        return len(self._out() - before)
+        if finished is not None:
+            before = self._out()
+            self._change(lambda state: outlier.evaluate_success_rate(state, self._config, finished, now, self._all))
+            self.ejected += len(self._out() - before)
+
+    def taken(self) -> tuple[int, int]:
+        """(ejections, events lost) since the last call."""
+        found, self.ejected, self.lost = (self.ejected, self.lost), 0, 0
+        return found
+
+    @property
+    def out(self) -> int:
+        """How many endpoints got nothing when a request was here last."""
+        return len(self._unfit)
 
     def _share(self, now: int) -> dict[int, tuple[int, int]] | None:
         """Add to the shared tallies; those of an interval that is over go to the one worker that takes them out."""
