@@ -279,6 +279,8 @@ class Engine:
             "buffered_bytes_limit": self.budget.limit,
             "buffered_bytes_per_connection_limit": self.bounds.buffered_per_connection,
             "upstream_idle": self.pool.size,
+            "clusters": len(self.handlings.clusters()),
+            "ejected": sum(cluster.ejected for cluster in self.handlings.clusters()),
             "mirrors": len(self.mirrors),
             "mirrors_limit": self.bounds.mirrors,
             "slow_heads": len(self.heads),
@@ -331,7 +333,9 @@ class Engine:
         self._on_each_tick(now)
 
     def _tick_cluster(self, cluster: Cluster) -> None:
-        self.stats.ejections += cluster.tick()
+        ejected, lost = cluster.tick()
+        self.stats.ejections += ejected
+        self.stats.outliers_lost += lost
         cluster.make_room(self.pool)
 
     def _each(self, items: Iterable[Item], action: Callable[[Item], None]) -> None:

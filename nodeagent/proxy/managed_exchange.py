@@ -7,7 +7,6 @@ own.  Every way an exchange ends is recorded, so that is where what it held is g
 
 from __future__ import annotations
 
-import errno
 import time
 from asyncio import TimerHandle
 from dataclasses import replace
@@ -18,6 +17,7 @@ from nodeagent.core import retries
 from nodeagent.core.faults import Fault
 from nodeagent.core.framing import Body
 from nodeagent.core.model import Endpoint
+from nodeagent.core.outlier import blames_endpoint
 from nodeagent.core.overload import SERVER_OVERLOADED, detail_of
 from nodeagent.core.policy_refusals import FAULT_ABORT, FAULT_DELAY_FLAG, IDLE_TIMEOUT, fault_detail, idle_detail
 from nodeagent.core.refusals import Refusal
@@ -192,16 +192,18 @@ class ManagedExchange(TimedExchange):
 
     def _connect_timed_out(self) -> None:
         upstream, self._up = self._up, None
-        if upstream is not None:
-            upstream.discard()
-        self.upstream_failed(TimeoutError(errno.ETIMEDOUT, "connect"))
+        assert upstream is not None
+        late = upstream.lateness
+        upstream.discard()
+        self.upstream_failed(late)
 
     # ---- tries that fail ----
 
-    def upstream_failed(self, _error: OSError) -> None:
+    def upstream_failed(self, error: OSError) -> None:
         self._stop_connect_timer()
         self._up = None
-        self._report_failure()
+        if blames_endpoint(error):
+            self._report_failure()
         if self._retry is not None:
             if not self._again(Failure.CONNECT, 0):
                 self._cannot_connect()

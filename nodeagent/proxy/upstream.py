@@ -129,7 +129,14 @@ class Upstream:
 
     def connect_timed_out(self) -> None:
         self._stop_connecting()
-        self._connect_failed(TimeoutError(errno.ETIMEDOUT, "connect"))
+        self._connect_failed(self.lateness)
+
+    @property
+    def lateness(self) -> OSError:
+        """What it has waited for too long: the endpoint, or a socket of ours."""
+        if self._sock is None:
+            return OSError(errno.ENOBUFS, "no socket")
+        return TimeoutError(errno.ETIMEDOUT, "connect")
 
     def _connect_failed(self, error: OSError) -> None:
         self._given_up = True
