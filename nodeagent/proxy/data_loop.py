@@ -99,7 +99,7 @@ class DirectSelector(selectors.EpollSelector):
                 continue
             events = lane.serve(events_for(lane.share, left))
             ended = thread_time()
-            until = turns.ran(lane.share, events, ended - began, now, len(ready) > 1)
+            until = turns.ran(lane.share, events, ended - began, now)
             if until and not lane.closed:
                 self._set_aside(lane, until)
             left -= ended - began
