@@ -15,6 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodeagent.core.model import Decision, Endpoint
+from nodeagent.core.overload import detail_of
+from nodeagent.core.policy_refusals import PolicyRefusal
 from nodeagent.core.refusals import RESPONSES, Refusal, Refused
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.core.retries import IDEMPOTENT
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from nodeagent.proxy.tenants import Server
 
 CONNECT_TRIES = 3
+KEPT_FREELY = 4 * 1024
+"""Bytes of a request that may be kept for resending without being counted: of a head, as nearly all are."""
 
 
 class Exchange:
@@ -38,6 +42,7 @@ class Exchange:
         "_body",
         "_counted",
         "_down",
+        "_kept",
         "_over",
         "_plan",
         "_resend",
@@ -72,6 +77,7 @@ class Exchange:
         self._unsent = b""  # of the request, while there is no connection
         self._counted = 0  # of that, in the pod's budget
         self._resend: bytes | None = None  # the whole request, while it may be sent again
+        self._kept = 0  # bytes of that in the pod's budget, until the exchange is over
         self._tried: tuple[Endpoint, ...] = ()
         self._over = False
 
@@ -102,6 +108,9 @@ class Exchange:
             down.hold(rest)
         if self._body.done and plan.method in IDEMPOTENT and len(data) <= down.engine.bounds.replay_bytes:
             self._resend = data
+            if len(data) > KEPT_FREELY:
+                self._kept = len(data)
+                down.tenant.budget.add(self._kept)
         self._unsent = data
         self._begin()
 
@@ -344,14 +353,14 @@ class Exchange:
         if upstream is not None:
             upstream.abort() if abort else upstream.discard()
 
-    def _answer(self, status: int, reason: str, detail: str, flag: str) -> None:
+    def _answer(self, status: int, reason: str, detail: str, flag: str, keep: bool = True) -> None:
         """Nothing of a response was sent: say what happened."""
         if self._over:
             return
         self._over = True
         self._drop_upstream(abort=not self._body.done)
         down = self._down
-        keep = self._plan.keep_alive and self._body.done and not down.engine.draining
+        keep = keep and self._plan.keep_alive and self._body.done and not down.engine.draining
         self._response_size += down.fail(status, reason, detail, keep, self._plan)
         self._record(status, flag, reason)
         down.finished(keep)
@@ -383,6 +392,13 @@ class Exchange:
         else:
             self._abort("SI", "stalled")
 
+    def shed(self, refusal: PolicyRefusal) -> None:
+        """Its memory is needed: an answer if none has begun, and the connection ends."""
+        if self._response.plan is None:
+            self._answer(refusal.status, refusal.reason, detail_of(refusal), refusal.flag, keep=False)
+        else:
+            self._abort(refusal.flag, refusal.reason)
+
     def pause_response(self) -> None:
         if self._up is not None and self._up.connected:
             self._up.stream.pause_reading()
@@ -404,6 +420,8 @@ class Exchange:
         down = self._down
         if self.decision.mirrors:
             self._body.ended()
+        if self._kept:
+            down.tenant.budget.add(-self._kept)
         down.tenant.requests -= 1
         down.engine.tenants.requests -= 1
         if self._server is not None:
