@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from nodeagent.core.addresses import family
-from nodeagent.core.bounds import Bounds
+from nodeagent.core.bounds import Bounds, watermark
 from nodeagent.core.decide import DENIED
 from nodeagent.core.dry_run import WOULD_DENY, WOULD_DENY_CONNECT
 from nodeagent.core.ledger import Ledger
@@ -28,6 +28,7 @@ from nodeagent.proxy.handling import Handlings
 from nodeagent.proxy.mirror import Copy, Mirrors
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
+from nodeagent.proxy.shedding import Shedder
 from nodeagent.proxy.stalls import Stalls
 from nodeagent.proxy.stats import Stats
 from nodeagent.proxy.stream import reset_on_close
@@ -69,7 +70,9 @@ class Engine:
         regex: Regex,
         on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
         on_tick: Callable[[float], None] = lambda _now: None,
+        resident: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`resident()` = bytes of memory that the worker uses."""
         self.loop = loop
         self.bounds = bounds
         self.sockets = sockets
@@ -90,6 +93,7 @@ class Engine:
         self.stalls, self.busy = Stalls(self.tick), Stalls(self.tick)
         self.tenants = Tenants(bounds, loop.poller.lane, loop.poller.drop)
         self.budget = self.tenants.budget
+        self.shedder = Shedder(self, watermark(bounds, resident()), resident)
         self.pool = Pool(self)
         self.mirrors = Mirrors(self)
         self.requests = RequestHeads(bounds.header_count)
@@ -270,13 +274,11 @@ class Engine:
 
     def gauges(self) -> dict[str, float]:
         return {
+            **self.tenants.gauges(),
+            "memory_bytes": self.shedder.resident,
+            "memory_high_bytes": self.shedder.limit,
             "connections": len(self.connections),
             "connections_limit": self.bounds.connections,
-            "connections_per_pod_limit": self.bounds.connections_per_pod,
-            "connections_per_pod_max": max((tenant.connections for tenant in self.tenants), default=0),
-            "buffered_bytes": self.budget.held,
-            "buffered_bytes_peak": self.budget.peak,
-            "buffered_bytes_limit": self.budget.limit,
             "buffered_bytes_per_connection_limit": self.bounds.buffered_per_connection,
             "upstream_idle": self.pool.size,
             "clusters": len(self.handlings.clusters()),
@@ -326,6 +328,7 @@ class Engine:
         self._each(self.lingering.take_expired(now), patience.linger_timed_out)
         self._each(self.mirrors.under_way.take_expired(now), Copy.timed_out)
         self.pool.expire(now)
+        self.shedder.tick()
         self._each(self.handlings.clusters(), self._tick_cluster)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
