@@ -38,7 +38,8 @@ class EndpointHealth:
         self._state = health.HEALTHY
         self._barred = health.barred(self._state, 0)
         self._unfit: tuple[int, ...] = ()
-        self._unsent: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
+        self.tallies: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
+        self.calm_at = -1  # the pulse at which no endpoint was in trouble; -1 = that is not known
         self._keys: dict[Endpoint, int] = {}
         self.ejected = 0  # by this worker, and `lost` what it could not write, since these were taken last
         self.lost = 0
@@ -52,9 +53,11 @@ class EndpointHealth:
         self._endpoints = endpoints
         self._places = {self._keys[one]: place for place, one in enumerate(endpoints)}
         self._all = frozenset(self._places)
-        counted = self._unsent
-        self._unsent = {one: counted.get(one) or [0, 0] for one in endpoints} if config.success_rate is not None else {}
-        self._pulse = -1
+        counted = dict(self.tallies)
+        self.tallies.clear()
+        if config.success_rate is not None:
+            self.tallies.update((one, counted.get(one) or [0, 0]) for one in endpoints)
+        self._pulse = self.calm_at = -1
         self._change(lambda state: outlier.within_limit(state, config, now, self._all))
 
     # ---- the usual request ----
@@ -62,11 +65,11 @@ class EndpointHealth:
     @property
     def is_calm(self) -> bool:
         """No endpoint is in trouble, and nothing has changed since that was read."""
-        return self._ledger.pulse == self._pulse and not self._state.troubled
+        return self._ledger.pulse == self.calm_at
 
     def note_success(self, endpoint: Endpoint) -> None:
         """All that a success comes to while it is calm."""
-        counts = self._unsent.get(endpoint)
+        counts = self.tallies.get(endpoint)
         if counts is not None:
             counts[0] += 1
             counts[1] += 1
@@ -113,7 +116,7 @@ class EndpointHealth:
         key = self._keys.get(endpoint)
         if key is None:
             return False
-        if (counts := self._unsent.get(endpoint)) is not None:
+        if (counts := self.tallies.get(endpoint)) is not None:
             counts[0] += 1
         before = self._out()
         self._change(lambda state: outlier.after_failure(state, self._config, key, kind, now, self._all, probe))
@@ -160,13 +163,14 @@ class EndpointHealth:
             version, content = self._ledger.read(self._tally_key)
             shared = tallies.unpack(content)
             over = shared.is_over(self._config.interval * MS, now)
-            counted = {self._keys[one]: (counts[0], counts[1]) for one, counts in self._unsent.items() if counts[0]}
+            counted = {self._keys[one]: (counts[0], counts[1]) for one, counts in self.tallies.items() if counts[0]}
             if not over and not counted:
                 return None
             summed = shared.added(counted, now)
             after = tallies.Tallies(started=now) if over else summed
             if self._ledger.swap(self._tally_key, version, tallies.pack(after)):
-                self._unsent = {one: [0, 0] for one in self._unsent}
+                for counts in self.tallies.values():
+                    counts[0] = counts[1] = 0
                 return dict(summed.counts) if over else None
         self.lost += 1
         return None
@@ -179,12 +183,13 @@ class EndpointHealth:
             self._version, content = self._ledger.read(self._record_key)
             self._state = health.unpack(content)
             self._pulse = pulse
+            self.calm_at = -1 if self._state.troubled else pulse
             self._barred = self._barred._replace(until=0)  # what pickers go by is older
         return self._state
 
     def _swap(self, state: Health) -> bool:
         done = self._ledger.swap(self._record_key, self._version, health.pack(state))
-        self._pulse = -1  # either way what is there now is not what was read
+        self._pulse = self.calm_at = -1  # either way what is there now is not what was read
         return done
 
     def _change(self, change: Change) -> None:
