@@ -15,6 +15,7 @@ So that little is written, counts stop at their threshold, and ejections fade wi
 from __future__ import annotations
 
 import enum
+import errno
 from collections.abc import Mapping
 from dataclasses import replace
 from math import fsum, sqrt
@@ -43,6 +44,17 @@ def kind_of(status: int) -> Kind | None:
     if status in {502, 503, 504}:
         return Kind.GATEWAY_ERROR
     return Kind.SERVER_ERROR if status >= 500 else None
+
+
+_OF_ENDPOINT = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN})
+
+
+def blames_endpoint(error: OSError) -> bool:
+    """Of a connect that failed.  Others tell of the caller's pod or this node: no port, socket, route or permission.
+
+    One pod must not take an endpoint away from all the others by what it lacks itself.
+    """
+    return error.errno in _OF_ENDPOINT
 
 
 # ---- before a request ----

@@ -40,6 +40,7 @@ class EndpointHealth:
         self._unfit: tuple[int, ...] = ()
         self._unsent: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
         self._keys: dict[Endpoint, int] = {}
+        self.ejected = 0  # by this worker, and `lost` what it could not write, since these were taken last
         self.lost = 0
         self.update(config, endpoints, now)
 
@@ -48,9 +49,9 @@ class EndpointHealth:
         self._config = config
         known = self._keys
         self._keys = {one: known.get(one) or health.endpoint_key(one.address, one.port) for one in endpoints}
-        self._endpoints = {key: one for one, key in self._keys.items()}
-        self._places = {key: place for place, key in enumerate(self._endpoints)}
-        self._all = frozenset(self._endpoints)
+        self._endpoints = endpoints
+        self._places = {self._keys[one]: place for place, one in enumerate(endpoints)}
+        self._all = frozenset(self._places)
         counted = self._unsent
         self._unsent = {one: counted.get(one) or [0, 0] for one in endpoints} if config.success_rate is not None else {}
         self._pulse = -1
@@ -83,9 +84,9 @@ class EndpointHealth:
     def take_probe(self, now: int) -> Chosen | None:
         """An endpoint whose time is over, for the one request that finds out whether it serves again; after `unfit`."""
         for key in self._barred.due:
-            endpoint = self._endpoints.get(key)
-            if endpoint is not None and (name := self._probe(key, now)):
-                return endpoint, name
+            place = self._places.get(key)
+            if place is not None and (name := self._probe(key, now)):
+                return self._endpoints[place], name
         return None
 
     def take_probe_of(self, endpoint: Endpoint, now: int) -> int:
@@ -116,7 +117,9 @@ class EndpointHealth:
             counts[0] += 1
         before = self._out()
         self._change(lambda state: outlier.after_failure(state, self._config, key, kind, now, self._all, probe))
-        return key in self._out() - before
+        ejected = key in self._out() - before
+        self.ejected += ejected
+        return ejected
 
     def unanswered(self, endpoint: Endpoint, now: int, probe: int) -> None:
         """The probe ended without an outcome."""
@@ -137,7 +140,19 @@ class EndpointHealth:
             return 0
         before = self._out()
         self._change(lambda state: outlier.evaluate_success_rate(state, self._config, finished, now, self._all))
-        return len(self._out() - before)
+        ejected = len(self._out() - before)
+        self.ejected += ejected
+        return ejected
+
+    def taken(self) -> tuple[int, int]:
+        """(ejections, events lost) since the last call."""
+        found, self.ejected, self.lost = (self.ejected, self.lost), 0, 0
+        return found
+
+    @property
+    def out(self) -> int:
+        """How many endpoints got nothing when a request was here last."""
+        return len(self._unfit)
 
     def _share(self, now: int) -> dict[int, tuple[int, int]] | None:
         """Add to the shared tallies; those of an interval that is over go to the one worker that takes them out."""

@@ -7,7 +7,6 @@ own.  Every way an exchange ends is recorded, so that is where what it held is g
 
 from __future__ import annotations
 
-import errno
 import time
 from asyncio import TimerHandle
 from dataclasses import replace
@@ -18,6 +17,8 @@ from nodeagent.core import retries
 from nodeagent.core.faults import Fault
 from nodeagent.core.framing import Body
 from nodeagent.core.model import Endpoint
+from nodeagent.core.outlier import blames_endpoint
+from nodeagent.core.overload import SERVER_OVERLOADED, detail_of
 from nodeagent.core.policy_refusals import FAULT_ABORT, FAULT_DELAY_FLAG, IDLE_TIMEOUT, fault_detail, idle_detail
 from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
@@ -144,8 +145,22 @@ class ManagedExchange(TimedExchange):
     def _go_or_refuse(self, endpoint: Endpoint | None) -> None:
         if endpoint is None:
             self._refuse(self._passage.unhealthy())
+        elif (roomy := self._with_room(endpoint)) is None:
+            self._refuse(Refusing(SERVER_OVERLOADED, detail_of(SERVER_OVERLOADED)))
         else:
-            self._go(endpoint, reuse=True)
+            self._go(roomy, reuse=True)
+
+    def _with_room(self, endpoint: Endpoint) -> Endpoint | None:
+        """`endpoint`, or another one if its pod has as many requests as it may."""
+        has_room, passage = self._down.engine.tenants.has_room, self._passage
+        if has_room(endpoint.address):
+            return endpoint
+        passage.pass_over(endpoint)
+        other = passage.choose((*self._tried, endpoint), again=False)
+        if other is None or has_room(other.address):
+            return other
+        passage.pass_over(other)
+        return None
 
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
         if endpoint != self._trying:
@@ -182,22 +197,25 @@ class ManagedExchange(TimedExchange):
 
     def _connect_timed_out(self) -> None:
         upstream, self._up = self._up, None
-        if upstream is not None:
-            upstream.discard()
-        self.upstream_failed(TimeoutError(errno.ETIMEDOUT, "connect"))
+        assert upstream is not None
+        late = upstream.lateness
+        upstream.discard()
+        self.upstream_failed(late)
 
     # ---- tries that fail ----
 
-    def upstream_failed(self, _error: OSError) -> None:
+    def upstream_failed(self, error: OSError) -> None:
         self._stop_connect_timer()
         self._up = None
-        self._report_failure()
+        if blames_endpoint(error):
+            self._report_failure()
         if self._retry is not None:
             if not self._again(Failure.CONNECT, 0):
                 self._cannot_connect()
             return
         self._leave_endpoint()
         other = self._passage.choose(self._tried, again=False) if len(self._tried) < CONNECT_TRIES else None
+        other = self._with_room(other) if other is not None else None
         if other is None:
             self._cannot_connect()
         else:

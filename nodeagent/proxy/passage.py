@@ -86,6 +86,12 @@ class Passage:
         endpoint, self._probe = chosen
         return endpoint
 
+    def pass_over(self, endpoint: Endpoint) -> None:
+        """It was chosen, and has no room."""
+        probe, self._probe = self._probe, 0
+        if probe and self.handling.cluster is not None:
+            self.handling.cluster.unanswered(endpoint, probe)
+
     def decision_for(self, endpoint: Endpoint) -> Decision:
         self.decision = self.handling.decision_for(self.decision, endpoint)
         return self.decision

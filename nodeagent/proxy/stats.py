@@ -24,6 +24,7 @@ class Stats:
     connect_retries: int = 0  # connects tried at another endpoint
     retries: int = 0  # tries that followed a failed one, as a policy or route asks
     ejections: int = 0  # endpoints that outlier detection took out, found by this worker
+    outliers_lost: int = 0  # outcomes that outlier detection could not write down: no room, or too many at once
     dry_run: int = 0  # outcomes of policies in DryRun
     upstream_opened: int = 0
     upstream_discarded: int = 0  # pooled connections found ended at reuse

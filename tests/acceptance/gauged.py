@@ -21,6 +21,7 @@ from tests.acceptance.shop import FAIL_MODE, PORT, service
 from tests.testbed import Agent, Pod, Testbed, manifests
 from tests.testbed.manifests import Document
 
+NS = 1_000_000_000
 NOBODY = 250  # of the hosts that pods may have
 CATALOG: Document = {"group": "", "kind": "Service", "name": "catalog"}
 

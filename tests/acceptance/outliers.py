@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.acceptance.gauged import CATALOG, Gauge, Stand, finish
+from tests.acceptance.gauged import CATALOG, NS, Gauge, Stand, finish
 from tests.testbed.manifests import Document, traffic_policy
 
 RATE = 400  # requests a second
@@ -20,7 +20,6 @@ THRESHOLD = 5
 INTERVAL = 2.0
 UNDER_WAY = 0.1  # seconds in which requests arrive that were on their way when their endpoint was ejected
 WINDOW = 0.2  # seconds in which a pod that is not ejected gets some request
-NS = 1_000_000_000
 
 
 def policy(**outliers: object) -> Document:

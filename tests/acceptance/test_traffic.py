@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import caps, dry_run, outliers, retries, splits, timeouts
+from tests.acceptance import caps, dry_run, outliers, rate_limits, retries, splits, timeouts
 from tests.acceptance.figures import show
 from tests.acceptance.gauged import open_stand
 from tests.acceptance.shop import open_shop
@@ -231,6 +231,53 @@ def test_04_a_success_rate_far_below_the_others_ejects_within_an_interval() -> N
     )
     assert rated.seconds <= outliers.INTERVAL + 0.5  # workers look four times a second
     assert outliers.BASE - outliers.UNDER_WAY <= rated.silence <= outliers.BASE + 3 * outliers.UNDER_WAY
+
+
+# ---- 5 ----
+
+
+def test_05_under_5_times_the_load_no_window_grants_more_than_the_limit_and_all_of_it_is_used() -> None:
+    with open_stand(rate_limits.total()) as stand:
+        granted = rate_limits.greedy_alone(stand)
+        busy = stand.busy_workers()
+    show(
+        f"{rate_limits.RATE}/s, burst {rate_limits.BURST}: in any window at most {granted.most_over:.1f} above the "
+        f"rate; {granted.share:.2%} of it over {rate_limits.SECONDS} s; {dict(granted.outcomes)}"
+    )
+    assert granted.most_over <= rate_limits.BURST
+    assert granted.share >= 0.98
+    assert granted.outcomes.keys() == {"200 -", "429 rate-limited"}
+    assert granted.outcomes["200 -"] == granted.served
+    assert granted.outcomes.total() >= 0.95 * rate_limits.RATE * rate_limits.TIMES * rate_limits.SECONDS
+    assert busy == 2
+
+
+def test_05_a_greedy_caller_does_not_take_a_polite_callers_share() -> None:
+    with open_stand(rate_limits.per_account()) as stand:
+        shared = rate_limits.greedy_beside_polite(stand)
+    greedy = shared.greedy
+    show(
+        f"each account {rate_limits.OWN_RATE}/s, burst {rate_limits.OWN_BURST}: greedy {dict(greedy.outcomes)}, at "
+        f"most {greedy.most_over:.1f} above the rate, {greedy.share:.2%} of it; polite {dict(shared.polite)}"
+    )
+    assert shared.polite.keys() == {"200 -"}
+    assert shared.polite.total() >= 0.95 * rate_limits.POLITE * rate_limits.SECONDS
+    assert greedy.most_over <= rate_limits.OWN_BURST
+    assert greedy.share >= 0.98
+    assert greedy.outcomes["200 -"] + shared.polite.total() == greedy.served
+
+
+def test_05_the_kernel_counts_connections_exactly() -> None:
+    with open_stand(rate_limits.connections_policy()) as stand:
+        connected = rate_limits.connect_from_two_pods(stand)
+    show(
+        f"{rate_limits.RATE} connections/s, burst {rate_limits.BURST}: in any window at most {connected.most_over:.1f} "
+        f"above the rate; {connected.share:.2%} of it; {connected.refused} refused, {connected.counted} counted"
+    )
+    assert connected.most_over <= rate_limits.BURST
+    assert connected.share >= 0.98
+    assert connected.refused == connected.counted
+    assert not connected.others
 
 
 # ---- 8: dry run ----

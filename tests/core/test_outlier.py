@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -30,11 +31,13 @@ from nodeagent.core.outlier import (
     Kind,
     after_failure,
     after_success,
+    blames_endpoint,
     ejection_limit,
     evaluate_success_rate,
     give_back_probe,
     kind_of,
     take_probe,
+    within_limit,
 )
 from nodeagent.core.traffic import OutlierDetection, SuccessRate
 
@@ -83,6 +86,23 @@ def probed(state: Health, endpoint: int, now: int, config: OutlierDetection = TH
 )
 def test_what_a_status_means(status: int, kind: Kind | None) -> None:
     assert kind_of(status) is kind
+
+
+@pytest.mark.parametrize(
+    ("number", "blamed"),
+    [
+        (errno.ECONNREFUSED, True),
+        (errno.ETIMEDOUT, True),
+        (errno.EHOSTUNREACH, True),
+        (errno.EADDRNOTAVAIL, False),  # no source port left
+        (errno.ENETUNREACH, False),
+        (errno.EPERM, False),
+        (errno.EMFILE, False),
+        (None, False),
+    ],
+)
+def test_which_failed_connects_speak_of_the_endpoint(number: int | None, blamed: bool) -> None:
+    assert blames_endpoint(OSError(number, "connect") if number else OSError("connect")) is blamed
 
 
 @pytest.mark.parametrize("kind", [Kind.SERVER_ERROR, Kind.GATEWAY_ERROR])
@@ -146,6 +166,23 @@ def test_a_backend_that_is_broken_as_a_whole_is_not_written_at_every_failure() -
 )
 def test_at_least_one_may_be_ejected_and_never_more_than_the_percent(percent: int, total: int, limit: int) -> None:
     assert ejection_limit(OutlierDetection(max_ejection_percent=percent), total) == limit
+
+
+@given(st.integers(1, 10), st.integers(0, 100), st.integers(0, 10))
+def test_after_a_change_no_more_are_out_than_may_be_and_who_stays_out_is_out_for_longest(
+    left: int, percent: int, ejected: int
+) -> None:
+    at_once = replace(THREE, consecutive_5xx=1, max_ejection_percent=100)
+    state = HEALTHY
+    for endpoint in range(ejected):
+        state = after_failure(state, at_once, endpoint, Kind.SERVER_ERROR, START + endpoint * MS, TEN)
+    config, stays = replace(at_once, max_ejection_percent=percent), frozenset(range(left))
+    after = within_limit(state, config, START, stays)
+    out = [endpoint for endpoint in stays if status_of(after, endpoint) is Status.EJECTED]
+    before = min(left, ejected)
+    limit = ejection_limit(config, left)
+    assert out == list(range(before))[max(0, before - limit) :]
+    assert within_limit(after, config, START, stays) is after
 
 
 def test_endpoints_that_have_gone_do_not_keep_others_from_being_ejected() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +18,7 @@ from nodeagent.core.traffic import Balancing, CircuitBreaker, LoadBalancer, Outl
 from nodeagent.proxy import handling
 from nodeagent.proxy.cluster import Cluster
 from nodeagent.proxy.handling import Handlings
+from nodeagent.proxy.sockets import LocalSockets
 from tests.proxy.harness import Client, Proxy, ScriptedUpstream, run, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
@@ -129,9 +132,9 @@ def test_an_endpoint_far_below_the_others_is_ejected_soon_after_the_interval_by_
         for endpoint in V4:
             for _ in range(6):
                 one.answered(endpoint, 500 if endpoint == V4[3] else 200, 0.1)
-        assert one.tick() == 0
+        assert one.tick() == (0, 0)
     time.sleep(0.1)
-    assert first.tick() == 1
+    assert first.tick() == (1, 0)
     assert (unfit(first), unfit(second)) == ({V4[3]}, {V4[3]})
 
 
@@ -161,6 +164,46 @@ def test_two_workers_send_one_probe_between_them(kind: Kind) -> None:
     time.sleep(0.02)
     chosen = [one.choose(V4[1], None, "", (), again=False) for one in both * 5]  # type: ignore[arg-type]
     assert [endpoint for endpoint, _ in filter(None, chosen)].count(V4[0]) == 1
+
+
+class NoSockets(LocalSockets):
+    """The caller's pod has none to give."""
+
+    def take(self, cookie: int, family: int) -> socket.socket | None:
+        return None
+
+    def wait(self, cookie: int, family: int, ready: Callable[[socket.socket | OSError], None]) -> None:
+        ready(OSError(errno.EMFILE, "no socket"))
+
+
+def test_an_endpoint_is_not_blamed_for_what_the_callers_pod_lacks() -> None:
+    async def conversation() -> None:
+        detection = OutlierDetection(consecutive_local_origin_failures=1)
+        async with Proxy(answer=OK, traffic=policy(outlier_detection=detection)) as p:
+            p.engine.sockets = NoSockets()
+            client = await p.connect()
+            assert [await status(client) for _ in range(3)] == [503] * 3
+            assert client.reason == "upstream-connect-failed"
+            p.engine.sockets = LocalSockets()
+            assert await status(client) == 200
+
+    run(conversation())
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_ejections_are_counted_and_those_of_a_dry_run_are_not(dry_run: bool) -> None:
+    async def conversation() -> None:
+        one = policy(outlier_detection=OutlierDetection(consecutive_5xx=1))
+        async with Proxy(answer=FAILED, traffic=None if dry_run else one, shadow=one if dry_run else None) as p:
+            client = await p.connect()
+            await status(client)
+            await status(client)
+            await asyncio.sleep(0.3)
+            expected = 0 if dry_run else 1
+            assert (p.engine.stats.ejections, p.engine.gauges()["ejected"]) == (expected, expected)
+            assert p.engine.gauges()["clusters"] == 1
+
+    run(conversation())
 
 
 # ---- connections ----
