@@ -25,6 +25,7 @@ from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.deadlines import DeadlineTable
 from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.handling import Handlings
+from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.mirror import Copy, Mirrors
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
@@ -81,6 +82,7 @@ class Engine:
         self.handlings = Handlings(ledger)
         self.request_deadlines = DeadlineTable(loop, TimedExchange.request_timed_out)
         self.try_deadlines = DeadlineTable(loop, TimedExchange.try_timed_out)
+        self.idle_deadlines = DeadlineTable(loop, ManagedExchange.look_if_idle)
         self.regex = regex
         self.on_event = on_event
         self._on_each_tick = on_tick
@@ -120,6 +122,7 @@ class Engine:
         self.handlings.forget()
         self.request_deadlines.forget_unused()
         self.try_deadlines.forget_unused()
+        self.idle_deadlines.forget_unused()
         self.requests.forget()
         self._set_limits()
 

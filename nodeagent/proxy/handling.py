@@ -50,7 +50,8 @@ class Handling:
         self.goes_on = cluster is not None or shadow is not None or self.retry is not None or self.sticks
         self.fault = traffic.fault_injection if traffic is not None else None
         self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
-        self.idle = traffic.timeouts.idle / 1000 if traffic is not None else 0.0
+        self.idle_ms = traffic.timeouts.idle if traffic is not None else 0
+        self.idle = self.idle_ms / 1000
         self.group = cluster.group if cluster is not None else ""
         self.retry_slot = cluster.caps.parallel_retries if cluster is not None else None
         self._slot = cluster.caps.parallel_requests if cluster is not None else None

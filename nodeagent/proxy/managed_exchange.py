@@ -32,6 +32,7 @@ from nodeagent.proxy.timed_exchange import TimedExchange
 from nodeagent.proxy.upstream import Key, Pool
 
 if TYPE_CHECKING:
+    from nodeagent.proxy.deadlines import Deadlines
     from nodeagent.proxy.downstream import Downstream
     from nodeagent.proxy.passage import Passage
 
@@ -48,6 +49,7 @@ class ManagedExchange(TimedExchange):
         "_flag",
         "_head_size",
         "_held",
+        "_idle",
         "_idle_timer",
         "_judged",
         "_kept",
@@ -69,7 +71,8 @@ class ManagedExchange(TimedExchange):
         self._attempts = 0  # retries made
         self._retry_timer: TimerHandle | None = None  # of a retry, or of a delay that is injected
         self._connect_timer: TimerHandle | None = None
-        self._idle_timer: TimerHandle | None = None
+        self._idle: Deadlines[ManagedExchange] | None = None  # the first look, which is usually not needed
+        self._idle_timer: TimerHandle | None = None  # later ones
         self._trying: Endpoint | None = None
         self._try_started = started
         self._judged = False  # how this try went is known
@@ -87,7 +90,9 @@ class ManagedExchange(TimedExchange):
         if self._passage.shadow is not None:
             self._passage.shadow.start(self, self._down.engine.loop, self._started)
         if handling.idle:
-            self._idle_timer = self._down.engine.loop.call_later(handling.idle, self._look_if_idle)
+            engine = self._down.engine
+            self._idle = first = engine.idle_deadlines.of(handling.idle_ms)
+            first.start(self, engine.now())
         if handling.fault is None:
             self._go_or_refuse(self._passage.choose_first())
         else:
@@ -375,12 +380,13 @@ class ManagedExchange(TimedExchange):
             self._passage.leave(self._trying)
             self._trying = None
 
-    def _look_if_idle(self) -> None:
+    def look_if_idle(self) -> None:
         """`used` is on the engine's coarse clock, so this comes up to a tick late."""
         engine, handling = self._down.engine, self._passage.handling
+        self._idle = None
         left = self._down.used + handling.idle - engine.tick
         if left > 0:
-            self._idle_timer = engine.loop.call_later(left, self._look_if_idle)
+            self._idle_timer = engine.loop.call_later(left, self.look_if_idle)
         elif self._response.done:
             self._end_upload()
         elif self._response.plan is None:
@@ -400,6 +406,9 @@ class ManagedExchange(TimedExchange):
         if self._retry_timer is not None:
             self._retry_timer.cancel()
             self._retry_timer = None
+        if self._idle is not None:
+            self._idle.stop(self)
+            self._idle = None
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None

@@ -561,3 +561,21 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             assert [p.ledger.held(slot) for slot in cluster.caps if slot is not None] == [0, 0, 0, 0]
 
     run(conversation())
+
+
+def test_a_request_that_lasts_is_not_idle_while_something_moves() -> None:
+    async def conversation() -> None:
+        async with Proxy(traffic=policy(timeouts=PolicyTimeouts(idle=1000))) as p:
+            client = await p.connect()
+            await client.send(GET)
+            upstream = await p.upstream.accept()
+            await upstream.message()
+            await upstream.send(LONG)
+            for _ in range(9):
+                await settle(0.3)
+                await upstream.send(b"x")
+            assert await client.response() == (200, b"x" * 9)
+            await client.send(GET)
+            assert (await client.response())[0] == 504  # the clock starts anew, and goes on
+
+    run(conversation())
