@@ -89,17 +89,10 @@ class Cluster:
         else:
             self.health.update(config, endpoints, time.monotonic_ns())
 
-    # ---- the usual request ----
-
     @property
-    def is_calm(self) -> bool:
-        """Any endpoint will do: no balancer chooses, and none is in trouble."""
-        return self._pick is None and (self.health is None or self.health.is_calm)
-
-    def note_success(self, endpoint: Endpoint) -> None:
-        """All that a success comes to while it is calm."""
-        if self.health is not None:
-            self.health.note_success(endpoint)
+    def is_indifferent(self) -> bool:
+        """No balancer chooses between the endpoints: any will do that is not in trouble."""
+        return self._pick is None
 
     # ---- choosing ----
 

@@ -60,15 +60,7 @@ class EndpointHealth:
         self._pulse = self.calm_at = -1
         self._change(lambda state: outlier.within_limit(state, config, now, self._all))
 
-    # ---- the usual request ----
-
-    @property
-    def is_calm(self) -> bool:
-        """No endpoint is in trouble, and nothing has changed since that was read."""
-        return self._ledger.pulse == self.calm_at
-
-    def note_success(self, endpoint: Endpoint) -> None:
-        """All that a success comes to while it is calm."""
+    def _note_success(self, endpoint: Endpoint) -> None:
         counts = self.tallies.get(endpoint)
         if counts is not None:
             counts[0] += 1
@@ -107,7 +99,7 @@ class EndpointHealth:
     def succeeded(self, endpoint: Endpoint, now: int, probe: int) -> None:
         key = self._keys.get(endpoint)
         if key is not None:
-            self.note_success(endpoint)
+            self._note_success(endpoint)
             if key in self._refresh().troubled:
                 self._change(lambda state: outlier.after_success(state, self._config, key, now, probe))
 

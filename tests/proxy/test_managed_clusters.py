@@ -148,7 +148,7 @@ def test_counts_of_endpoints_that_have_gone_are_not_kept_though_no_record_takes_
         one.answered(endpoint, 200, 0.1)
         one.tick()
     one.update(policy(outlier_detection=detection), V4[:2])
-    assert len(one.health._unsent) == 2
+    assert len(one.health.tallies) == 2
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -19,7 +19,7 @@ from nodeagent.core.traffic import (
     Retry,
     RetryBudget,
 )
-from nodeagent.proxy.passage import Passage
+from nodeagent.proxy.exchange import Exchange
 from tests.proxy.harness import Client, Connection, Proxy, fields_of, run, settle
 from tests.proxy.test_managed import GET, OK, POST, UNBOUND, ask, count, failed, policy, retrying, sequence
 
@@ -550,7 +550,7 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             reported: list[object] = []
             p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
             client = await p.connect()
-            monkeypatch.setattr(Passage, "succeeded_as_usual", broken)
+            monkeypatch.setattr(Exchange, "_pass_on", broken)
             await client.send(GET)
             with pytest.raises(ConnectionResetError):
                 await client.read_until_close()
