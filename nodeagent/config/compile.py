@@ -8,20 +8,22 @@ not even a Service made in another namespace for that end, nor a route.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nodeagent.config.conditions import ACCEPTED, FALSE, Condition
 from nodeagent.config.groundwork import Groundwork, lay
 from nodeagent.config.objects import Broken, ObjectSet
+from nodeagent.config.outdated import outdated
 from nodeagent.config.ownership import Owners, Ownership
 from nodeagent.config.policies import PolicyIndex, named_ports, policy_conditions, refused_targets, unenforceable
-from nodeagent.config.resources import ServiceObject, ServicePort
-from nodeagent.config.routes import PRODUCER, RouteIndex
+from nodeagent.config.resources import PolicyObject, ServiceObject, ServicePort
+from nodeagent.config.routes import PRODUCER, Built, RouteIndex
 from nodeagent.config.services import Topology
 from nodeagent.config.traffic import Choice, OfPort, TrafficIndex, with_choice
 from nodeagent.config.traffic_conditions import treatment_conditions
 from nodeagent.core.addresses import family
-from nodeagent.core.model import Destination, Policy, Protocol, Snapshot
+from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot
 
 Target = tuple[str, int]
 Table = dict[Target, Destination]
@@ -58,9 +60,7 @@ def compile(  # noqa: A001  (the word for it)
     table = dict(work.endpoints)
     conditions = _add_frontends(table, work.indexes, ground)
     _add_other_ports(table, ground, policies)
-    ground.made.clear()
-    ground.made.update(table)
-    ground.stale.clear()
+    ground.compiled(table, work)
     conditions += [*routes.conditions, *policy_conditions(objects, generation)]
     conditions += treatment_conditions(objects, traffic, generation, allow_faults=allow_faults)
     conditions += broken_conditions(objects, generation, refuse_broken=refuse_broken)
@@ -69,9 +69,10 @@ def compile(  # noqa: A001  (the word for it)
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What the destinations of one groundwork are made with; `of` is everything else that it depends on, but routes."""
+    """What destinations are made with.  `of`: the objects and options that it depends on as a whole."""
 
     of: tuple[object, ...]
+    policies: Mapping[str, PolicyObject]
     indexes: Indexes
     endpoints: Table
 
@@ -79,33 +80,33 @@ class _Work:
 def _work(
     objects: ObjectSet, generation: int, ground: Groundwork, *, refuse_broken: bool, allow_faults: bool
 ) -> _Work:
-    """That of the last time as far as only routes changed: most changes of a big configuration are such."""
-    of = (objects.policies, objects.broken, objects.traffic, objects.rate_limits, refuse_broken, allow_faults)
+    """Of what the last compile worked with everything is used that the changes since have no part in."""
+    of = (objects.broken, objects.traffic, objects.rate_limits, refuse_broken, allow_faults)
     last = next((one for one in ground.last if isinstance(one, _Work) and one.of == of), None)
-    policies = last.indexes.policies if last else PolicyIndex(objects, refuse_broken=refuse_broken)
+    same = last is not None and last.policies == objects.policies
+    policies = last.indexes.policies if last and same else PolicyIndex(objects, refuse_broken=refuse_broken)
     traffic = last.indexes.traffic if last else TrafficIndex(objects, allow_faults=allow_faults)
-    before, topology, ownership = last.indexes.routes if last else None, ground.topology, ground.ownership
-    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation, before)
-    endpoints = last.endpoints if last else _endpoints(ground, policies)
-    work = _Work(of, Indexes(topology, ownership, policies, routes, traffic), endpoints)
-    ground.last[:] = [work]
-    return work
+    affected, dirty = outdated(ground, last.indexes.policies if last else None, policies)
+    topology, ownership = ground.topology, ground.ownership
+    built = last.indexes.routes.still_good(objects.routes, affected) if last else Built()
+    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation, built)
+    endpoints = {target: one for target, one in last.endpoints.items() if target not in dirty} if last else Table()
+    endpoints |= _endpoints(ground, policies, dirty)
+    return _Work(of, objects.policies, Indexes(topology, ownership, policies, routes, traffic), endpoints)
 
 
-def _endpoints(ground: Groundwork, policies: PolicyIndex) -> Table:
+def _endpoints(ground: Groundwork, policies: PolicyIndex, endpoints: Iterable[Endpoint]) -> Table:
+    """Destinations of these endpoints; those that are equal to before are the same objects."""
     table: Table = {}
-    known: dict[int, tuple[tuple[Policy, ...], str]] = {}  # by owners, which endpoints of one Service share
-    for endpoint, owners in ground.ownership.of_endpoints():
-        if id(owners) not in known:
-            about = owners.services, owners.namespaces
-            known[id(owners)] = policies.applied(*about), policies.refusal(*about)
-        applied, refusal = known[id(owners)]
-        target = (endpoint.address, endpoint.port)
-        before = ground.made.get(target)
-        if before is None or target in ground.stale or before.refuse or refusal or before.policies != applied:
-            new = _unrouted(target, ground.topology.owners[endpoint].protocol, owners, policies)
-            before = before if before == new else new
-        table[target] = before
+    for endpoint in endpoints:
+        owners = ground.ownership.of_endpoint(endpoint)
+        if owners is not None:
+            target = (endpoint.address, endpoint.port)
+            before = ground.made.get(target)
+            if before is None or target in ground.stale or not _same_policies(before, owners, policies):
+                new = _unrouted(target, ground.topology.owners[endpoint].protocol, owners, policies)
+                before = before if before == new else new
+            table[target] = before
     return table
 
 

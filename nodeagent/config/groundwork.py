@@ -23,7 +23,8 @@ Target = tuple[str, int]
 class Groundwork:
     """Never changed once laid, but for what is of the last compile, to be used again where it is equal.
 
-    `made`: its destinations; those of `stale` targets were made on another groundwork, of what is not as it was there.
+    `made`: its destinations, `last`: what it worked with.  They may be of another groundwork, and then of what is not
+    as it was there: destinations of `stale` targets, and whatever depends on Services that are `affected`.
     """
 
     objects: ObjectSet
@@ -31,9 +32,18 @@ class Groundwork:
     pods: Mapping[str, Workload]
     ownership: Ownership
     made: dict[Target, Destination] = field(default_factory=dict, compare=False, repr=False)
-    last: list[object] = field(default_factory=list, compare=False, repr=False)  # for `compile`: what it worked with
+    last: list[object] = field(default_factory=list, compare=False, repr=False)
+    affected: set[str] = field(default_factory=set, compare=False, repr=False)
     stale: set[Target] = field(default_factory=set, compare=False, repr=False)
     capped: list[Capped] = field(default_factory=list, compare=False, repr=False)
+
+    def compiled(self, made: Mapping[Target, Destination], work: object) -> None:
+        """Of this groundwork, that is."""
+        self.made.clear()
+        self.made.update(made)
+        self.last[:] = [work]
+        self.affected.clear()
+        self.stale.clear()
 
     def pods_with(self, caps: Mapping[str, PodCaps]) -> Mapping[str, Workload]:
         """The pods and what is allowed to those of each namespace."""
@@ -55,8 +65,8 @@ def lay(objects: ObjectSet, before: Groundwork | None = None) -> Groundwork:
     pods = Workloads(before.pods) if same_pods else workloads(objects, old, before.pods)
     ownership = Ownership(topology, pods.pods.values(), before.ownership, pods.moved)
     stale = before.stale | _stale(before.topology, topology, ownership)
-    made, caps = dict(before.made), list(before.capped)
-    return Groundwork(objects, topology, pods.pods, ownership, made, stale=stale, capped=caps)
+    made, last, affected = dict(before.made), list(before.last), before.affected | ownership.affected
+    return Groundwork(objects, topology, pods.pods, ownership, made, last, affected, stale, list(before.capped))
 
 
 def _stale(before: Topology, topology: Topology, ownership: Ownership) -> set[Target]:

@@ -40,9 +40,10 @@ class Ownership:
         self._topology = topology
         self.residents: Mapping[str, tuple[str, ...]] = _residents(pods, before.residents if before else None, moved)
         at_moved = {one for one in topology.owners if one.address in moved} if moved else set()
-        self.touched = (topology.touched if before is None or before._topology is not topology else set()) | at_moved
+        renewed = before is None or before._topology is not topology
+        self.touched: set[Endpoint] = (topology.touched if renewed else set()) | at_moved
         self._of: dict[Endpoint, Owners] = dict(before._of) if before else {}
-        self.affected = set(topology.affected)
+        self.affected: set[str] = set(topology.affected) if renewed else set()
         alike: dict[Owners, Owners] = {}
         for endpoint in self.touched:
             self._renew(endpoint, alike)
@@ -70,6 +71,14 @@ class Ownership:
     def of_endpoints(self) -> Iterable[tuple[Endpoint, Owners]]:
         """Of every endpoint; those of one Service are mostly the same object."""
         return self._of.items()
+
+    def of_endpoint(self, endpoint: Endpoint) -> Owners | None:
+        """None = it is gone."""
+        return self._of.get(endpoint)
+
+    def of_service_ports(self) -> Iterable[tuple[str, Owners]]:
+        """Service and owners, of every port that was asked for."""
+        return ((key[0], owners) for key, owners in self._joined.items())
 
     def of_service_port(self, service: str, port: int, wanted: int) -> Owners:
         """Every Service, namespace and port number of all that share an endpoint of family `wanted`, ready or not.

@@ -7,6 +7,7 @@ is a consumer route: for callers of that namespace it replaces the producer's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from nodeagent.config.conditions import (
@@ -48,7 +49,8 @@ Position = tuple[bool, Precedence]  # what takes more than it was meant to, beca
 _ANSWERED = "requests that the rule takes are answered 500"
 _BACKEND_PROTOCOLS = (Protocol.HTTP1, Protocol.OPAQUE)  # an undeclared port of a backend is taken for HTTP/1
 
-Built = dict[tuple[str, int], list[tuple[Position, Rule]]]  # by route and family
+# By route and family: the rules, and the Services that were looked at for them.
+Built = dict[tuple[str, int], tuple[list[tuple[Position, Rule]], frozenset[str]]]
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class Attached:
 class RouteIndex:
     """Routes by Service port.  Rules are built once per route and address family.
 
-    `before`: an index over all the same but routes; rules of those that did not change are taken from it.
+    `built` are those that an index before had `still_good`.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class RouteIndex:
         policies: PolicyIndex,
         traffic: TrafficIndex,
         generation: int,
-        before: RouteIndex | None = None,
+        built: Built | None = None,
     ) -> None:
         self._routes = objects.routes
         self._topology = topology
@@ -81,16 +83,21 @@ class RouteIndex:
         self._traffic = traffic
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
-        self._built: Built = before.built_of(self._routes) if before else {}
+        self._built: Built = built or {}
+        self._looked_at: set[str] = set()
         self._patterns = PatternRoom()
         self.conditions: list[Condition] = []
         for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
             for parent in route.parents:
                 self._attach(route, parent)
 
-    def built_of(self, routes: Mapping[str, RouteObject]) -> Built:
-        """What was built for those of `routes` that are the same here."""
-        return {key: built for key, built in self._built.items() if routes.get(key[0]) is self._routes[key[0]]}
+    def still_good(self, routes: Mapping[str, RouteObject], affected: AbstractSet[str]) -> Built:
+        """Of the same traffic policies: where the route did not change, and looks at no Service that is `affected`."""
+        return {
+            key: built
+            for key, built in self._built.items()
+            if routes.get(key[0]) is self._routes[key[0]] and built[1].isdisjoint(affected)
+        }
 
     def groups(self, service: str, port: int, family: int) -> dict[str, tuple[Rule, ...]]:
         """Group -> rules in order of precedence, for callers of one address family."""
@@ -106,12 +113,14 @@ class RouteIndex:
     def _rules(self, route: RouteObject, family: int) -> list[tuple[Position, Rule]]:
         key = (route.key, family)
         if key not in self._built:
-            self._built[key] = [
+            self._looked_at = set()
+            rules = [
                 ((one.matches[number].vague, precedence(rule, route.created, index, number)), rule)
                 for index, one in enumerate(route.rules)
                 for number, rule in enumerate(self._rule(route, one, family))
             ]
-        return self._built[key]
+            self._built[key] = rules, frozenset(self._looked_at)
+        return self._built[key][0]
 
     def _rule(self, route: RouteObject, rule: RouteRule, family: int) -> list[Rule]:
         backends = tuple(self._backend(route.key, rule, ref, family) for ref in rule.backends)
@@ -180,6 +189,7 @@ class RouteIndex:
         if not is_service(ref.group, ref.kind):
             return "InvalidKind", f"{ref.kind} of group {ref.group!r} cannot be a backend, only a Service can"
         service = f"{ref.namespace}/{ref.name}"
+        self._looked_at.add(service)
         if service not in self._topology.services:
             return "BackendNotFound", f"Service {service} does not exist"
         port = self._topology.port(service, ref.port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodeagent.config.compile import compile as compile_objects
@@ -139,7 +139,18 @@ PIECES: list[list[Document]] = [
     [manifests.rate_limit_policy("shop", "l", TO_ROUTE, http={"rules": [{"name": "all", "limit": {"requests": 9}}]})],
     [manifests.traffic_policy("batch", "caps", {"kind": "Namespace", "name": "batch"}, limits={"maxConnections": 5})],
 ]
-choices = st.lists(st.sampled_from(range(len(PIECES))), unique=True, max_size=8)
+some_of_them = st.sets(st.sampled_from(range(len(PIECES))))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[list[int]]:
+    """Which pieces are there: a few come or leave at a time."""
+    there = draw(some_of_them)
+    found = [sorted(there)]
+    for _ in range(draw(st.integers(1, 4))):
+        there = there ^ draw(st.sets(st.sampled_from(range(len(PIECES))), min_size=1, max_size=2))
+        found.append(sorted(there))
+    return found
 
 
 def chosen(pieces: list[int]) -> dict[str, list[Document]]:
@@ -147,7 +158,16 @@ def chosen(pieces: list[int]) -> dict[str, list[Document]]:
     return {f"{number:02}.yaml": PIECES[number] for number in pieces}
 
 
-@given(st.lists(choices, min_size=2, max_size=5))
+def behind_a_route() -> list[list[int]]:
+    """A policy of what a route leads to comes, and what it leads to has another endpoint."""
+    cart, db, route = 0, PIECES.index(DB), PIECES.index([TO_DB])
+    policy, other = 16, 4
+    assert PIECES[policy][0]["spec"]["targetRefs"][0]["name"] == "db"
+    return [[cart, db, route], [cart, db, policy, route], [cart, db, other, route], [cart, other, policy, route]]
+
+
+@example(behind_a_route())
+@given(histories())
 def test_whatever_changes_compiles_to_the_same_on_what_was_there_before(history: list[list[int]]) -> None:
     """And what is equal to a destination or pod of before is the same object."""
     ground, files, before = None, {"all.yaml": read(some.callers())}, None
