@@ -6,13 +6,15 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Protocol
 
+from nodeagent.proxy.lane import READ
+
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
 
 PAUSE_SECONDS = 0.1
 """Out of descriptors, a listener stays readable: accepting rests instead of spinning."""
 BATCH = 16
-"""Connections taken per wake-up; more would keep the loop from those already open."""
+"""Connections taken per wake-up at most; fewer in a short turn: it is the other pods' time too."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -36,14 +38,15 @@ class Acceptor:
         self.family = family
         self.port: int = listener.getsockname()[1]
         self.closed = False
-        self._resume()
+        self._lane = engine.tenants.client(cookie).lane
+        self._lane.watch(listener.fileno(), READ, self._accept_ready)
 
     def _resume(self) -> None:
         if not self.closed:
-            self._engine.loop.add_reader(self._listener.fileno(), self._accept_ready)
+            self._lane.change(self._listener.fileno(), READ)
 
-    def _accept_ready(self) -> None:
-        for _ in range(BATCH):
+    def _accept_ready(self, _events: int) -> None:
+        for _ in range(0 if self.closed else min(BATCH, self._lane.turn)):
             try:
                 sock, peer = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -59,11 +62,11 @@ class Acceptor:
 
     def _pause(self) -> None:
         self._engine.stats.accept_paused += 1
-        self._engine.loop.remove_reader(self._listener.fileno())
+        self._lane.change(self._listener.fileno(), 0)
         self._engine.loop.call_later(PAUSE_SECONDS, self._resume)
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self._engine.loop.remove_reader(self._listener.fileno())
+            self._lane.unwatch(self._listener.fileno())
             self._listener.close()

@@ -57,6 +57,7 @@ class Cluster:
         self._family = ("IPv6",) if v6 else ()
         self.loads = Loads(endpoints, time.monotonic)
         self.health: EndpointHealth | None = None
+        self._ejections = 0  # found and not reported yet
         self._traffic: TrafficPolicy | None = None
         self.update(traffic, endpoints)
 
@@ -66,6 +67,8 @@ class Cluster:
             return
         self._traffic = traffic
         self.policy = traffic.name
+        self.timeouts = traffic.timeouts
+        self.retry = traffic.retry
         self.loads.update(endpoints)
         breaker = traffic.circuit_breaker
         names = (self.policy + self._variant, self.backend)
@@ -150,7 +153,7 @@ class Cluster:
             return False
         kind = kind_of(status)
         if kind is not None:
-            return self.health.failed(endpoint, kind, time.monotonic_ns(), probe)
+            return self._noted(self.health.failed(endpoint, kind, time.monotonic_ns(), probe))
         self.health.succeeded(endpoint, time.monotonic_ns(), probe)
         return False
 
@@ -158,7 +161,13 @@ class Cluster:
         """No response: the connection failed or broke, or its time was over.  True when that ejected it."""
         if self.health is None:
             return False
-        return self.health.failed(endpoint, Kind.LOCAL_ORIGIN, time.monotonic_ns(), probe)
+        return self._noted(self.health.failed(endpoint, Kind.LOCAL_ORIGIN, time.monotonic_ns(), probe))
+
+    def _noted(self, ejected: bool) -> bool:
+        """A dry run counts its own at once."""
+        if ejected and not self._variant:
+            self._ejections += 1
+        return ejected
 
     def unanswered(self, endpoint: Endpoint, probe: int) -> None:
         """A try that was a probe ended with no outcome."""
@@ -167,25 +176,30 @@ class Cluster:
 
     # ---- what a dry run asks ----
 
-    def would_retry(self, status: int) -> bool:
-        retry = self._traffic.retry if self._traffic is not None else None
-        return retry is not None and status in retry.codes
+    def simulated_probe(self, endpoint: Endpoint) -> int:
+        """The name of the probe that a request to this endpoint would have been, 0 = none."""
+        return self.health.take_probe_of(endpoint, time.monotonic_ns()) if self.health is not None else 0
 
-    def would_time_out(self, seconds: float) -> bool:
-        request = self._traffic.timeouts.request if self._traffic is not None else 0
-        return bool(request) and seconds * 1000 >= request
+    def take_unreported(self) -> int:
+        """How many ejections a dry run has not counted yet: those by success rate, which no request brings about."""
+        count, self._ejections = self._ejections, 0
+        return count
 
-    def tick(self) -> tuple[int, int]:
-        """(endpoints ejected, events lost) by this worker since the last one; what a dry run ejects is not out."""
-        if self.health is None:
-            return 0, 0
-        self.health.tick(time.monotonic_ns())
-        ejected, lost = self.health.taken()
-        return (0 if self._variant else ejected), lost
+    # ---- in between ----
+
+    def tick(self) -> int:
+        """How many endpoints were ejected since the last tick; those of a dry run wait for `take_unreported`."""
+        if self.health is not None:
+            self._ejections += self.health.tick(time.monotonic_ns())
+        return 0 if self._variant else self.take_unreported()
+
+    def take_lost(self) -> int:
+        """How many outcomes could not be noted since the last call."""
+        return self.health.take_lost() if self.health is not None else 0
 
     @property
     def ejected(self) -> int:
-        """How many endpoints are out now."""
+        """How many endpoints are out now; those of a dry run are not."""
         return self.health.out if self.health is not None and not self._variant else 0
 
     # ---- connections ----

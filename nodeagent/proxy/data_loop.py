@@ -2,11 +2,11 @@
 
 asyncio makes a Handle, a queue entry and a context switch of every ready descriptor, 2 to 3 us each; a proxied
 request has two of them.  Here `select` calls the handlers of data sockets itself and gives asyncio the rest
-(timers, listeners, channels), which works as ever.  Not uvloop: its readers cost about what asyncio's do, and
-it closed or crossed connections under load up to 0.22.
+(timers, channels), which works as ever.  Not uvloop: its readers cost about what asyncio's do, and it closed or
+crossed connections under load up to 0.22.
 
-A handler is found for every event of a batch before the first one is called, so one that closes another's
-socket cannot have the event land at a newcomer of the same number: handlers of closed streams ignore it.
+Data sockets are in lanes, one per pod (`proxy/lane.py`); `core/fairness.py` says which lane is served and for how
+long.  Then the loop looks again: what stays ready is reported again, so nothing is queued here.
 """
 
 from __future__ import annotations
@@ -16,72 +16,126 @@ import math
 import select
 import selectors
 from collections.abc import Callable
-from time import perf_counter, thread_time
+from contextvars import Context
+from time import monotonic, perf_counter, thread_time
+from typing import TypeVarTuple, Unpack
 
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
+from nodeagent.core.fairness import EVENTS_ALONE, SLICE, Turns, events_for
+from nodeagent.proxy.lane import Lane
+
+Arguments = TypeVarTuple("Arguments")
 MAX_EVENTS = 1024
-"""Events taken per round; the others stay ready and come in the next."""
-
-Handler = Callable[[int], None]
-"""Called with the epoll events that came; EPOLLERR and EPOLLHUP come unasked."""
+"""Lanes and descriptors of asyncio looked at per round; the others stay ready and come in the next."""
 
 
 class DirectSelector(selectors.EpollSelector):
-    """An EpollSelector that calls some handlers itself."""
+    """An EpollSelector that serves lanes itself."""
 
     def __init__(self) -> None:
         super().__init__()
         self._epoll: select.epoll = self._selector  # type: ignore[attr-defined]  # an attribute of every selector class
-        self._handlers: dict[int, Handler] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._alone: Lane | None = None  # the only one that had something to do of late
+        self._aside: dict[Lane, float] = {}  # lanes left alone -> until when
+        self._turns = Turns()
         self._returned = math.inf  # when asyncio got the loop back: its piece of work began
         self._longest = self._busiest = 0.0
-        self._mark = 0.0  # processor time when the last poll returned
+        self._mark = 0.0  # processor time before the last handlers ran
+        self.wanted = False  # asyncio has work that it did not have when it called `select`
         self.on_error: Callable[[Exception], None] = _raise
 
-    def watch(self, fd: int, events: int, handler: Handler) -> None:
-        self._epoll.register(fd, events)
-        self._handlers[fd] = handler
+    def lane(self) -> Lane:
+        """A new lane; `drop` ends it."""
+        lane = Lane(self.on_error)
+        self._lanes[lane.fd] = lane
+        self._epoll.register(lane.fd, select.EPOLLIN)
+        return lane
 
-    def change(self, fd: int, events: int) -> None:
-        self._epoll.modify(fd, events)
-
-    def unwatch(self, fd: int) -> None:
-        del self._handlers[fd]
-        self._epoll.unregister(fd)
+    def drop(self, lane: Lane) -> None:
+        del self._lanes[lane.fd]
+        self._aside.pop(lane, None)
+        if self._alone is lane:
+            self._alone = None
+        self._epoll.unregister(lane.fd)
+        lane.close()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        seconds = -1.0 if timeout is None else max(math.ceil(timeout * 1e3), 0) * 1e-3
-        took = perf_counter() - self._returned
-        if took > self._busiest:
-            self._note(took)
-        try:
-            events = self._epoll.poll(seconds, MAX_EVENTS)
-        except InterruptedError:
-            events = []
-        began, self._mark = perf_counter(), thread_time()
-        handlers = self._handlers
-        found = [(handlers.get(fd), fd, event) for fd, event in events]
-        others = [(fd, event) for handler, fd, event in found if handler is None]
-        ready = self._keys(others) if others else []
-        for handler, _, event in found:
-            if handler is not None:
-                try:
-                    handler(event)
-                except Exception as error:  # noqa: BLE001 - one connection's fault must not take the others along
-                    self.on_error(error)
-                ended = perf_counter()
-                if ended - began > self._busiest:
-                    self._note(ended - began)
-                began = ended
-        self._returned = began
-        return ready
+        """Serve lanes until asyncio has something to do: a descriptor of its own, a timer, a callback."""
+        now = perf_counter()
+        if now - self._returned > self._busiest:
+            self._note(now - self._returned, thread_time() - self._mark)
+        self.wanted = False
+        end = math.inf if timeout is None else now + timeout
+        while True:
+            keys = self._round(timeout)
+            self._returned = perf_counter()
+            if keys or self.wanted or self._returned >= end:
+                return keys
+            timeout = end - self._returned
 
-    def _note(self, seconds: float) -> None:
-        """A piece of work took so long.  Asked for its processor time only when it may be the busiest: that is slow."""
+    def _round(self, seconds: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Look once, waiting up to `seconds`, and do one slice of work."""
+        if self._aside:
+            seconds = self._resume(seconds)
+        wait = -1.0 if seconds is None or seconds == math.inf else max(math.ceil(seconds * 1e3), 0) * 1e-3
+        events = self._epoll.poll(wait, MAX_EVENTS)
+        lanes = self._lanes
+        if len(events) == 1 and (lane := lanes.get(events[0][0])) is not None and lane is self._alone:
+            began = self._mark = thread_time()
+            lane.serve(EVENTS_ALONE)
+            if lane.longest > self._busiest:
+                self._note(lane.longest, thread_time() - began)
+            return []
+        ready = [lanes[fd] for fd, _ in events if fd in lanes]
+        if ready:
+            self._serve(ready)
+        return self._keys([one for one in events if one[0] not in lanes]) if len(ready) != len(events) else []
+
+    # ---- lanes ----
+
+    def _serve(self, ready: list[Lane]) -> None:
+        """One slice of work, of the lanes whose turn it is."""
+        turns, now, left = self._turns, monotonic(), SLICE
+        order = turns.order([lane.share for lane in ready], now)
+        began = thread_time()  # the pod is not charged for what other processes took
+        for position in order:
+            lane = ready[position]
+            if lane.closed:
+                continue
+            events = lane.serve(events_for(lane.share, left))
+            ended = self._mark = thread_time()
+            if lane.longest > self._busiest:
+                self._note(lane.longest, ended - began)
+            until = turns.ran(lane.share, events, ended - began, now, len(ready) > 1)
+            if until and not lane.closed:
+                self._set_aside(lane, until)
+            left -= ended - began
+            began = ended
+            if left <= 0:
+                break
+        self._alone = ready[0] if len(ready) == 1 and turns.is_alone(ready[0].share, now) else None
+
+    def _set_aside(self, lane: Lane, until: float) -> None:
+        self._aside[lane] = until
+        self._epoll.modify(lane.fd, 0)
+
+    def _resume(self, timeout: float | None) -> float | None:
+        """Take back the lanes whose time has come; how long may be waited for the next one."""
+        now = monotonic()
+        for lane in [lane for lane, until in self._aside.items() if until <= now]:
+            del self._aside[lane]
+            self._epoll.modify(lane.fd, select.EPOLLIN)
+        waits = [until - now for until in self._aside.values()]
+        if timeout is not None:
+            waits.append(timeout)
+        return min(waits, default=None)
+
+    # ---- stalls ----
+
+    def _note(self, seconds: float, busy: float) -> None:
+        """A piece of work took so long, and at most `busy` of processor time."""
         self._longest = max(self._longest, seconds)
-        if seconds > self._busiest:
-            self._busiest = max(self._busiest, min(seconds, thread_time() - self._mark))
+        self._busiest = max(self._busiest, min(seconds, busy))
 
     def take_longest(self) -> tuple[float, float]:
         """Seconds of the longest piece of work since the last call: of time, of processor time (see `stalls`)."""
@@ -89,13 +143,18 @@ class DirectSelector(selectors.EpollSelector):
         self._longest = self._busiest = 0.0
         return found
 
+    # ---- asyncio's descriptors ----
+
+
     def _keys(self, events: list[tuple[int, int]]) -> list[tuple[selectors.SelectorKey, int]]:
         """What asyncio wants to know of its own descriptors."""
         ready = []
         for fd, event in events:
             key = self.get_map().get(fd)
             if key is not None:
-                mask = (event & ~READ and selectors.EVENT_WRITE) | (event & ~WRITE and selectors.EVENT_READ)
+                mask = (event & ~select.EPOLLIN and selectors.EVENT_WRITE) | (
+                    event & ~select.EPOLLOUT and selectors.EVENT_READ
+                )
                 ready.append((key, mask & key.events))
         return ready
 
@@ -105,12 +164,28 @@ def _raise(error: Exception) -> None:
 
 
 class DataLoop(asyncio.SelectorEventLoop):
-    """`poller` watches the sockets of the data path."""
+    """`poller` makes the lanes of the data path."""
 
     def __init__(self) -> None:
         self.poller = DirectSelector()
         super().__init__(self.poller)
         self.poller.on_error = self._report
+
+    def call_soon(
+        self, callback: Callable[[Unpack[Arguments]], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.Handle:
+        self.poller.wanted = True
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Arguments]], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        self.poller.wanted = True
+        return super().call_at(when, callback, *args, context=context)
 
     def _report(self, error: Exception) -> None:
         self.call_exception_handler({"message": "a handler of a data socket failed", "exception": error})

@@ -14,23 +14,26 @@ import enum
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from random import random
+from random import choice, random
 from typing import TYPE_CHECKING
 
 from nodeagent.core.framing import Body
 from nodeagent.core.model import Decision, RequestHead, Treatment, Workload
+from nodeagent.core.overload import SERVER_OVERLOADED, refused
 from nodeagent.core.refusals import REQUESTS, Refusal, Refused
 from nodeagent.core.request_plan import RequestPlan
+from nodeagent.proxy.budgets import READ_BYTES
 from nodeagent.proxy.exchange import Exchange
 from nodeagent.proxy.head_wait import HeadWait
 from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import redirection, reply
-from nodeagent.proxy.stream import READ_BYTES, Stream
+from nodeagent.proxy.stream import Stream
 from nodeagent.proxy.timed_exchange import TimedExchange
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
+    from nodeagent.proxy.tenants import Tenant
     from nodeagent.proxy.view import View
 
 
@@ -74,14 +77,16 @@ class Downstream:
         "requests",
         "state",
         "stream",
+        "tenant",
         "unsent_before",
         "used",
         "view",
     )
 
-    def __init__(self, engine: Engine, sock: socket.socket, cookie: int, caller: Workload, view: View) -> None:
+    def __init__(self, engine: Engine, sock: socket.socket, tenant: Tenant, caller: Workload, view: View) -> None:
         self.engine = engine
-        self.cookie = cookie
+        self.tenant = tenant
+        self.cookie = tenant.cookie
         self.caller = caller
         self.caller_address = ""
         self.view = view
@@ -92,7 +97,7 @@ class Downstream:
         self.requests = 0
         self.opened = self.used = engine.tick
         self._buffer = b""
-        self._counted = 0  # bytes of the buffer that are in the worker's budget
+        self._counted = 0  # bytes of the buffer that are in the pod's budget
         self._wait: HeadWait | None = None
         self.relayed: Relay | None = None
         self.moved = 0  # by the relay, when it was last looked at
@@ -101,7 +106,8 @@ class Downstream:
         self._discarding = 0
         self._at_eof = False
         self._in_loop = False
-        self.stream = Stream(engine.loop, sock, self, engine.budget, engine.bounds.buffered_per_connection)
+        high = engine.bounds.buffered_per_connection
+        self.stream = Stream(engine.loop, tenant.lane, sock, self, tenant.budget, high)
 
     # ---- from the stream ----
 
@@ -171,10 +177,10 @@ class Downstream:
         self.stream.pause_reading()
 
     def _count(self) -> None:
-        """Bring the worker's budget up to what is held here."""
+        """Bring the pod's budget up to what is held here."""
         held = len(self._buffer)
         if held != self._counted:
-            self.engine.budget.add(held - self._counted)
+            self.tenant.budget.add(held - self._counted)
             self._counted = held
 
     def listen(self) -> None:
@@ -275,9 +281,17 @@ class Downstream:
             self._refuse(error.refusal, len(head))
             return
         decision = view.judge.decide(self.caller, self.caller_address, judged, random())
+        refusal = engine.tenants.refusal(self.tenant)
+        if refusal is not None and not decision.status:
+            self._answer(plan, refused(decision, refusal), len(head), rest)
+            return
         if decision.treatment is not None:
             self._managed_request(plan, decision, decision.treatment, judged, head, rest)
             return
+        if decision.status:
+            self._answer(plan, decision, len(head), rest)
+            return
+        decision = self._with_room(decision)
         if decision.status:
             self._answer(plan, decision, len(head), rest)
             return
@@ -296,7 +310,7 @@ class Downstream:
             self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
             return
         passage.end()
-        outcomes = passage.shadow.finish(0.0) if passage.shadow is not None else []
+        outcomes = passage.shadow.finish() if passage.shadow is not None else []
         if outcomes:
             decision = replace(decision, would=tuple(outcomes))
         if decision.status:
@@ -311,6 +325,14 @@ class Downstream:
         if exchange.decision.mirrors:
             self.engine.mirrors.tap(exchange, self, plan, judged)
         exchange.start(rest)
+
+    def _with_room(self, decision: Decision) -> Decision:
+        """The same, to another endpoint of the backend if this one has no room; refused if none has."""
+        endpoint, tenants = decision.endpoint, self.engine.tenants
+        if endpoint is None or tenants.has_room(endpoint.address):
+            return decision
+        others = [one for one in self.view.alternatives(decision.backend) if tenants.has_room(one.address)]
+        return replace(decision, endpoint=choice(others)) if others else refused(decision, SERVER_OVERLOADED)
 
     @property
     def is_waiting(self) -> bool:

@@ -40,8 +40,7 @@ class EndpointHealth:
         self._unfit: tuple[int, ...] = ()
         self._unsent: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
         self._keys: dict[Endpoint, int] = {}
-        self.ejected = 0  # by this worker, and `lost` what it could not write, since these were taken last
-        self.lost = 0
+        self._lost = 0  # outcomes that could not be written, since they were taken last
         self.update(config, endpoints, now)
 
     def update(self, config: OutlierDetection, endpoints: Sequence[Endpoint], now: int) -> None:
@@ -85,10 +84,19 @@ class EndpointHealth:
         """An endpoint whose time is over, for the one request that finds out whether it serves again; after `unfit`."""
         for key in self._barred.due:
             place = self._places.get(key)
-            probe = outlier.take_probe(self._refresh(), self._config, key, now) if place is not None else None
-            if place is not None and probe is not None and self._swap(probe.state):  # else another worker has it
-                return self._endpoints[place], probe.name
+            if place is not None and (name := self._probe(key, now)):
+                return self._endpoints[place], name
         return None
+
+    def take_probe_of(self, endpoint: Endpoint, now: int) -> int:
+        """The name of the probe that a request to this endpoint is; 0 when none is due."""
+        key = self._keys.get(endpoint)
+        return self._probe(key, now) if key is not None and key in self._refresh().troubled else 0
+
+    def _probe(self, key: int, now: int) -> int:
+        """0 when none is due, or another worker has it."""
+        probe = outlier.take_probe(self._refresh(), self._config, key, now)
+        return probe.name if probe is not None and self._swap(probe.state) else 0
 
     # ---- after it ----
 
@@ -108,9 +116,7 @@ class EndpointHealth:
             counts[0] += 1
         before = self._out()
         self._change(lambda state: outlier.after_failure(state, self._config, key, kind, now, self._all, probe))
-        ejected = key in self._out() - before
-        self.ejected += ejected
-        return ejected
+        return key in self._out() - before
 
     def unanswered(self, endpoint: Endpoint, now: int, probe: int) -> None:
         """The probe ended without an outcome."""
@@ -124,18 +130,19 @@ class EndpointHealth:
 
     # ---- success rates ----
 
-    def tick(self, now: int) -> None:
-        """Share what was counted, and judge the interval if it is over."""
+    def tick(self, now: int) -> int:
+        """Share what was counted, and judge the interval if it is over.  How many endpoints that ejected."""
         finished = self._share(now) if self._config.success_rate is not None else None
-        if finished is not None:
-            before = self._out()
-            self._change(lambda state: outlier.evaluate_success_rate(state, self._config, finished, now, self._all))
-            self.ejected += len(self._out() - before)
+        if finished is None:
+            return 0
+        before = self._out()
+        self._change(lambda state: outlier.evaluate_success_rate(state, self._config, finished, now, self._all))
+        return len(self._out() - before)
 
-    def taken(self) -> tuple[int, int]:
-        """(ejections, events lost) since the last call."""
-        found, self.ejected, self.lost = (self.ejected, self.lost), 0, 0
-        return found
+    def take_lost(self) -> int:
+        """How many outcomes could not be written since the last call."""
+        lost, self._lost = self._lost, 0
+        return lost
 
     @property
     def out(self) -> int:
@@ -144,19 +151,21 @@ class EndpointHealth:
 
     def _share(self, now: int) -> dict[int, tuple[int, int]] | None:
         """Add to the shared tallies; those of an interval that is over go to the one worker that takes them out."""
+        rows = [(one, counts) for one, counts in self._unsent.items() if counts[0]]
+        counted = {self._keys[one]: (counts[0], counts[1]) for one, counts in rows}
         for _ in range(_SWAP_TRIES):
             version, content = self._ledger.read(self._tally_key)
             shared = tallies.unpack(content)
             over = shared.is_over(self._config.interval * MS, now)
-            counted = {self._keys[one]: (counts[0], counts[1]) for one, counts in self._unsent.items() if counts[0]}
             if not over and not counted:
                 return None
             summed = shared.added(counted, now)
             after = tallies.Tallies(started=now) if over else summed
             if self._ledger.swap(self._tally_key, version, tallies.pack(after)):
-                self._unsent = {one: [0, 0] for one in self._unsent}
+                for _, counts in rows:
+                    counts[:] = 0, 0
                 return dict(summed.counts) if over else None
-        self.lost += 1
+        self._lost += 1
         return None
 
     # ---- the record ----
@@ -181,4 +190,4 @@ class EndpointHealth:
             after = change(before)
             if after is before or self._swap(after):
                 return
-        self.lost += 1
+        self._lost += 1

@@ -30,7 +30,8 @@ from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
 from nodeagent.proxy.stalls import Stalls
 from nodeagent.proxy.stats import Stats
-from nodeagent.proxy.stream import Budget, reset_on_close
+from nodeagent.proxy.stream import reset_on_close
+from nodeagent.proxy.tenants import Tenant, Tenants
 from nodeagent.proxy.timed_exchange import TimedExchange
 from nodeagent.proxy.timeouts import Timeouts
 from nodeagent.proxy.updates import EMPTY
@@ -87,7 +88,8 @@ class Engine:
         self.pods: dict[int, str] = {}
         self.stats = Stats()
         self.stalls, self.busy = Stalls(self.tick), Stalls(self.tick)
-        self.budget = Budget(bounds.buffered)
+        self.tenants = Tenants(bounds, loop.poller.lane, loop.poller.drop)
+        self.budget = self.tenants.budget
         self.pool = Pool(self)
         self.mirrors = Mirrors(self)
         self.requests = RequestHeads(bounds.header_count)
@@ -97,7 +99,6 @@ class Engine:
         self.lingering: Timeouts[Downstream] = Timeouts(bounds.linger_seconds)
         self.connecting: Timeouts[Upstream] = Timeouts(bounds.connect_seconds)
         self.connections: dict[Downstream | RelayedConnection, None] = {}
-        self.per_pod: dict[int, int] = {}
         self._views: dict[tuple[str, int], View] = {}
         self._older: dict[tuple[str, int], View] = {}  # not asked for since the last change
         self._timer: asyncio.TimerHandle | None = None
@@ -116,11 +117,17 @@ class Engine:
         self.request_deadlines.forget_unused()
         self.try_deadlines.forget_unused()
         self.requests.forget()
+        self._set_limits()
 
     def set_pods(self, pods: dict[int, str]) -> None:
         for cookie in self.pods.keys() - pods.keys():
             self.pool.forget_pod(cookie)
         self.pods = dict(pods)
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        callers = ((cookie, self.caller(cookie)) for cookie in self.pods)
+        self.tenants.set_limits({cookie: caller for cookie, caller in callers if caller is not None})
 
     def view(self, address: str, port: int, http: bool = False) -> View:
         """What applies to (address, port) now."""
@@ -155,20 +162,22 @@ class Engine:
             self.stats.reset_unknown_pod += 1
         elif len(self.connections) >= self.bounds.connections:
             self.stats.reset_over_limit += 1
-        elif self.per_pod.get(cookie, 0) >= self.bounds.connections_per_pod:
+        elif (tenant := self.tenants.client(cookie)).connections >= tenant.max_connections:
             self.stats.reset_over_pod_limit += 1
         else:
-            self._serve(sock, cookie, caller, peer, original)
+            self._serve(sock, tenant, caller, peer, original)
             return
         reset_on_close(sock)
         sock.close()
 
-    def _serve(self, sock: socket.socket, cookie: int, caller: Workload, peer: str, original: tuple[str, int]) -> None:
+    def _serve(
+        self, sock: socket.socket, tenant: Tenant, caller: Workload, peer: str, original: tuple[str, int]
+    ) -> None:
         self.stats.accepted += 1
-        self.per_pod[cookie] = self.per_pod.get(cookie, 0) + 1
+        tenant.connections += 1
         view = self.view(*original)
         if view.is_http:
-            down = Downstream(self, sock, cookie, caller, view)
+            down = Downstream(self, sock, tenant, caller, view)
             down.address, down.port = original
             down.caller_address = _address_of(caller, peer, original[0])
             self.connections[down] = None
@@ -177,18 +186,13 @@ class Engine:
         self.stats.relayed += 1
         if original not in self.snapshot.destinations and (original[0], 0) not in self.snapshot.destinations:
             self.stats.unknown_destination += 1
-        relayed = RelayedConnection(self, sock, cookie, view, original)
+        relayed = RelayedConnection(self, sock, tenant, view, original)
         self.connections[relayed] = None
         relayed.start()
 
     def closed(self, connection: Downstream | RelayedConnection) -> None:
         del self.connections[connection]
-        cookie = connection.cookie
-        left = self.per_pod[cookie] - 1
-        if left:
-            self.per_pod[cookie] = left
-        else:
-            del self.per_pod[cookie]
+        connection.tenant.connections -= 1
         if isinstance(connection, Downstream):
             self.lingering.stop(connection)
 
@@ -269,7 +273,7 @@ class Engine:
             "connections": len(self.connections),
             "connections_limit": self.bounds.connections,
             "connections_per_pod_limit": self.bounds.connections_per_pod,
-            "connections_per_pod_max": max(self.per_pod.values(), default=0),
+            "connections_per_pod_max": max((tenant.connections for tenant in self.tenants), default=0),
             "buffered_bytes": self.budget.held,
             "buffered_bytes_peak": self.budget.peak,
             "buffered_bytes_limit": self.budget.limit,
@@ -309,6 +313,7 @@ class Engine:
             connection.discard()
         self.mirrors.close()
         self.pool.close()
+        self.tenants.close()
 
     def _on_tick(self) -> None:
         self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
@@ -328,9 +333,8 @@ class Engine:
         self._on_each_tick(now)
 
     def _tick_cluster(self, cluster: Cluster) -> None:
-        ejected, lost = cluster.tick()
-        self.stats.ejections += ejected
-        self.stats.outliers_lost += lost
+        self.stats.ejections += cluster.tick()
+        self.stats.outliers_lost += cluster.take_lost()
         cluster.make_room(self.pool)
 
     def _each(self, items: Iterable[Item], action: Callable[[Item], None]) -> None:
@@ -346,6 +350,8 @@ class Engine:
             patience.end_if_idle(connection, idle_before, stalled_before)
 
         self._each(list(self.connections), end_if_idle)
+        self.tenants.sweep()
+        self.tenants.forget_clients(self.pods)
 
     def close_idle(self, seconds: float) -> None:
         """While draining: connections without a request for so long."""

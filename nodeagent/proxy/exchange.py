@@ -18,13 +18,15 @@ from nodeagent.core.model import Decision, Endpoint
 from nodeagent.core.refusals import RESPONSES, Refusal, Refused
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.core.retries import IDEMPOTENT
+from nodeagent.proxy.budgets import READ_BYTES
 from nodeagent.proxy.request_body import RequestBody
 from nodeagent.proxy.response import Response
-from nodeagent.proxy.stream import BULK_READ_BYTES, READ_BYTES
+from nodeagent.proxy.stream import BULK_READ_BYTES
 from nodeagent.proxy.upstream import Key, Pool, Upstream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.downstream import Downstream
+    from nodeagent.proxy.tenants import Server
 
 CONNECT_TRIES = 3
 INTERNAL_ERROR = "internal-error"
@@ -43,6 +45,7 @@ class Exchange:
         "_response",
         "_response_size",
         "_reused",
+        "_server",
         "_started",
         "_tried",
         "_unsent",
@@ -62,10 +65,13 @@ class Exchange:
         changes = decision.changes
         self._response = Response(plan, bounds, changes.response if changes is not None else None)
         self._response_size = 0
+        self._server: Server | None = None
+        down.tenant.requests += 1
+        down.engine.tenants.requests += 1
         self._up: Upstream | None = None
         self._reused = False
         self._unsent = b""  # of the request, while there is no connection
-        self._counted = 0  # of that, in the worker's budget
+        self._counted = 0  # of that, in the pod's budget
         self._resend: bytes | None = None  # the whole request, while it may be sent again
         self._tried: tuple[Endpoint, ...] = ()
         self._over = False
@@ -148,6 +154,7 @@ class Exchange:
         pool = down.engine.pool
         key = (down.cookie, endpoint, self.group)
         self._tried += (endpoint,)
+        self._occupy(endpoint.address)
         if reuse:
             upstream = pool.take(key)
             if upstream is not None:
@@ -162,6 +169,15 @@ class Exchange:
             down.stream.pause_reading()
         self._open(pool, key)
 
+    def _occupy(self, address: str) -> None:
+        """The pod at `address` has the request now, and who had it before has not."""
+        tenants = self._down.engine.tenants
+        server = tenants.servers.get(address) or tenants.server(address)
+        if self._server is not None:
+            self._server.requests -= 1
+        self._server = server
+        server.requests += 1
+
     def _open(self, pool: Pool, key: Key) -> None:
         self._up = pool.open(key, self)
         self._up.connect()
@@ -169,7 +185,7 @@ class Exchange:
     def _count_unsent(self) -> None:
         held = len(self._unsent) if self._up is None or not self._up.connected else 0
         if held != self._counted:
-            self._down.engine.budget.add(held - self._counted)
+            self._down.tenant.budget.add(held - self._counted)
             self._counted = held
 
     def upstream_connected(self) -> None:
@@ -190,7 +206,9 @@ class Exchange:
         self._up = None
         down = self._down
         view = down.engine.view(down.address, down.port, http=True)
-        others = [one for one in view.alternatives(self.decision.backend) if one not in self._tried]
+        room = down.engine.tenants.has_room
+        others = view.alternatives(self.decision.backend)
+        others = tuple(one for one in others if one not in self._tried and room(one.address))
         if others and len(self._tried) < CONNECT_TRIES:
             down.engine.stats.connect_retries += 1
             self._go(others[int(self._started * 1e6) % len(others)], reuse=True)
@@ -390,9 +408,14 @@ class Exchange:
             self._down.listen()
 
     def _record(self, status: int, flag: str = "", reason: str = "") -> None:
+        """Once, whichever way the exchange ends."""
         down = self._down
         if self.decision.mirrors:
             self._body.ended()
+        down.tenant.requests -= 1
+        down.engine.tenants.requests -= 1
+        if self._server is not None:
+            self._server.requests -= 1
         down.engine.record(
             down, self._plan, self.decision, status, self._body.size, self._response_size, self._started, flag, reason
         )

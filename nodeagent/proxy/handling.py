@@ -56,6 +56,7 @@ class Handling:
         self._slot = cluster.caps.parallel_requests if cluster is not None else None
         self._shadow_slot = shadow.caps.parallel_requests if shadow is not None else None
         self._prepare_retries()
+        self._prepare_shadow(treatment)
         self._limits: dict[Caller, LimitsOf[Gates]] = {}
         self._decisions: dict[tuple[Endpoint, tuple[str, ...], Would], Decision] = {}
 
@@ -69,6 +70,15 @@ class Handling:
         claims: list[Claim] = [self.retry_slot] if self.retry_slot is not None else []
         self._first_retry = self.ledger.prepare([*claims, retry])
         self._next_retry = self.ledger.prepare([retry])
+
+    def _prepare_shadow(self, treatment: Treatment) -> None:
+        self._shadow_budget: BudgetRequest | None = None
+        self._shadow_retry: Prepared | None = None
+        shadow = treatment.shadow
+        if shadow is not None and shadow.retry is not None:
+            names = (shadow.name + _SHADOW, treatment.backend)
+            self._shadow_budget, retry = budget_claims(shadow.retry.budget, *names)
+            self._shadow_retry = self.ledger.prepare([retry])
 
     # ---- letting a request in ----
 
@@ -84,7 +94,7 @@ class Handling:
         return Passage(self, decision, head, address, gate, simulated)
 
     def _simulate(self, gate: Gate | None) -> Shadow:
-        shadow = Shadow(self.shadow, gate)
+        shadow = Shadow(self.ledger, self.shadow, gate, self._shadow_retry)
         if gate is not None and (refused := gate.enter()) is not None:
             shadow.refused(*self._would(refused))
         return shadow
@@ -102,7 +112,7 @@ class Handling:
 
     def _make_gates(self, limits: Limits) -> Gates:
         enforced = self._gate(limits.enforced, self._slot, self._budget)
-        return enforced, self._gate(limits.dry_run, self._shadow_slot, None)
+        return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget)
 
     def _gate(self, applied: tuple[Applied, ...], slot: Slot | None, budget: BudgetRequest | None) -> Gate | None:
         if not applied and slot is None and budget is None:

@@ -18,6 +18,7 @@ from nodeagent.core.faults import Fault
 from nodeagent.core.framing import Body
 from nodeagent.core.model import Endpoint
 from nodeagent.core.outlier import blames_endpoint
+from nodeagent.core.overload import SERVER_OVERLOADED, detail_of
 from nodeagent.core.policy_refusals import FAULT_ABORT, FAULT_DELAY_FLAG, IDLE_TIMEOUT, fault_detail, idle_detail
 from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
@@ -83,6 +84,8 @@ class ManagedExchange(TimedExchange):
             self._keep(self._unsent)
             if self._kept:
                 self._count_unsent()
+        if self._passage.shadow is not None:
+            self._passage.shadow.start(self, self._down.engine.loop, self._started)
         if handling.idle:
             self._idle_timer = self._down.engine.loop.call_later(handling.idle, self._look_if_idle)
         if handling.fault is None:
@@ -137,8 +140,22 @@ class ManagedExchange(TimedExchange):
     def _go_or_refuse(self, endpoint: Endpoint | None) -> None:
         if endpoint is None:
             self._refuse(self._passage.unhealthy())
+        elif (roomy := self._with_room(endpoint)) is None:
+            self._refuse(Refusing(SERVER_OVERLOADED, detail_of(SERVER_OVERLOADED)))
         else:
-            self._go(endpoint, reuse=True)
+            self._go(roomy, reuse=True)
+
+    def _with_room(self, endpoint: Endpoint) -> Endpoint | None:
+        """`endpoint`, or another one if its pod has as many requests as it may."""
+        has_room, passage = self._down.engine.tenants.has_room, self._passage
+        if has_room(endpoint.address):
+            return endpoint
+        passage.pass_over(endpoint)
+        other = passage.choose((*self._tried, endpoint), again=False)
+        if other is None or has_room(other.address):
+            return other
+        passage.pass_over(other)
+        return None
 
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
         if endpoint != self._trying:
@@ -160,6 +177,8 @@ class ManagedExchange(TimedExchange):
             return
         self._up = upstream = pool.open(key, self)
         upstream.lease = lease
+        if self._passage.shadow is not None:
+            self._passage.shadow.connecting()
         if self._passage.handling.connect:
             later = self._down.engine.loop.call_later
             self._connect_timer = later(self._passage.handling.connect, self._connect_timed_out)
@@ -167,6 +186,8 @@ class ManagedExchange(TimedExchange):
 
     def upstream_connected(self) -> None:
         self._stop_connect_timer()
+        if self._passage.shadow is not None:
+            self._passage.shadow.connected()
         super().upstream_connected()
 
     def _connect_timed_out(self) -> None:
@@ -189,6 +210,7 @@ class ManagedExchange(TimedExchange):
             return
         self._leave_endpoint()
         other = self._passage.choose(self._tried, again=False) if len(self._tried) < CONNECT_TRIES else None
+        other = self._with_room(other) if other is not None else None
         if other is None:
             self._cannot_connect()
         else:
@@ -308,7 +330,30 @@ class ManagedExchange(TimedExchange):
         value = value_in_head(plan.head, b"retry-after") if failure is Failure.STATUS and plan is not None else None
         return None if value is None else retries.retry_after_seconds(value.decode("latin-1"), time.time())
 
+    # ---- what a dry run looks at ----
+
+    @property
+    def head_came(self) -> bool:
+        return self._response.plan is not None
+
+    @property
+    def response_done(self) -> bool:
+        return self._response.done
+
+    @property
+    def quiet_seconds(self) -> float:
+        return self._down.engine.tick - self._down.used
+
+    def is_repeatable(self, *, sent: bool) -> bool:
+        small = self._body.size - self._head_size <= self._down.engine.bounds.replay_bytes
+        return retries.is_repeatable(self._plan.method, sent=sent, held=small and self._body.done)
+
     # ---- ends ----
+
+    def _switch(self) -> None:
+        if self._passage.shadow is not None:
+            self._passage.shadow.switched()
+        super()._switch()
 
     def _refuse(self, refusing: Refusing) -> None:
         refusal, detail = refusing
@@ -365,7 +410,7 @@ class ManagedExchange(TimedExchange):
         self._let_go()
         passage.end()
         if passage.shadow is not None:
-            outcomes = passage.shadow.finish(self._down.engine.now() - self._started)
+            outcomes = passage.shadow.finish()
             if outcomes:
                 self.decision = replace(self.decision, would=tuple(outcomes))
         super()._record(status, flag or self._flag, reason)

@@ -3,7 +3,7 @@
 A copy goes when the request itself goes and its body is whole, on a connection of its own.  Nothing of it reaches
 the request: not its failure, not its slowness, not a body too large to be kept.  It is counted, and that is all.
 Bounds: `mirrors` copies under way in a worker, each for `mirror_seconds`; `mirror_request_bytes` of a body, which
-count in the worker's budget, and `mirror_response_bytes` of an answer.
+count in the pod's budget, and `mirror_response_bytes` of an answer.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Mirrors:
         """Soon: the request itself comes first, and a fault in here is not one of its exchange."""
         engine = self.engine
         for key in keys:
-            if len(self) >= engine.bounds.mirrors or engine.budget.exhausted:
+            busy = engine.tenants.client(key[0]).budget.exhausted or not engine.tenants.has_room(key[1].address)
+            if busy or len(self) >= engine.bounds.mirrors:
                 engine.stats.mirror_skipped += 1
                 continue
             copy = Copy(self, key, plan, request)
@@ -84,11 +85,12 @@ class Mirrors:
 class CopiedBody(RequestBody):
     """The body of a request that is mirrored; keeps what it takes until the copy can go."""
 
-    __slots__ = ("_held", "_is_forwarded", "_keys", "_mirrors", "_parts", "_plan")
+    __slots__ = ("_budget", "_held", "_is_forwarded", "_keys", "_mirrors", "_parts", "_plan")
 
     def __init__(self, mirrors: Mirrors, plan: RequestPlan, head: bytes, keys: list[Key]) -> None:
         super().__init__(plan, mirrors.engine.bounds, 0)
         self._mirrors = mirrors
+        self._budget = mirrors.engine.tenants.client(keys[0][0]).budget
         self._plan = plan
         self._keys = keys  # none left: the copies are sent, or will never be
         self._parts = [head]
@@ -109,7 +111,7 @@ class CopiedBody(RequestBody):
             return
         self._parts.append(out)
         self._held += len(out)
-        engine.budget.add(len(out))
+        self._budget.add(len(out))
         self._send_if_whole()
 
     def forwarded(self) -> None:
@@ -129,24 +131,25 @@ class CopiedBody(RequestBody):
 
     def _let_go(self) -> None:
         self._keys, self._parts = [], []
-        self._mirrors.engine.budget.add(-self._held)
+        self._budget.add(-self._held)
         self._held = 0
 
 
 class Copy:
     """One request to one mirror, from when it is due to the end of its answer."""
 
-    __slots__ = ("_key", "_mirrors", "_over", "_received", "_request", "_response", "_up")
+    __slots__ = ("_budget", "_key", "_mirrors", "_over", "_received", "_request", "_response", "_up")
 
     def __init__(self, mirrors: Mirrors, key: Key, plan: RequestPlan, request: bytes) -> None:
         self._mirrors = mirrors
+        self._budget = mirrors.engine.tenants.client(key[0]).budget
         self._key = key
         self._request = request  # while it is not sent
         self._response = Response(plan, mirrors.engine.bounds)
         self._received = 0
         self._up: Upstream | None = None
         self._over = False
-        mirrors.engine.budget.add(len(request))
+        self._budget.add(len(request))
 
     def start(self) -> None:
         if self._over:
@@ -169,7 +172,7 @@ class Copy:
     def _unsent(self) -> bytes:
         """It is in the budget until it is taken."""
         request, self._request = self._request, b""
-        self._mirrors.engine.budget.add(-len(request))
+        self._budget.add(-len(request))
         return request
 
     def upstream_failed(self, _error: OSError) -> None:

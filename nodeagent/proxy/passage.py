@@ -86,6 +86,12 @@ class Passage:
         endpoint, self._probe = chosen
         return endpoint
 
+    def pass_over(self, endpoint: Endpoint) -> None:
+        """It was chosen, and has no room."""
+        probe, self._probe = self._probe, 0
+        if probe and self.handling.cluster is not None:
+            self.handling.cluster.unanswered(endpoint, probe)
+
     def decision_for(self, endpoint: Endpoint) -> Decision:
         self.decision = self.handling.decision_for(self.decision, endpoint)
         return self.decision
@@ -125,6 +131,8 @@ class Passage:
         cluster = self.handling.cluster
         if cluster is not None and cluster.weighs_load:
             cluster.loads.enter(endpoint)
+        if self.shadow is not None:
+            self.shadow.tried(endpoint)
 
     def leave(self, endpoint: Endpoint) -> None:
         cluster = self.handling.cluster
@@ -134,6 +142,8 @@ class Passage:
             if self._probe:
                 cluster.unanswered(endpoint, self._probe)
                 self._probe = 0
+        if self.shadow is not None:
+            self.shadow.left()
 
     def succeeded_as_usual(self, endpoint: Endpoint) -> bool:
         """True when there is no more to it: any endpoint would have done, and nothing is simulated."""
@@ -148,7 +158,7 @@ class Passage:
         if self.handling.cluster is not None:
             self.handling.cluster.answered(endpoint, status, seconds, probe)
         if self.shadow is not None:
-            self.shadow.answered(endpoint, status, seconds)
+            self.shadow.answered(endpoint, status)
 
     def failed(self, endpoint: Endpoint) -> None:
         probe, self._probe = self._probe, 0

@@ -14,24 +14,42 @@ from nodeagent.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
+    from nodeagent.proxy.tenants import Tenant
     from nodeagent.proxy.view import View
 
 
 class RelayedConnection:
     """The client's stream is not read before the upstream is there, so nothing has to be held."""
 
-    __slots__ = ("_moved", "_relay", "_up", "address", "cookie", "engine", "opened", "port", "stream", "used", "view")
+    __slots__ = (
+        "_moved",
+        "_relay",
+        "_up",
+        "address",
+        "cookie",
+        "engine",
+        "opened",
+        "port",
+        "stream",
+        "tenant",
+        "used",
+        "view",
+    )
 
-    def __init__(self, engine: Engine, sock: socket.socket, cookie: int, view: View, original: tuple[str, int]) -> None:
+    def __init__(
+        self, engine: Engine, sock: socket.socket, tenant: Tenant, view: View, original: tuple[str, int]
+    ) -> None:
         self.engine = engine
-        self.cookie = cookie
+        self.tenant = tenant
+        self.cookie = tenant.cookie
         self.view = view
         self.address, self.port = original
         self.opened = self.used = engine.tick
         self._moved = 0
         self._up: Upstream | None = None
         self._relay: Relay | None = None
-        self.stream = Stream(engine.loop, sock, self, engine.budget, engine.bounds.buffered_per_connection)
+        high = engine.bounds.buffered_per_connection
+        self.stream = Stream(engine.loop, tenant.lane, sock, self, tenant.budget, high)
 
     def start(self) -> None:
         endpoint = _endpoint(self.view.destination, self.address, self.port)

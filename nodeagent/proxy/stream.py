@@ -20,31 +20,12 @@ import socket
 import struct
 from typing import Protocol
 
-from nodeagent.proxy.data_loop import READ, WRITE, DataLoop
+from nodeagent.proxy.budgets import LAST_READ_BYTES, READ_BYTES, Budget
+from nodeagent.proxy.data_loop import DataLoop
+from nodeagent.proxy.lane import READ, WRITE, Lane
 
-READ_BYTES = 64 * 1024
-"""One recv: large enough for 1 GB/s, small enough that a read which cannot be passed on stays cheap to hold."""
 BULK_READ_BYTES = 256 * 1024
 _RESET = struct.pack("ii", 1, 0)
-
-
-class Budget:
-    """Bytes that a worker holds because a peer does not take them, or because they are no whole head yet."""
-
-    __slots__ = ("held", "limit", "peak")
-
-    def __init__(self, limit: int) -> None:
-        self.held = 0
-        self.limit = limit
-        self.peak = 0
-
-    def add(self, count: int) -> None:
-        self.held += count
-        self.peak = max(self.peak, self.held)
-
-    @property
-    def exhausted(self) -> bool:
-        return self.held > self.limit
 
 
 class StreamProtocol(Protocol):
@@ -75,7 +56,7 @@ NOBODY = _Nobody()
 class Stream:
     """The socket of one side of a connection.  Reading starts with `start`.
 
-    Once started it stays with the poller until it is closed, also while nothing is asked for: resets come unasked.
+    Once started it stays with the lane until it is closed, also while nothing is asked for: resets come unasked.
     """
 
     __slots__ = (
@@ -84,12 +65,13 @@ class Stream:
         "_events",
         "_fd",
         "_high",
+        "_lane",
         "_loop",
         "_out",
-        "_poller",
         "_quiet",
         "_send",
         "_watched",
+        "_worker",
         "_writable",
         "backed_up",
         "closed",
@@ -99,11 +81,11 @@ class Stream:
     )
 
     def __init__(
-        self, loop: DataLoop, sock: socket.socket, protocol: StreamProtocol, budget: Budget, high: int
+        self, loop: DataLoop, lane: Lane, sock: socket.socket, protocol: StreamProtocol, budget: Budget, high: int
     ) -> None:
         self._loop = loop
-        self._poller = loop.poller
-        self._events = 0  # what we ask the poller for
+        self._lane = lane
+        self._events = 0  # what we ask the lane for
         self._watched = False
         self._quiet: select.poll | None = None
         self.sock = sock
@@ -111,6 +93,7 @@ class Stream:
         self._send = sock.send
         self.protocol = protocol
         self._budget = budget
+        self._worker = budget.root
         self._high = high  # bytes unsent before the writer is asked to pause
         self._out: bytearray | None = None
         self._ending = False
@@ -119,24 +102,24 @@ class Stream:
         self.closed = False
         self.read_bytes = READ_BYTES
 
-    # ---- the poller ----
+    # ---- the lane ----
 
     def _watch(self, events: int) -> None:
         self._events = events
         if self._watched:
-            self._poller.change(self._fd, events)
+            self._lane.change(self._fd, events)
         elif events:
             self._watched = True
-            self._poller.watch(self._fd, events, self._ready)
+            self._lane.watch(self._fd, events, self._ready)
 
     def _unwatch(self) -> None:
         self._events = 0
         if self._watched:
             self._watched = False
-            self._poller.unwatch(self._fd)
+            self._lane.unwatch(self._fd)
 
     def _ready(self, events: int) -> None:
-        """From the poller; errors and hang-ups come unasked, and are found out by reading or writing."""
+        """From the lane; errors and hang-ups come unasked, and are found out by reading or writing."""
         asked, protocol = self._events, self.protocol
         try:
             if events & ~READ and asked & WRITE:
@@ -166,7 +149,7 @@ class Stream:
 
     def _read_ready(self) -> None:
         try:
-            data = self.sock.recv(self.read_bytes)
+            data = self.sock.recv(self.read_bytes if not self._worker.full else LAST_READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -240,7 +223,7 @@ class Stream:
             self._fail_writing(error)
             return
         del out[:sent]
-        self._budget.held -= sent
+        self._budget.add(-sent)
         if not out:
             self._drained()
         elif self.backed_up and len(out) <= self._high // 4 and not self._budget.exhausted:
@@ -274,7 +257,7 @@ class Stream:
 
     def _forget_output(self) -> None:
         if self._out is not None:
-            self._budget.held -= len(self._out)
+            self._budget.add(-len(self._out))
             self._out = None
             self._watch(self._events & ~WRITE)
 
@@ -310,7 +293,7 @@ class Stream:
             self.protocol = NOBODY  # they refer to each other, and would be left to the garbage collector
             self._writable = False
             if self._out is not None:
-                self._budget.held -= len(self._out)
+                self._budget.add(-len(self._out))
                 self._out = None
             self._unwatch()
             self.sock.close()

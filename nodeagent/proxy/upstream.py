@@ -12,8 +12,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from nodeagent.core.model import Endpoint
+from nodeagent.proxy.budgets import READ_BYTES
+from nodeagent.proxy.lane import WRITE
 from nodeagent.proxy.lease import Lease
-from nodeagent.proxy.stream import READ_BYTES, Stream
+from nodeagent.proxy.stream import Stream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
@@ -39,13 +41,27 @@ class User(Protocol):
 class Upstream:
     """One connection to an endpoint, in use by `user` or idle (None).  `stream` is there once it is connected."""
 
-    __slots__ = ("_given_up", "_pool", "_sock", "connected", "expires", "key", "lease", "stream", "user")
+    __slots__ = (
+        "_given_up",
+        "_pool",
+        "_sock",
+        "_tenant",
+        "_watched",
+        "connected",
+        "expires",
+        "key",
+        "lease",
+        "stream",
+        "user",
+    )
 
     stream: Stream
 
     def __init__(self, pool: Pool, key: Key, user: User | None) -> None:
         self._pool = pool
+        self._tenant = pool.engine.tenants.client(key[0])
         self._sock: socket.socket | None = None
+        self._watched = False  # for the end of the handshake
         self._given_up = False
         self.key = key
         self.user: User | None = user
@@ -91,9 +107,12 @@ class Upstream:
             self._connect_failed(OSError(error, "connect"))
         else:
             self._pool.engine.connecting.start(self, self._pool.engine.now())
-            self._pool.engine.loop.add_writer(sock.fileno(), self._connect_ready)
+            self._tenant.lane.watch(sock.fileno(), WRITE, self._connect_ready)
+            self._watched = True
 
-    def _connect_ready(self) -> None:
+    def _connect_ready(self, _events: int) -> None:
+        if not self._watched:
+            return  # given up by a handler of the same batch
         assert self._sock is not None
         self._stop_connecting()
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -103,8 +122,9 @@ class Upstream:
             self._established()
 
     def _stop_connecting(self) -> None:
-        if self._sock is not None:
-            self._pool.engine.loop.remove_writer(self._sock.fileno())
+        if self._watched and self._sock is not None:
+            self._watched = False
+            self._tenant.lane.unwatch(self._sock.fileno())
         self._pool.engine.connecting.stop(self)
 
     def connect_timed_out(self) -> None:
@@ -133,7 +153,9 @@ class Upstream:
         self.connected = True
         if self.lease is not None:
             self.lease.connected()
-        self.stream = Stream(engine.loop, self._sock, self, engine.budget, engine.bounds.buffered_per_connection)
+        budget = engine.tenants.towards(self._tenant, self.key[1].address)
+        high = engine.bounds.buffered_per_connection
+        self.stream = Stream(engine.loop, self._tenant.lane, self._sock, self, budget, high)
         self.stream.start()
         if self.user is not None:
             self.user.upstream_connected()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import caps, outliers, rate_limits, retries, splits, timeouts
+from tests.acceptance import caps, dry_run, outliers, rate_limits, retries, splits, timeouts
 from tests.acceptance.figures import show
 from tests.acceptance.gauged import open_stand
 from tests.acceptance.shop import open_shop
@@ -278,6 +278,40 @@ def test_05_the_kernel_counts_connections_exactly() -> None:
     assert connected.share >= 0.98
     assert connected.refused == connected.counted
     assert not connected.others
+
+
+# ---- 8: dry run ----
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("authorization", 0.01),
+        ("rate limit", 0.01),
+        ("timeout", 0.01),
+        ("parallel requests", 0.05),
+        ("connections", 0.05),
+    ],
+)
+def test_08_what_a_dry_run_counts_is_what_is_refused_in_force(name: str, most: float) -> None:
+    with open_flaky() as flaky:
+        result = dry_run.compare(flaky, dry_run.CASES[name])
+    show(f"{name}: {result}, difference {result.difference:.2%}")
+    assert result.not_200 == 0
+    assert result.others == 0
+    assert result.refused >= 0.1 * result.requests
+    assert result.difference <= most
+
+
+def test_08_a_dry_run_ejects_the_same_pod_at_the_same_time() -> None:
+    with open_flaky() as flaky:
+        tried, enforced = dry_run.compare_ejections(flaky, requests=1000, rate=200)
+    show(f"would eject {tried}; ejected {enforced}")
+    assert tried.pod == enforced.pod == "catalog-v2"
+    assert tried.others == enforced.others == 0
+    assert tried.ms > 0
+    assert enforced.ms > 0
+    assert abs(tried.ms - enforced.ms) <= 200  # it takes the five requests that a draw sends to one of two pods
 
 
 # ---- 9 ----

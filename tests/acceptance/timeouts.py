@@ -48,7 +48,7 @@ def _ends(flaky: Flaky, run: Callable[[], Answers]) -> Ends:
 
 
 def _counted(flaky: Flaky) -> tuple[int, int]:
-    return flaky.counted(REASON), flaky.counted(ABORTED)
+    return flaky.counted(reason=REASON), flaky.counted(reason=ABORTED)
 
 
 def without_end(flaky: Flaky, request_ms: int) -> Answers:

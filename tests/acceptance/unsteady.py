@@ -69,7 +69,8 @@ class Seen:
     requests: Counter[str]  # by "METHOD /path"
     abandoned: int  # connections that the proxy ended before an answer was complete
     arrivals: dict[str, list[int]]  # ms of one clock, by the request's id
-    last: dict[str, int]  # ms after the reset, of the last request that a pod got
+    began: dict[str, int]  # of each pod, when that was, ms of the epoch
+    last: dict[str, int]  # and ms after that, the last request that it got
 
 
 class Flaky:
@@ -93,7 +94,8 @@ class Flaky:
 
     def begin(self, pod: Pod) -> None:
         """Start a pod's server."""
-        argv = [str(peers.build("unsteady")), "-listen", f":{PORT}", "-seed", str(self.pods.index(pod))]
+        argv = [str(peers.build("unsteady")), "-listen", f":{PORT}", "-name", pod.name]
+        argv += ["-seed", str(self.pods.index(pod))]
         bed = self.shop.bed
         self._servers[pod.name] = bed.popen(pod, argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         bed.wait_listening(pod, PORT)
@@ -133,20 +135,25 @@ class Flaky:
         requests: Counter[str] = Counter()
         abandoned = 0
         arrivals: dict[str, list[int]] = {}
+        began: dict[str, int] = {}
         last: dict[str, int] = {}
         for pod in self.pods:
             said = json.loads(self._tell(pod, "/seen"))
             requests.update(said["requests"])
             abandoned += said["abandoned"]
-            last[pod.name] = said["last"]
+            began[pod.name], last[pod.name] = said["began"], said["last"]
             for name, times in said["arrivals"].items():
                 arrivals[name] = sorted([*arrivals.get(name, []), *times])
-        return Seen(requests, abandoned, arrivals, last)
+        return Seen(requests, abandoned, arrivals, began, last)
 
-    def counted(self, reason: str) -> int:
-        """Requests to the Service with that reason, by the agent's metrics."""
-        found = self.shop.agent.metrics().total("nodeagent_requests_total", destination_service=NAME, reason=reason)
-        return int(found)
+    def counted(self, **labels: str) -> int:
+        """Requests to the Service, by the agent's metrics."""
+        return int(self.shop.agent.metrics().total("nodeagent_requests_total", destination_service=NAME, **labels))
+
+    def would(self, outcome: str) -> int:
+        """What policies in DryRun would have done to them."""
+        metrics = self.shop.agent.metrics()
+        return int(metrics.total("nodeagent_dry_run_total", destination_service=NAME, outcome=outcome))
 
     def _tell(self, pod: Pod, path: str) -> str:
         """By a pod that is not enrolled."""

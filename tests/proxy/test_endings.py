@@ -71,7 +71,7 @@ def test_a_half_closed_client_that_never_reads_stays_in_the_accounts() -> None:
             sending.cancel()
             await settle(1.0)
             assert len(proxy.engine.connections) == 1
-            assert sum(proxy.engine.per_pod.values()) == 1
+            assert sum(tenant.connections for tenant in proxy.engine.tenants) == 1
             client.reset()
             await settle(0.5)
             assert not proxy.engine.connections

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.proxy.data_loop import READ, DataLoop
+from nodeagent.proxy.data_loop import DataLoop
+from nodeagent.proxy.lane import READ
 from nodeagent.proxy.stalls import WINDOW, Stalls
 from tests.proxy.harness import run
 
@@ -32,18 +33,19 @@ def data_loop() -> DataLoop:
 def test_a_handler_that_takes_long_is_a_stall() -> None:
     async def conversation() -> None:
         poller, (ours, theirs) = data_loop().poller, socket.socketpair()
+        lane = poller.lane()
 
         def slow(_events: int) -> None:
             ours.recv(1)
             busy()
 
         with ours, theirs:
-            poller.watch(ours.fileno(), READ, slow)
+            lane.watch(ours.fileno(), READ, slow)
             await asyncio.sleep(0)
             poller.take_longest()
             theirs.send(b"x")
             await asyncio.sleep(BUSY)
-            poller.unwatch(ours.fileno())
+            lane.unwatch(ours.fileno())
             assert poller.take_longest()[0] >= BUSY
 
     run(conversation())
@@ -92,18 +94,19 @@ def spin() -> None:
 def test_processor_time_is_told_apart(work: Callable[[], None], least: float, most: float) -> None:
     async def conversation() -> None:
         poller, (ours, theirs) = data_loop().poller, socket.socketpair()
+        lane = poller.lane()
 
         def slow(_events: int) -> None:
             ours.recv(1)
             work()
 
         with ours, theirs:
-            poller.watch(ours.fileno(), READ, slow)
+            lane.watch(ours.fileno(), READ, slow)
             await asyncio.sleep(0)
             poller.take_longest()
             theirs.send(b"x")
             await asyncio.sleep(BUSY)
-            poller.unwatch(ours.fileno())
+            lane.unwatch(ours.fileno())
             assert least <= poller.take_longest()[1] < most
             poller.take_longest()
             work()

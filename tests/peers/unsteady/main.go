@@ -3,7 +3,8 @@
 // unsteady is a Go net/http server that misbehaves as it is asked to, and remembers what it saw.
 //
 //	/fail?share=0.3&status=503   that share of the requests gets the status, at random, the others 200; with
-//	                             &after=2s only once so much time has passed since /reset; &retry-after=1 sends that
+//	                             &after=2s only once so much time has passed since /reset, &only=X only of the
+//	                             server with -name X; &retry-after=1 sends that
 //	/break?share=1               that share ends with the connection, without an answer
 //	/slow?ms=100                 answers after so long
 //	/hang                        never answers
@@ -34,6 +35,7 @@ import (
 var (
 	listen = flag.String("listen", "127.0.0.1:0", "address to listen on")
 	seed   = flag.Int64("seed", 1, "of what is left to chance")
+	name   = flag.String("name", "", "of this server")
 )
 
 // seen is guarded by its mutex; Abandoned counts requests whose connection the client ended before the answer.
@@ -44,8 +46,8 @@ type seen struct {
 	Requests  map[string]int64   `json:"requests"` // by "METHOD /path"
 	Abandoned int64              `json:"abandoned"`
 	Arrivals  map[string][]int64 `json:"arrivals"`
-	First     int64              `json:"first"` // ms since the reset, of the first and last request but those for /seen
-	Last      int64              `json:"last"`
+	Began     int64              `json:"began"` // ms of the epoch, of the reset
+	Last      int64              `json:"last"`  // ms since then, of the last request but those for /seen
 }
 
 var all = seen{dice: rand.New(rand.NewSource(1))}
@@ -55,16 +57,13 @@ func (s *seen) reset() {
 	defer s.Unlock()
 	s.began = time.Now()
 	s.Requests, s.Arrivals = map[string]int64{}, map[string][]int64{}
-	s.Abandoned, s.First, s.Last = 0, 0, 0
+	s.Abandoned, s.Began, s.Last = 0, s.began.UnixMilli(), 0
 }
 
 func (s *seen) note(r *http.Request, path string) time.Duration {
 	s.Lock()
 	defer s.Unlock()
 	since := time.Since(s.began)
-	if len(s.Requests) == 0 {
-		s.First = since.Milliseconds()
-	}
 	s.Last = since.Milliseconds()
 	s.Requests[r.Method+" "+path]++
 	if id := r.URL.Query().Get("id"); id != "" {
@@ -101,7 +100,8 @@ func number(r *http.Request, name string, without float64) float64 {
 
 func fail(w http.ResponseWriter, r *http.Request, since time.Duration) {
 	after, _ := time.ParseDuration(r.URL.Query().Get("after"))
-	if since < after || !all.hits(number(r, "share", 1)) {
+	only := r.URL.Query().Get("only")
+	if since < after || (only != "" && only != *name) || !all.hits(number(r, "share", 1)) {
 		_, _ = io.WriteString(w, "ok")
 		return
 	}

@@ -1,0 +1,89 @@
+"""Whose sockets a worker serves next, and for how long: start-time fair queueing (Goyal, Vin and Cheng, 1996).
+
+Each pod has a tag: the virtual time at which what it waits for may start.  The lowest tag runs, and moves on by the
+processor time that it took; one that comes after a rest starts at the virtual time of who runs, so that a rest
+earns no credit.  Two that are always ready therefore differ by one slice at most, and one that asks for little waits
+for no more than the slice in progress, however many sockets of others are ready.
+
+Besides, a pod that took more than half of a window while others waited is left alone for the whole next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+WINDOW = 0.1
+"""Seconds.  Windows follow each other without a gap."""
+MOST_OF_WINDOW = WINDOW / 2
+SLICE = 0.0002
+"""Seconds that one pod runs before the others are looked at."""
+MOST_EVENTS = 64
+EVENTS_ALONE = 32
+"""Events in a row of a pod that was the only one with something to do for a window: about a millisecond."""
+_FIRST_COST = 30e-6
+_SMOOTHING = 0.125
+
+
+class Share:
+    """What one pod had of a worker's time.  Seconds are of processor time, counted while several pods are active."""
+
+    __slots__ = ("cost", "tag", "throttled", "used", "waited_for", "window")
+
+    def __init__(self) -> None:
+        self.tag = 0.0  # virtual time
+        self.cost = _FIRST_COST  # seconds per event, smoothed
+        self.window = 0  # number of the window that the next two are of
+        self.used = 0.0  # seconds
+        self.waited_for = False  # others were ready while it ran
+        self.throttled = 0  # windows it was left alone, ever
+
+
+class Turns:
+    """The order of turns on one loop.  `now` is in seconds on any clock that only grows."""
+
+    __slots__ = ("_alone", "_alone_since", "_virtual")
+
+    def __init__(self) -> None:
+        self._virtual = 0.0
+        self._alone: Share | None = None  # who ran since, and nobody else
+        self._alone_since = 0.0
+
+    def order(self, ready: Sequence[Share], now: float) -> list[int]:
+        """Positions in `ready` in the order to serve them.
+
+        Virtual time is the tag of who ran last, the lowest then: no tag of one that has waited since is below it.
+        """
+        virtual = self._virtual
+        for share in ready:
+            share.tag = max(share.tag, virtual)
+        if len(ready) > 1 or ready[0] is not self._alone:
+            self._alone, self._alone_since = ready[0], now
+        return sorted(range(len(ready)), key=lambda position: ready[position].tag)
+
+    def is_alone(self, share: Share, now: float) -> bool:
+        """Nobody else had anything to do for a whole window: turns need not be counted until somebody has."""
+        return share is self._alone and now - self._alone_since > WINDOW
+
+    def ran(self, share: Share, events: int, took: float, now: float, others_wait: bool) -> float:
+        """`share` served `events` in `took` seconds of processor time; `others_wait`: others were ready meanwhile.
+
+        Returns the time until which it is to be left alone, 0.0 = not at all.
+        """
+        self._virtual = share.tag
+        share.tag += took
+        if events:
+            share.cost += (took / events - share.cost) * _SMOOTHING
+        window = int(now / WINDOW)
+        if window != share.window:
+            share.window, share.used, share.waited_for = window, 0.0, False
+        share.used += took
+        share.waited_for = share.waited_for or others_wait
+        if share.waited_for and share.used > MOST_OF_WINDOW:
+            share.throttled += 1
+            return (window + 2) * WINDOW
+        return 0.0
+
+
+def events_for(share: Share, seconds: float) -> int:
+    """How many events of the pod are about `seconds` of work, at least one."""
+    return max(1, min(MOST_EVENTS, int(seconds / share.cost)))
