@@ -165,7 +165,7 @@ class Agent:
     def _wire(self, lease: Lease, instance: Instance, programs: Programs, own: own_cgroup.OwnCgroup) -> Parts:
         settings = self._settings
         maps = instance.open_maps()
-        bounds = host_limits.worker_bounds(settings.workers)
+        bounds = host_limits.worker_bounds(settings.workers, settings.memory_bytes)
         locks = instance.layout.workers
         fleet = Fleet(maps, LedgerKeeper(maps, programs.fds), locks, settings.workers, bounds)
         observers = Observers(fleet.observe)

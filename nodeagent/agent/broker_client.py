@@ -22,6 +22,7 @@ from nodeagent.agent.seqpacket import SeqPacketChannel
 
 log = logging.getLogger(__name__)
 
+BROKER = (sys.executable, "-m", "nodeagent.proxy.broker")
 STOP_SECONDS = 2.0
 # Asked twice a second; silent for 2.5 s = hung.  The first answer may take as long as Python on a loaded node.
 LIMITS = health.Limits(check=0.5, beat=2.5, start=20.0)
@@ -33,7 +34,7 @@ class BrokerClient:
     def __init__(
         self, on_dead: Callable[[str], None], argv: tuple[str, ...] = (), limits: health.Limits = LIMITS
     ) -> None:
-        self._argv = argv or (sys.executable, "-m", "nodeagent.proxy.broker")
+        self._argv = argv or BROKER
         self._on_dead = on_dead
         self._child: Child | None = None
         self._channel: SeqPacketChannel | None = None

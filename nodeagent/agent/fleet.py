@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.agent import health, worker_index
-from nodeagent.agent.broker_client import BrokerClient
+from nodeagent.agent.broker_client import BROKER, BrokerClient
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.supervisor import Supervisor
 from nodeagent.agent.worker import State, Worker, WorkerFds
@@ -339,7 +339,8 @@ class Fleet:
     # ---- broker ----
 
     def _new_broker(self) -> BrokerClient:
-        return BrokerClient(self._broker_died)
+        sizes = ("--receive-buffer", str(self._bounds["receive_buffer"]), "--unsent", str(self._bounds["unsent"]))
+        return BrokerClient(self._broker_died, (*BROKER, *sizes))
 
     def _broker_died(self, how: str) -> None:
         """Start another one and replace the workers: their sockets to the broker died with it."""

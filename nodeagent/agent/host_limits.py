@@ -43,6 +43,7 @@ def _read_limit(file: Path) -> int | None:
     return int(text) if text.isdigit() and int(text) < UNLIMITED else None
 
 
-def worker_bounds(workers: int) -> dict[str, Any]:
-    memory = memory_limit(Path("/proc/self/cgroup").read_text())
+def worker_bounds(workers: int, memory: int | None = None) -> dict[str, Any]:
+    """`memory`: bytes to take for the limit instead of the cgroup's."""
+    memory = memory or memory_limit(Path("/proc/self/cgroup").read_text())
     return derive(memory, raise_nofile(), workers).as_json()

@@ -18,6 +18,7 @@ DEFAULT_METRICS_ADDRESS = "127.0.0.1:15020"
 MAX_DEFAULT_WORKERS = 4
 # NA_MAX_WORKERS of bpf/abi.h is 16 and a replaced worker may still be draining, so half stays free.
 MAX_WORKERS = 8
+MIN_MEMORY_MIB = 32
 
 
 class SettingsError(ValueError):
@@ -46,6 +47,7 @@ class Settings:
     run_dir: Path = DEFAULT_RUN_DIR
     state_dir: Path = DEFAULT_STATE_DIR
     workers: int = 1
+    memory_mib: int | None = None  # instead of the cgroup's limit
     metrics_address: str = DEFAULT_METRICS_ADDRESS
     takeover: bool = False
     keep_attached: bool = False
@@ -56,7 +58,13 @@ class Settings:
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:
             raise SettingsError(f"--workers {self.workers} is out of range: 1 to {MAX_WORKERS}")
+        if self.memory_mib is not None and self.memory_mib < MIN_MEMORY_MIB:
+            raise SettingsError(f"--memory {self.memory_mib} is too little: at least {MIN_MEMORY_MIB} (MiB)")
         parse_address(self.metrics_address)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return None if self.memory_mib is None else self.memory_mib * 1024 * 1024
 
     @property
     def admin_socket(self) -> Path:

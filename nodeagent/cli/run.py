@@ -40,6 +40,14 @@ from nodeagent.cli.errors import CliError
     show_default="half of the CPUs, at most 4",
     help="Processes that carry proxied traffic.",
 )
+@click.option(
+    "--memory",
+    "memory_mib",
+    type=int,
+    default=None,
+    show_default="the cgroup's limit, or 512",
+    help="MiB to derive the workers' bounds from.",
+)
 @click.option("--metrics-address", default=DEFAULT_METRICS_ADDRESS, show_default=True, help="HOST:PORT of /metrics.")
 @click.option("--takeover", is_flag=True, help="Replace a running agent of the same instance without a gap.")
 @click.option("--keep-attached", is_flag=True, help="On SIGTERM leave the hooks in place: fail mode applies.")

@@ -7,6 +7,7 @@
     traffic policies treatment (which apply), traffic (what they say), ledger (limits that workers share), retries,
                      breaker, rate_limits, balance, ring, health (of endpoints), outlier (what changes it),
                      faults, policy_refusals
+    blast radius     fairness (whose turn), overload (what is refused or ended), bounds
     a message        lines, fields, framing, filters, cors, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
     a change         differences

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from nodeagent.core.overload import Watermark
 from nodeagent.core.traffic import PodLimits
 
 KIB = 1024
@@ -47,6 +48,8 @@ BUFFERS_AT_ONCE = 400
 PROXY_SHARE = 0.6
 """Of the memory limit; the rest is the agent, the broker, and the interpreters themselves."""
 DEFAULT_MEMORY = 512 * MIB
+HIGH_SHARE, LOW_SHARE = 0.8, 0.7
+"""Of a worker's part of the memory limit: resident above the one, connections are ended until below the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,13 @@ def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
         memory=memory,
         workers=max(workers, 1),
     )
+
+
+def watermark(bounds: Bounds, idle: int) -> Watermark:
+    """When a worker sheds load, in bytes.  `idle` is what it takes without any: that much it may always have."""
+    extra = int(bounds.memory * PROXY_SHARE)
+    high = max(int(bounds.memory * HIGH_SHARE), idle + extra // 2)
+    return Watermark(high, max(int(bounds.memory * LOW_SHARE), idle + extra // 3))
 
 
 @dataclass(frozen=True, slots=True)

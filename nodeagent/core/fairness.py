@@ -27,26 +27,26 @@ _SMOOTHING = 0.125
 class Share:
     """What one pod had of a worker's time.  Seconds are of processor time, counted while several pods are active."""
 
-    __slots__ = ("cost", "tag", "throttled", "used", "waited_for", "window")
+    __slots__ = ("cost", "tag", "throttled", "used", "window")
 
     def __init__(self) -> None:
         self.tag = 0.0  # virtual time
         self.cost = _FIRST_COST  # seconds per event, smoothed
-        self.window = 0  # number of the window that the next two are of
+        self.window = 0  # number of the window that `used` is of
         self.used = 0.0  # seconds
-        self.waited_for = False  # others were ready while it ran
         self.throttled = 0  # windows it was left alone, ever
 
 
 class Turns:
     """The order of turns on one loop.  `now` is in seconds on any clock that only grows."""
 
-    __slots__ = ("_alone", "_alone_since", "_virtual")
+    __slots__ = ("_alone", "_alone_since", "_virtual", "_waited")
 
     def __init__(self) -> None:
         self._virtual = 0.0
         self._alone: Share | None = None  # who ran since, and nobody else
         self._alone_since = 0.0
+        self._waited = -1  # the last window in which somebody had to wait
 
     def order(self, ready: Sequence[Share], now: float) -> list[int]:
         """Positions in `ready` in the order to serve them.
@@ -58,14 +58,16 @@ class Turns:
             share.tag = max(share.tag, virtual)
         if len(ready) > 1 or ready[0] is not self._alone:
             self._alone, self._alone_since = ready[0], now
+        if len(ready) > 1:
+            self._waited = int(now / WINDOW)
         return sorted(range(len(ready)), key=lambda position: ready[position].tag)
 
     def is_alone(self, share: Share, now: float) -> bool:
         """Nobody else had anything to do for a whole window: turns need not be counted until somebody has."""
         return share is self._alone and now - self._alone_since > WINDOW
 
-    def ran(self, share: Share, events: int, took: float, now: float, others_wait: bool) -> float:
-        """`share` served `events` in `took` seconds of processor time; `others_wait`: others were ready meanwhile.
+    def ran(self, share: Share, events: int, took: float, now: float) -> float:
+        """`share` served `events` in `took` seconds of processor time, in a round that was ordered at `now`.
 
         Returns the time until which it is to be left alone, 0.0 = not at all.
         """
@@ -75,11 +77,11 @@ class Turns:
             share.cost += (took / events - share.cost) * _SMOOTHING
         window = int(now / WINDOW)
         if window != share.window:
-            share.window, share.used, share.waited_for = window, 0.0, False
+            share.window, share.used = window, 0.0
         share.used += took
-        share.waited_for = share.waited_for or others_wait
-        if share.waited_for and share.used > MOST_OF_WINDOW:
+        if self._waited == window and share.used > MOST_OF_WINDOW:
             share.throttled += 1
+            self._alone = None  # a pause does not make it the only one
             return (window + 2) * WINDOW
         return 0.0
 

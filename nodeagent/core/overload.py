@@ -17,6 +17,7 @@ CLIENT_OVERLOADED = PolicyRefusal(503, "client-overloaded", "UO")
 SERVER_OVERLOADED = PolicyRefusal(503, "server-overloaded", "UO")
 POD_BUFFERS_FULL = PolicyRefusal(503, "pod-buffers-full", "UO")
 MEMORY_PRESSURE = PolicyRefusal(503, "memory-pressure", "UO")
+ALL = (OVERLOADED, CLIENT_OVERLOADED, SERVER_OVERLOADED, POD_BUFFERS_FULL, MEMORY_PRESSURE)
 
 _DETAILS = {
     OVERLOADED: "the proxy has as many requests in flight, or holds as many bytes, as its memory allows",

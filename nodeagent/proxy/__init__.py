@@ -6,6 +6,7 @@ The *Engine* is what they share.  The worker process runs them; the broker proce
     to the endpoint   exchange, timed_exchange, request_body, response, usual_heads, upstream, sockets;
                       mirror (copies)
     not HTTP          relayed (a connection), relay (bytes both ways)
+    of each pod       tenants, lane, budgets; shedding, memory
     shared            engine, stream, data_loop, timeouts, patience, replies, accounting, stats, stalls
     processes         worker, agent_channel, frames, updates; broker, broker_wire, broker_sockets, pod_listener; sandbox
 """

@@ -25,7 +25,7 @@ from nodeagent.kernel import setns
 from nodeagent.proxy import broker_wire, sandbox
 from nodeagent.proxy.broker_wire import FAMILIES, MAX_SOCKETS
 from nodeagent.proxy.pod_listener import make_pod_listener
-from nodeagent.proxy.sockets import make_upstream
+from nodeagent.proxy.sockets import Buffers, make_upstream
 
 RETRY_SECONDS = 1.0
 """A listener that could not be made (descriptors or memory ran out) is tried again: without it no rule is applied."""
@@ -82,9 +82,10 @@ class Peer:
 class Broker:
     """Pods and workers as the agent tells them."""
 
-    def __init__(self, control: socket.socket, home: int) -> None:
-        """`home` is a descriptor of our own network namespace."""
+    def __init__(self, control: socket.socket, home: int, buffers: Buffers) -> None:
+        """`home` is a descriptor of our own network namespace; `buffers` are those of every data socket."""
         self._home = home
+        self._buffers = buffers
         self._selector = selectors.DefaultSelector()
         self._pods: dict[int, int] = {}
         self._workers: dict[int, Peer] = {}
@@ -179,7 +180,7 @@ class Broker:
 
     def _make_listener(self, cookie: int, family: int) -> socket.socket:
         with setns.inside(self._pods[cookie], self._home):
-            return make_pod_listener(FAMILIES[family])
+            return make_pod_listener(FAMILIES[family], self._buffers)
 
     def _send_listener(self, index: int, cookie: int, family: int, listener: socket.socket | None) -> None:
         port = listener.getsockname()[1] if listener is not None else 0
@@ -228,7 +229,7 @@ class Broker:
         if namespace is not None:
             try:
                 with setns.inside(namespace, self._home):
-                    made.extend(make_upstream(FAMILIES[family]).detach() for _ in range(count))
+                    made.extend(make_upstream(FAMILIES[family], self._buffers).detach() for _ in range(count))
             except OSError as error:
                 problem = error
                 self._complain(cookie, f"cannot make a socket in the pod's namespace: {error}")
@@ -263,6 +264,8 @@ def _close(fds: Sequence[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="nodeagent.proxy.broker")
     parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--receive-buffer", type=int, default=Buffers().receive)
+    parser.add_argument("--unsent", type=int, default=Buffers().unsent)
     arguments = parser.parse_args()
     # The agent ends us by closing its end: a Ctrl-C meant for it must not take the sockets' source away first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -270,7 +273,7 @@ def main() -> None:
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     control = socket.socket(fileno=arguments.control_fd)
     sandbox.confine_broker()
-    Broker(control, home).run()
+    Broker(control, home, Buffers(arguments.receive_buffer, arguments.unsent)).run()
 
 
 if __name__ == "__main__":

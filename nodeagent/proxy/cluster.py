@@ -57,7 +57,7 @@ class Cluster:
         self._family = ("IPv6",) if v6 else ()
         self.loads = Loads(endpoints, time.monotonic)
         self.health: EndpointHealth | None = None
-        self._ejections = 0  # found and not reported yet
+        self._ejections = 0  # of a dry run, by success rate: not reported yet
         self._traffic: TrafficPolicy | None = None
         self.update(traffic, endpoints)
 
@@ -89,17 +89,10 @@ class Cluster:
         else:
             self.health.update(config, endpoints, time.monotonic_ns())
 
-    # ---- the usual request ----
-
     @property
-    def is_calm(self) -> bool:
-        """Any endpoint will do: no balancer chooses, and none is in trouble."""
-        return self._pick is None and (self.health is None or self.health.is_calm)
-
-    def note_success(self, endpoint: Endpoint) -> None:
-        """All that a success comes to while it is calm."""
-        if self.health is not None:
-            self.health.note_success(endpoint)
+    def is_indifferent(self) -> bool:
+        """No balancer chooses between the endpoints: any will do that is not in trouble."""
+        return self._pick is None
 
     # ---- choosing ----
 
@@ -153,7 +146,7 @@ class Cluster:
             return False
         kind = kind_of(status)
         if kind is not None:
-            return self._noted(self.health.failed(endpoint, kind, time.monotonic_ns(), probe))
+            return self.health.failed(endpoint, kind, time.monotonic_ns(), probe)
         self.health.succeeded(endpoint, time.monotonic_ns(), probe)
         return False
 
@@ -161,13 +154,7 @@ class Cluster:
         """No response: the connection failed or broke, or its time was over.  True when that ejected it."""
         if self.health is None:
             return False
-        return self._noted(self.health.failed(endpoint, Kind.LOCAL_ORIGIN, time.monotonic_ns(), probe))
-
-    def _noted(self, ejected: bool) -> bool:
-        """A dry run counts its own at once."""
-        if ejected and not self._variant:
-            self._ejections += 1
-        return ejected
+        return self.health.failed(endpoint, Kind.LOCAL_ORIGIN, time.monotonic_ns(), probe)
 
     def unanswered(self, endpoint: Endpoint, probe: int) -> None:
         """A try that was a probe ended with no outcome."""
@@ -187,19 +174,23 @@ class Cluster:
 
     # ---- in between ----
 
-    def tick(self) -> int:
-        """How many endpoints were ejected since the last tick; those of a dry run wait for `take_unreported`."""
-        if self.health is not None:
-            self._ejections += self.health.tick(time.monotonic_ns())
-        return 0 if self._variant else self.take_unreported()
+    def tick(self) -> tuple[int, int]:
+        """(endpoints ejected, events lost) by this worker since the last one.
 
-    def take_lost(self) -> int:
-        """How many outcomes could not be noted since the last call."""
-        return self.health.take_lost() if self.health is not None else 0
+        What a dry run ejects is not out: those of a finished interval wait for `take_unreported`.
+        """
+        if self.health is None:
+            return 0, 0
+        by_rate = self.health.tick(time.monotonic_ns())
+        ejected, lost = self.health.taken()
+        if not self._variant:
+            return ejected, lost
+        self._ejections += by_rate
+        return 0, lost
 
     @property
     def ejected(self) -> int:
-        """How many endpoints are out now; those of a dry run are not."""
+        """How many endpoints are out now."""
         return self.health.out if self.health is not None and not self._variant else 0
 
     # ---- connections ----

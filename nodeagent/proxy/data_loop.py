@@ -106,7 +106,7 @@ class DirectSelector(selectors.EpollSelector):
             ended = self._mark = thread_time()
             if lane.longest > self._busiest:
                 self._note(lane.longest, ended - began)
-            until = turns.ran(lane.share, events, ended - began, now, len(ready) > 1)
+            until = turns.ran(lane.share, events, ended - began, now)
             if until and not lane.closed:
                 self._set_aside(lane, until)
             left -= ended - began

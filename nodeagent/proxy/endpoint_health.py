@@ -38,9 +38,11 @@ class EndpointHealth:
         self._state = health.HEALTHY
         self._barred = health.barred(self._state, 0)
         self._unfit: tuple[int, ...] = ()
-        self._unsent: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
+        self.tallies: dict[Endpoint, list[int]] = {}  # requests and successes that no record holds yet
+        self.calm_at = -1  # the pulse at which no endpoint was in trouble; -1 = that is not known
         self._keys: dict[Endpoint, int] = {}
-        self._lost = 0  # outcomes that could not be written, since they were taken last
+        self.ejected = 0  # by this worker, and `lost` what it could not write, since these were taken last
+        self.lost = 0
         self.update(config, endpoints, now)
 
     def update(self, config: OutlierDetection, endpoints: Sequence[Endpoint], now: int) -> None:
@@ -51,21 +53,15 @@ class EndpointHealth:
         self._endpoints = endpoints
         self._places = {self._keys[one]: place for place, one in enumerate(endpoints)}
         self._all = frozenset(self._places)
-        counted = self._unsent
-        self._unsent = {one: counted.get(one) or [0, 0] for one in endpoints} if config.success_rate is not None else {}
-        self._pulse = -1
+        counted = dict(self.tallies)
+        self.tallies.clear()
+        if config.success_rate is not None:
+            self.tallies.update((one, counted.get(one) or [0, 0]) for one in endpoints)
+        self._pulse = self.calm_at = -1
         self._change(lambda state: outlier.within_limit(state, config, now, self._all))
 
-    # ---- the usual request ----
-
-    @property
-    def is_calm(self) -> bool:
-        """No endpoint is in trouble, and nothing has changed since that was read."""
-        return self._ledger.pulse == self._pulse and not self._state.troubled
-
-    def note_success(self, endpoint: Endpoint) -> None:
-        """All that a success comes to while it is calm."""
-        counts = self._unsent.get(endpoint)
+    def _note_success(self, endpoint: Endpoint) -> None:
+        counts = self.tallies.get(endpoint)
         if counts is not None:
             counts[0] += 1
             counts[1] += 1
@@ -103,7 +99,7 @@ class EndpointHealth:
     def succeeded(self, endpoint: Endpoint, now: int, probe: int) -> None:
         key = self._keys.get(endpoint)
         if key is not None:
-            self.note_success(endpoint)
+            self._note_success(endpoint)
             if key in self._refresh().troubled:
                 self._change(lambda state: outlier.after_success(state, self._config, key, now, probe))
 
@@ -112,11 +108,13 @@ class EndpointHealth:
         key = self._keys.get(endpoint)
         if key is None:
             return False
-        if (counts := self._unsent.get(endpoint)) is not None:
+        if (counts := self.tallies.get(endpoint)) is not None:
             counts[0] += 1
         before = self._out()
         self._change(lambda state: outlier.after_failure(state, self._config, key, kind, now, self._all, probe))
-        return key in self._out() - before
+        ejected = key in self._out() - before
+        self.ejected += ejected
+        return ejected
 
     def unanswered(self, endpoint: Endpoint, now: int, probe: int) -> None:
         """The probe ended without an outcome."""
@@ -137,12 +135,14 @@ class EndpointHealth:
             return 0
         before = self._out()
         self._change(lambda state: outlier.evaluate_success_rate(state, self._config, finished, now, self._all))
-        return len(self._out() - before)
+        ejected = len(self._out() - before)
+        self.ejected += ejected
+        return ejected
 
-    def take_lost(self) -> int:
-        """How many outcomes could not be written since the last call."""
-        lost, self._lost = self._lost, 0
-        return lost
+    def taken(self) -> tuple[int, int]:
+        """(ejections, events lost) since the last call."""
+        found, self.ejected, self.lost = (self.ejected, self.lost), 0, 0
+        return found
 
     @property
     def out(self) -> int:
@@ -151,21 +151,20 @@ class EndpointHealth:
 
     def _share(self, now: int) -> dict[int, tuple[int, int]] | None:
         """Add to the shared tallies; those of an interval that is over go to the one worker that takes them out."""
-        rows = [(one, counts) for one, counts in self._unsent.items() if counts[0]]
-        counted = {self._keys[one]: (counts[0], counts[1]) for one, counts in rows}
         for _ in range(_SWAP_TRIES):
             version, content = self._ledger.read(self._tally_key)
             shared = tallies.unpack(content)
             over = shared.is_over(self._config.interval * MS, now)
+            counted = {self._keys[one]: (counts[0], counts[1]) for one, counts in self.tallies.items() if counts[0]}
             if not over and not counted:
                 return None
             summed = shared.added(counted, now)
             after = tallies.Tallies(started=now) if over else summed
             if self._ledger.swap(self._tally_key, version, tallies.pack(after)):
-                for _, counts in rows:
-                    counts[:] = 0, 0
+                for counts in self.tallies.values():
+                    counts[0] = counts[1] = 0
                 return dict(summed.counts) if over else None
-        self._lost += 1
+        self.lost += 1
         return None
 
     # ---- the record ----
@@ -176,12 +175,13 @@ class EndpointHealth:
             self._version, content = self._ledger.read(self._record_key)
             self._state = health.unpack(content)
             self._pulse = pulse
+            self.calm_at = -1 if self._state.troubled else pulse
             self._barred = self._barred._replace(until=0)  # what pickers go by is older
         return self._state
 
     def _swap(self, state: Health) -> bool:
         done = self._ledger.swap(self._record_key, self._version, health.pack(state))
-        self._pulse = -1  # either way what is there now is not what was read
+        self._pulse = self.calm_at = -1  # either way what is there now is not what was read
         return done
 
     def _change(self, change: Change) -> None:
@@ -190,4 +190,4 @@ class EndpointHealth:
             after = change(before)
             if after is before or self._swap(after):
                 return
-        self._lost += 1
+        self.lost += 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from nodeagent.core.addresses import family
-from nodeagent.core.bounds import Bounds
+from nodeagent.core.bounds import Bounds, watermark
 from nodeagent.core.decide import DENIED
 from nodeagent.core.dry_run import WOULD_DENY, WOULD_DENY_CONNECT
 from nodeagent.core.ledger import Ledger
@@ -25,9 +25,11 @@ from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.deadlines import DeadlineTable
 from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.handling import Handlings
+from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.mirror import Copy, Mirrors
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
+from nodeagent.proxy.shedding import Shedder
 from nodeagent.proxy.stalls import Stalls
 from nodeagent.proxy.stats import Stats
 from nodeagent.proxy.stream import reset_on_close
@@ -69,7 +71,9 @@ class Engine:
         regex: Regex,
         on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
         on_tick: Callable[[float], None] = lambda _now: None,
+        resident: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`resident()` = bytes of memory that the worker uses."""
         self.loop = loop
         self.bounds = bounds
         self.sockets = sockets
@@ -78,6 +82,7 @@ class Engine:
         self.handlings = Handlings(ledger)
         self.request_deadlines = DeadlineTable(loop, TimedExchange.request_timed_out)
         self.try_deadlines = DeadlineTable(loop, TimedExchange.try_timed_out)
+        self.idle_deadlines = DeadlineTable(loop, ManagedExchange.look_if_idle)
         self.regex = regex
         self.on_event = on_event
         self._on_each_tick = on_tick
@@ -90,6 +95,7 @@ class Engine:
         self.stalls, self.busy = Stalls(self.tick), Stalls(self.tick)
         self.tenants = Tenants(bounds, loop.poller.lane, loop.poller.drop)
         self.budget = self.tenants.budget
+        self.shedder = Shedder(self, watermark(bounds, resident()), resident)
         self.pool = Pool(self)
         self.mirrors = Mirrors(self)
         self.requests = RequestHeads(bounds.header_count)
@@ -116,6 +122,7 @@ class Engine:
         self.handlings.forget()
         self.request_deadlines.forget_unused()
         self.try_deadlines.forget_unused()
+        self.idle_deadlines.forget_unused()
         self.requests.forget()
         self._set_limits()
 
@@ -270,13 +277,11 @@ class Engine:
 
     def gauges(self) -> dict[str, float]:
         return {
+            **self.tenants.gauges(),
+            "memory_bytes": self.shedder.resident,
+            "memory_high_bytes": self.shedder.limit,
             "connections": len(self.connections),
             "connections_limit": self.bounds.connections,
-            "connections_per_pod_limit": self.bounds.connections_per_pod,
-            "connections_per_pod_max": max((tenant.connections for tenant in self.tenants), default=0),
-            "buffered_bytes": self.budget.held,
-            "buffered_bytes_peak": self.budget.peak,
-            "buffered_bytes_limit": self.budget.limit,
             "buffered_bytes_per_connection_limit": self.bounds.buffered_per_connection,
             "upstream_idle": self.pool.size,
             "clusters": len(self.handlings.clusters()),
@@ -326,6 +331,7 @@ class Engine:
         self._each(self.lingering.take_expired(now), patience.linger_timed_out)
         self._each(self.mirrors.under_way.take_expired(now), Copy.timed_out)
         self.pool.expire(now)
+        self.shedder.tick()
         self._each(self.handlings.clusters(), self._tick_cluster)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
@@ -333,8 +339,9 @@ class Engine:
         self._on_each_tick(now)
 
     def _tick_cluster(self, cluster: Cluster) -> None:
-        self.stats.ejections += cluster.tick()
-        self.stats.outliers_lost += cluster.take_lost()
+        ejected, lost = cluster.tick()
+        self.stats.ejections += ejected
+        self.stats.outliers_lost += lost
         cluster.make_room(self.pool)
 
     def _each(self, items: Iterable[Item], action: Callable[[Item], None]) -> None:

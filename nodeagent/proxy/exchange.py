@@ -15,6 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodeagent.core.model import Decision, Endpoint
+from nodeagent.core.overload import detail_of
+from nodeagent.core.policy_refusals import PolicyRefusal
 from nodeagent.core.refusals import RESPONSES, Refusal, Refused
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.core.retries import IDEMPOTENT
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 CONNECT_TRIES = 3
 INTERNAL_ERROR = "internal-error"
+KEPT_FREELY = 4 * 1024
+"""Bytes of a request that may be kept for resending without being counted: of a head, as nearly all are."""
 
 
 class Exchange:
@@ -42,6 +46,7 @@ class Exchange:
         "_over",
         "_plan",
         "_resend",
+        "_resend_kept",
         "_response",
         "_response_size",
         "_reused",
@@ -73,6 +78,7 @@ class Exchange:
         self._unsent = b""  # of the request, while there is no connection
         self._counted = 0  # of that, in the pod's budget
         self._resend: bytes | None = None  # the whole request, while it may be sent again
+        self._resend_kept = 0  # bytes of that in the pod's budget, until the exchange is over
         self._tried: tuple[Endpoint, ...] = ()
         self._over = False
 
@@ -103,6 +109,9 @@ class Exchange:
             down.hold(rest)
         if self._body.done and plan.method in IDEMPOTENT and len(data) <= down.engine.bounds.replay_bytes:
             self._resend = data
+            if len(data) > KEPT_FREELY:
+                self._resend_kept = len(data)
+                down.tenant.budget.add(self._resend_kept)
         self._unsent = data
         self._begin()
 
@@ -352,14 +361,14 @@ class Exchange:
         if upstream is not None:
             upstream.abort() if abort else upstream.discard()
 
-    def _answer(self, status: int, reason: str, detail: str, flag: str) -> None:
+    def _answer(self, status: int, reason: str, detail: str, flag: str, keep: bool = True) -> None:
         """Nothing of a response was sent: say what happened."""
         if self._over:
             return
         self._over = True
         self._drop_upstream(abort=not self._body.done)
         down = self._down
-        keep = self._plan.keep_alive and self._body.done and not down.engine.draining
+        keep = keep and self._plan.keep_alive and self._body.done and not down.engine.draining
         self._response_size += down.fail(status, reason, detail, keep, self._plan)
         self._record(status, flag, reason)
         down.finished(keep)
@@ -391,6 +400,13 @@ class Exchange:
         else:
             self._abort("SI", "stalled")
 
+    def shed(self, refusal: PolicyRefusal) -> None:
+        """Its memory is needed: an answer if none has begun, and the connection ends."""
+        if self._response.plan is None:
+            self._answer(refusal.status, refusal.reason, detail_of(refusal), refusal.flag, keep=False)
+        else:
+            self._abort(refusal.flag, refusal.reason)
+
     def pause_response(self) -> None:
         if self._up is not None and self._up.connected:
             self._up.stream.pause_reading()
@@ -412,6 +428,8 @@ class Exchange:
         down = self._down
         if self.decision.mirrors:
             self._body.ended()
+        if self._resend_kept:
+            down.tenant.budget.add(-self._resend_kept)
         down.tenant.requests -= 1
         down.engine.tenants.requests -= 1
         if self._server is not None:

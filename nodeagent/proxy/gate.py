@@ -17,12 +17,12 @@ class Gate:
     Of more, tokens of earlier batches are spent though a later one refuses: stricter than asked for, never laxer.
     """
 
-    __slots__ = ("_batches", "_ledger", "applied", "slot")
+    __slots__ = ("_batches", "_first", "_give", "_held", "_take", "applied", "slot")
 
     def __init__(
         self, ledger: Ledger, applied: Sequence[Applied], slot: Slot | None, budget: BudgetRequest | None
     ) -> None:
-        self._ledger = ledger
+        self._take, self._give = ledger.take, ledger.give
         self.applied = tuple(applied)
         self.slot = slot
         claims: list[Claim] = [one.tokens for one in applied]
@@ -30,19 +30,24 @@ class Gate:
         self._batches: list[tuple[int, Prepared]] = [
             (start, ledger.prepare(claims[start : start + MAX_CLAIMS])) for start in range(0, len(claims), MAX_CLAIMS)
         ]
+        self._first = self._batches.pop(0)[1]
+        self._held = ledger.prepare([slot]) if slot is not None else None
 
     def enter(self) -> Applied | Slot | None:
         """None, or what refused: then nothing is held."""
-        ledger = self._ledger
+        refused = self._take(self._first)
+        if refused != TAKEN:
+            return self._claim(refused)
         for start, prepared in self._batches:
-            refused = ledger.take(prepared)
+            refused = self._take(prepared)
             if refused != TAKEN:
-                place = start + refused
-                return self.applied[place] if place < len(self.applied) else self.slot
+                return self._claim(start + refused)
         return None
 
+    def _claim(self, place: int) -> Applied | Slot | None:
+        return self.applied[place] if place < len(self.applied) else self.slot
+
     def leave(self) -> None:
-        """Give back the place under the breaker: it is in the last batch, or there is none."""
-        if self.slot is not None:
-            for _, prepared in self._batches:
-                self._ledger.give(prepared)
+        """Give back the place under the breaker, if there is one."""
+        if self._held is not None:
+            self._give(self._held)

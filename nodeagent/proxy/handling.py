@@ -50,7 +50,12 @@ class Handling:
         self.goes_on = cluster is not None or shadow is not None or self.retry is not None or self.sticks
         self.fault = traffic.fault_injection if traffic is not None else None
         self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
-        self.idle = traffic.timeouts.idle / 1000 if traffic is not None else 0.0
+        self.idle_ms = traffic.timeouts.idle if traffic is not None else 0
+        self.idle = self.idle_ms / 1000
+        self._health = cluster.health if cluster is not None else None
+        any_will_do = cluster is None or cluster.is_indifferent
+        self._may_be_calm = any_will_do and not (self.sticks or self.fault or self.idle_ms)
+        self.tallies: dict[Endpoint, list[int]] = self._health.tallies if self._health is not None else {}
         self.group = cluster.group if cluster is not None else ""
         self.retry_slot = cluster.caps.parallel_retries if cluster is not None else None
         self._slot = cluster.caps.parallel_requests if cluster is not None else None
@@ -59,6 +64,12 @@ class Handling:
         self._prepare_shadow(treatment)
         self._limits: dict[Caller, LimitsOf[Gates]] = {}
         self._decisions: dict[tuple[Endpoint, tuple[str, ...], Would], Decision] = {}
+
+    @property
+    def is_calm(self) -> bool:
+        """Any endpoint will do: nothing chooses between them, and none is in trouble."""
+        health = self._health
+        return self._may_be_calm and (health is None or health.calm_at == self.ledger.pulse)
 
     def _prepare_retries(self) -> None:
         self._budget: BudgetRequest | None = None

@@ -26,12 +26,13 @@ from nodeagent.core.response_plan import value_in_head
 from nodeagent.core.retries import IDEMPOTENT, Failure, NoRetry
 from nodeagent.core.route_timeouts import BACKEND_REQUEST_TIMEOUT
 from nodeagent.proxy.cluster import Refusing
-from nodeagent.proxy.exchange import CONNECT_TRIES
+from nodeagent.proxy.exchange import CONNECT_TRIES, Exchange
 from nodeagent.proxy.response import Response
 from nodeagent.proxy.timed_exchange import TimedExchange
 from nodeagent.proxy.upstream import Key, Pool
 
 if TYPE_CHECKING:
+    from nodeagent.proxy.deadlines import Deadlines
     from nodeagent.proxy.downstream import Downstream
     from nodeagent.proxy.passage import Passage
 
@@ -48,6 +49,7 @@ class ManagedExchange(TimedExchange):
         "_flag",
         "_head_size",
         "_held",
+        "_idle",
         "_idle_timer",
         "_judged",
         "_kept",
@@ -56,6 +58,7 @@ class ManagedExchange(TimedExchange):
         "_retry_timer",
         "_try_started",
         "_trying",
+        "_usual",
         "group",
     )
 
@@ -69,16 +72,48 @@ class ManagedExchange(TimedExchange):
         self._attempts = 0  # retries made
         self._retry_timer: TimerHandle | None = None  # of a retry, or of a delay that is injected
         self._connect_timer: TimerHandle | None = None
-        self._idle_timer: TimerHandle | None = None
+        self._idle: Deadlines[ManagedExchange] | None = None  # the first look, which is usually not needed
+        self._idle_timer: TimerHandle | None = None  # later ones
         self._trying: Endpoint | None = None
         self._try_started = started
         self._judged = False  # how this try went is known
         self._flag = ""
+        self._usual = False  # nothing is held but the place that the gate gave, and nothing runs but the request's time
         self.group = passage.handling.group
+
+    # ---- the usual request ----
+
+    def _begin(self) -> None:
+        """Most requests meet no trouble and need no choice: for them the policy costs as little as may be."""
+        passage, endpoint = self._passage, self.decision.endpoint
+        handling = passage.handling
+        timeouts = self.decision.timeouts
+        calm = handling.is_calm and passage.shadow is None and (timeouts is None or not timeouts.backend_request)
+        if not calm or self._plan.body != Body.NONE or endpoint is None or not self._has_room(endpoint):
+            self._begin_unusual()
+            return
+        if self._retry is not None and self._plan.method in IDEMPOTENT:
+            self._held = self._unsent
+        passage.first = False
+        self._usual = True
+        self._trying = endpoint
+        Exchange._go(self, endpoint, reuse=True)
+
+    def _has_room(self, endpoint: Endpoint) -> bool:
+        return self._down.engine.tenants.has_room(endpoint.address)
+
+    def _record_usual(self, status: int, flag: str, reason: str) -> None:
+        """What `_record` does, where nothing has happened."""
+        self._passage.end()
+        timer = self._request_timer
+        if timer is not None:
+            timer.stop(self)
+            self._request_timer = None
+        Exchange._record(self, status, flag, reason)
 
     # ---- a try ----
 
-    def _begin(self) -> None:
+    def _begin_unusual(self) -> None:
         handling = self._passage.handling
         if self._retry is not None and self._plan.method in IDEMPOTENT:
             self._keep(self._unsent)
@@ -87,9 +122,11 @@ class ManagedExchange(TimedExchange):
         if self._passage.shadow is not None:
             self._passage.shadow.start(self, self._down.engine.loop, self._started)
         if handling.idle:
-            self._idle_timer = self._down.engine.loop.call_later(handling.idle, self._look_if_idle)
+            engine = self._down.engine
+            self._idle = first = engine.idle_deadlines.of(handling.idle_ms)
+            first.start(self, engine.now())
         if handling.fault is None:
-            self._go_or_refuse(self._passage.choose_first())
+            self._go_or_refuse(self._passage.choose((), again=True))
         else:
             self._suffer(self._passage.fault(handling.fault))
 
@@ -111,7 +148,7 @@ class ManagedExchange(TimedExchange):
         unsent = len(self._unsent) if self._up is None or not self._up.connected else 0
         held = max(unsent, self._kept)
         if held != self._counted:
-            self._down.engine.budget.add(held - self._counted)
+            self._down.tenant.budget.add(held - self._counted)
             self._counted = held
 
     def _let_go(self) -> None:
@@ -147,17 +184,18 @@ class ManagedExchange(TimedExchange):
 
     def _with_room(self, endpoint: Endpoint) -> Endpoint | None:
         """`endpoint`, or another one if its pod has as many requests as it may."""
-        has_room, passage = self._down.engine.tenants.has_room, self._passage
-        if has_room(endpoint.address):
+        passage = self._passage
+        if self._has_room(endpoint):
             return endpoint
         passage.pass_over(endpoint)
         other = passage.choose((*self._tried, endpoint), again=False)
-        if other is None or has_room(other.address):
+        if other is None or self._has_room(other):
             return other
         passage.pass_over(other)
         return None
 
     def _go(self, endpoint: Endpoint, reuse: bool) -> None:
+        self._usual = False
         if endpoint != self._trying:
             self._leave_endpoint()
             self._trying = endpoint
@@ -171,6 +209,7 @@ class ManagedExchange(TimedExchange):
 
     def _open(self, pool: Pool, key: Key) -> None:
         """A new connection, if there is room for one."""
+        self._usual = False
         lease = self._passage.lease(pool)
         if isinstance(lease, Refusing):
             self._refuse(lease)
@@ -255,7 +294,13 @@ class ManagedExchange(TimedExchange):
             self._judged = True
             endpoint = self._trying
             assert endpoint is not None
-            if plan.status >= 400 or not self._passage.succeeded_as_usual(endpoint):
+            handling = self._passage.handling
+            if self._usual and plan.status < 400 and handling.is_calm:
+                counts = handling.tallies.get(endpoint)
+                if counts is not None:
+                    counts[0] += 1
+                    counts[1] += 1
+            else:
                 self._passage.answered(endpoint, plan.status, self._down.engine.now() - self._try_started)
                 if plan.status >= 400 and self._again(Failure.STATUS, plan.status):
                     return
@@ -263,7 +308,7 @@ class ManagedExchange(TimedExchange):
                 if field is not None:
                     out = _with_field(out, plan.head, field)
             self._let_go()
-        super()._pass_on(out)
+        Exchange._pass_on(self, out)
 
     # ---- the next try ----
 
@@ -290,6 +335,7 @@ class ManagedExchange(TimedExchange):
         return True
 
     def _retry_in(self, seconds: float) -> None:
+        self._usual = False
         engine = self._down.engine
         self._attempts += 1
         engine.stats.retries += 1
@@ -375,12 +421,13 @@ class ManagedExchange(TimedExchange):
             self._passage.leave(self._trying)
             self._trying = None
 
-    def _look_if_idle(self) -> None:
+    def look_if_idle(self) -> None:
         """`used` is on the engine's coarse clock, so this comes up to a tick late."""
         engine, handling = self._down.engine, self._passage.handling
+        self._idle = None
         left = self._down.used + handling.idle - engine.tick
         if left > 0:
-            self._idle_timer = engine.loop.call_later(left, self._look_if_idle)
+            self._idle_timer = engine.loop.call_later(left, self.look_if_idle)
         elif self._response.done:
             self._end_upload()
         elif self._response.plan is None:
@@ -400,11 +447,17 @@ class ManagedExchange(TimedExchange):
         if self._retry_timer is not None:
             self._retry_timer.cancel()
             self._retry_timer = None
+        if self._idle is not None:
+            self._idle.stop(self)
+            self._idle = None
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
 
     def _record(self, status: int, flag: str = "", reason: str = "") -> None:
+        if self._usual:
+            self._record_usual(status, flag, reason)
+            return
         passage = self._passage
         self._leave_endpoint()
         self._let_go()

@@ -27,13 +27,13 @@ class Passage:
 
     __slots__ = (
         "_address",
-        "_first",
         "_gate",
         "_head",
         "_probe",
         "_retrying",
         "_sticky",
         "decision",
+        "first",
         "handling",
         "shadow",
     )
@@ -53,27 +53,19 @@ class Passage:
         self._head = head
         self._address = address
         self._gate = gate
-        self._first = True
+        self.first = True
         self._sticky: Sticky | None = None  # what ties the client to an endpoint, if anything does
         self._probe = 0  # the name of the probe that the current try is, 0 = none
         self._retrying = False
 
-    def choose_first(self) -> Endpoint | None:
-        """Where the first try goes, or None: no endpoint is fit."""
-        handling = self.handling
-        if not handling.sticks and (handling.cluster is None or handling.cluster.is_calm):
-            self._first = False
-            return self.decision.endpoint
-        return self.choose((), again=True)
-
     def choose(self, tried: tuple[Endpoint, ...], *, again: bool) -> Endpoint | None:
         """Where to try, or None: no endpoint is fit."""
-        preferred = self.decision.endpoint if self._first else None
+        preferred = self.decision.endpoint if self.first else None
         handling = self.handling
-        if self._first and handling.sticks:
+        if self.first and handling.sticks:
             self._sticky = sticky = handling.sticky(self._head)
             preferred, self._head = sticky.endpoint or preferred, sticky.head
-        self._first = False
+        self.first = False
         cluster = handling.cluster
         if cluster is None:
             return preferred or handling.any_endpoint(tried, again=again)
@@ -144,14 +136,6 @@ class Passage:
                 self._probe = 0
         if self.shadow is not None:
             self.shadow.left()
-
-    def succeeded_as_usual(self, endpoint: Endpoint) -> bool:
-        """True when there is no more to it: any endpoint would have done, and nothing is simulated."""
-        cluster = self.handling.cluster
-        if cluster is None or not cluster.is_calm or self.shadow is not None or self._probe or self._sticky is not None:
-            return False
-        cluster.note_success(endpoint)
-        return True
 
     def answered(self, endpoint: Endpoint, status: int, seconds: float) -> None:
         probe, self._probe = self._probe, 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from nodeagent.proxy.sockets import set_common
+from nodeagent.proxy.sockets import Buffers, set_common
 
 BACKLOG = 4096
 _IP_FREEBIND = 15
@@ -16,7 +16,7 @@ _IPV6_FREEBIND = 78
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
-def make_pod_listener(family: int) -> socket.socket:
+def make_pod_listener(family: int, buffers: Buffers) -> socket.socket:
     """OSError (EAFNOSUPPORT) where the kernel has no such family.  Accepted sockets inherit the options."""
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -25,7 +25,7 @@ def make_pod_listener(family: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         else:
             listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        set_common(listener)
+        set_common(listener, buffers)
         listener.bind((_LOOPBACK[socket.AddressFamily(family)], 0))
         listener.listen(BACKLOG)
     except OSError:

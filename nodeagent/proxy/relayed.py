@@ -14,7 +14,7 @@ from nodeagent.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
-    from nodeagent.proxy.tenants import Tenant
+    from nodeagent.proxy.tenants import Server, Tenant
     from nodeagent.proxy.view import View
 
 
@@ -24,6 +24,7 @@ class RelayedConnection:
     __slots__ = (
         "_moved",
         "_relay",
+        "_server",
         "_up",
         "address",
         "cookie",
@@ -48,6 +49,7 @@ class RelayedConnection:
         self._moved = 0
         self._up: Upstream | None = None
         self._relay: Relay | None = None
+        self._server: Server | None = None
         high = engine.bounds.buffered_per_connection
         self.stream = Stream(engine.loop, tenant.lane, sock, self, tenant.budget, high)
 
@@ -56,6 +58,13 @@ class RelayedConnection:
         if endpoint is None:
             self._fail()
             return
+        server = self.engine.tenants.server(endpoint.address)
+        if server.connections >= server.max_connections:
+            self.engine.stats.reset_over_server_limit += 1
+            self._fail()
+            return
+        self._server = server
+        server.connections += 1
         self._up = self.engine.pool.open((self.cookie, endpoint, ""), self)
         self._up.connect()
 
@@ -75,6 +84,9 @@ class RelayedConnection:
         self._ended()
 
     def _ended(self) -> None:
+        if self._server is not None:
+            self._server.connections -= 1
+            self._server = None
         self.engine.closed(self)
 
     def end_if_idle(self, before: float) -> None:

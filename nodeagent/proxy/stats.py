@@ -16,6 +16,7 @@ class Stats:
     reset_unknown_pod: int = 0
     reset_over_limit: int = 0  # connection cap of the worker
     reset_over_pod_limit: int = 0
+    reset_over_server_limit: int = 0  # relayed connections to a pod that has as many as it may
     unknown_destination: int = 0  # original destination not in the configuration: relayed to it
     accept_paused: int = 0  # out of descriptors: accepting rested
     refused_requests: int = 0  # malformed, or past a bound
@@ -34,6 +35,8 @@ class Stats:
     mirror_denied: int = 0  # copies not sent: a policy of the mirror denies them
     mirror_too_large: int = 0  # copies not sent: the body is too large to be kept
     mirror_skipped: int = 0  # copies not sent: too many under way, no endpoint, or the request broke off
+    shed_pods: int = 0  # times a pod's connections were ended for want of memory
+    shed_connections: int = 0
     audits: int = 0
     events_lost: int = 0
     internal_errors: int = 0

@@ -47,14 +47,17 @@ class Tenant:
 class Server(Budget):
     """One pod as server, and the bytes on their way to it."""
 
-    __slots__ = ("__weakref__", "max_requests", "requests")
+    __slots__ = ("__weakref__", "connections", "max_connections", "max_requests", "requests")
 
     def __init__(self, caps: PodCaps) -> None:
         super().__init__(caps.buffered)
+        self.connections = 0  # relayed ones
         self.requests = 0
+        self.max_connections = caps.connections
         self.max_requests = caps.requests
 
     def limit_to(self, caps: PodCaps) -> None:
+        self.max_connections = caps.connections
         self.max_requests = caps.requests
         self.set_limit(caps.buffered)
 
@@ -71,6 +74,7 @@ class Tenants:
         self._make_lane = make_lane
         self._drop_lane = drop_lane
         self._sweep_at = IDLE_SERVERS
+        self._windows_of_the_gone = 0
         self._clients: dict[int, Tenant] = {}
         self._client_limits: dict[int, PodLimits | None] = {}
         self._server_limits: dict[str, PodLimits | None] = {}
@@ -105,6 +109,7 @@ class Tenants:
         for cookie, tenant in list(self._clients.items()):
             if cookie not in living and not tenant.connections and tenant.lane.empty:
                 del self._clients[cookie]
+                self._windows_of_the_gone += tenant.lane.share.throttled
                 self._drop_lane(tenant.lane)
 
     def close(self) -> None:
@@ -116,7 +121,10 @@ class Tenants:
     # ---- servers ----
 
     def server(self, address: str) -> Server:
-        """The one at this address, as far as it is not among `servers`."""
+        """The one at this address."""
+        server = self.servers.get(address)
+        if server is not None:
+            return server
         server = self._resting.pop(address, None)
         if server is None:
             server = Server(server_caps(self._bounds, self._server_limits.get(address)))
@@ -127,7 +135,7 @@ class Tenants:
 
     def towards(self, tenant: Tenant, address: str) -> Budget:
         """For bytes on their way to or from an endpoint: of its client, and of the pod that serves."""
-        return Budget(UNLIMITED, tenant.budget, self.servers.get(address) or self.server(address))
+        return Budget(UNLIMITED, tenant.budget, self.server(address))
 
     def has_room(self, address: str) -> bool:
         """Asked for every request, and for every endpoint that it may go to instead."""
@@ -137,9 +145,32 @@ class Tenants:
     def sweep(self) -> None:
         """Servers at rest live as long as connections to them do."""
         for address, server in list(self.servers.items()):
-            if not server.requests:
+            if not server.requests and not server.connections:
                 self._resting[address] = self.servers.pop(address)
         self._sweep_at = max(IDLE_SERVERS, 2 * len(self.servers))
+
+    # ---- how full ----
+
+    def gauges(self) -> dict[str, float]:
+        """Each cap, and the pod that is closest to it; limits as they are without `limits` of a namespace."""
+        clients, servers, bounds = list(self._clients.values()), list(self.servers.values()), self._bounds
+        return {
+            "connections_per_pod_max": max((one.connections for one in clients), default=0),
+            "connections_per_pod_limit": bounds.connections_per_pod,
+            "requests_in_flight": self.requests,
+            "requests_in_flight_limit": bounds.requests,
+            "requests_per_client_max": max((one.requests for one in clients), default=0),
+            "requests_per_client_limit": bounds.requests_per_client,
+            "requests_per_server_max": max((one.requests for one in servers), default=0),
+            "requests_per_server_limit": bounds.requests_per_server,
+            "buffered_bytes": self.budget.held,
+            "buffered_bytes_peak": self.budget.peak,
+            "buffered_bytes_limit": self.budget.limit,
+            "buffered_bytes_per_client_max": max((one.budget.held for one in clients), default=0),
+            "buffered_bytes_per_server_max": max((one.held for one in servers), default=0),
+            "buffered_bytes_per_pod_limit": bounds.buffered_per_pod,
+            "windows_left_alone": self._windows_of_the_gone + sum(one.lane.share.throttled for one in clients),
+        }
 
     # ---- admission ----
 

@@ -29,6 +29,7 @@ from nodeagent.proxy.agent_channel import AgentChannel
 from nodeagent.proxy.broker_sockets import BrokerSockets
 from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.engine import Engine
+from nodeagent.proxy.memory import Resident
 from nodeagent.proxy.originals import KernelOriginals
 from nodeagent.proxy.updates import Head, Incoming
 from nodeagent.regex import compile_regex
@@ -68,6 +69,7 @@ class Worker:
         self._originals = KernelOriginals(Map.from_fd(fds.originals))
         self._acceptors: dict[tuple[int, int], Acceptor] = {}
         self._incoming = Incoming()
+        self._resident = Resident()
         self._done = asyncio.Event()
         self._next_stats = 0.0
         self._drain_until = 0.0
@@ -89,6 +91,7 @@ class Worker:
             compile_regex,
             self._on_event,
             self._on_tick,
+            self._resident,
         )
         loop.set_exception_handler(self._on_exception)
         await self._channel.open(socket.socket(fileno=self._fds.control))

@@ -11,6 +11,7 @@ from typing import Any, cast
 from nodeagent.agent.enrolment import EnrolledPod, Enrolment
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.worker import State, Worker
+from nodeagent.core.bounds import Bounds
 from nodeagent.core.model import Workload
 from nodeagent.kernel import layout
 from nodeagent.kernel.netns import NamespaceInfo, NetlinkError
@@ -94,7 +95,7 @@ class FakeWorker(Worker):
 
 def make_fleet(directory: Path, *workers: Worker) -> tuple[Fleet, FakeMaps, FakeBroker]:
     maps, broker = FakeMaps(), FakeBroker()
-    fleet = Fleet(cast("Any", maps), cast("Any", FakeLedger()), directory, len(workers), {})
+    fleet = Fleet(cast("Any", maps), cast("Any", FakeLedger()), directory, len(workers), Bounds().as_json())
     fleet.broker = cast("Any", broker)
     fleet.supervisor._workers.extend(workers)
     return fleet, maps, broker

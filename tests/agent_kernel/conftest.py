@@ -18,6 +18,7 @@ import pytest
 
 from nodeagent.proxy import broker_wire
 from nodeagent.proxy.broker import Broker
+from nodeagent.proxy.sockets import Buffers
 
 
 @dataclass
@@ -82,7 +83,7 @@ def broker_here() -> Iterator[BrokerEnds]:
     """The same code in a thread, for tests that make its system calls fail."""
     with _ends() as (ends, brokers, workers):
         home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        thread = threading.Thread(target=Broker(brokers, home).run)
+        thread = threading.Thread(target=Broker(brokers, home, Buffers()).run)
         thread.start()
         ends.add_worker(workers)
         yield ends

@@ -13,6 +13,7 @@ import pytest
 
 from nodeagent.proxy import broker as broker_module
 from nodeagent.proxy.pod_listener import make_pod_listener
+from nodeagent.proxy.sockets import Buffers
 from tests.agent_kernel.conftest import BrokerEnds
 
 ADDRESSES = {4: "127.0.0.1", 6: "::1"}
@@ -51,7 +52,7 @@ def test_a_listener_that_could_not_be_made_is_tried_again_until_it_can(
 ) -> None:
     exhausted = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    def fail(_family: int) -> socket.socket:
+    def fail(_family: int, _buffers: Buffers) -> socket.socket:
         raise exhausted
 
     monkeypatch.setattr(broker_module, "make_pod_listener", fail)
@@ -73,10 +74,10 @@ def test_a_listener_that_could_not_be_made_is_tried_again_until_it_can(
 def test_a_kernel_without_ipv6_is_told_once_and_not_complained_of(
     broker_here: BrokerEnds, netns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def only_ipv4(family: int) -> socket.socket:
+    def only_ipv4(family: int, buffers: Buffers) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-        return make_pod_listener(family)
+        return make_pod_listener(family, buffers)
 
     monkeypatch.setattr(broker_module, "make_pod_listener", only_ipv4)
     broker_here.add_pod(7, netns)

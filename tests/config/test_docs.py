@@ -18,7 +18,7 @@ from nodeagent.config.manifest_files import read_manifest_file
 from nodeagent.config.schema import Fields, Items, Schema
 from nodeagent.config.schemas.rate_limits import RATE_LIMIT_POLICY
 from nodeagent.config.schemas.traffic import TRAFFIC_POLICY
-from nodeagent.core import decide, policy_refusals, route_timeouts
+from nodeagent.core import decide, overload, policy_refusals, route_timeouts
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.ledger import LocalLedger
 from nodeagent.core.refusals import REQUESTS, RESPONSES, Refusal
@@ -90,7 +90,7 @@ def test_metrics_page_names_exactly_the_metrics_that_are_exposed() -> None:
 
 def test_errors_page_names_every_reason_of_a_policy_with_its_flag() -> None:
     rows = [line for line in text("docs/errors.md").splitlines() if line.startswith("|")]
-    for refusal in policy_refusals.ALL:
+    for refusal in (*policy_refusals.ALL, *overload.ALL):
         assert any(f"`{refusal.reason}`" in row and f"| {refusal.flag} |" in row for row in rows), refusal
 
 

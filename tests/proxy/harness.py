@@ -181,10 +181,10 @@ class Client(Connection):
 class ScriptedUpstream:
     """A server that does only what the test says, or answers each request with one answer."""
 
-    def __init__(self, answer: Answer | None) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    def __init__(self, answer: Answer | None, host: str = "127.0.0.1") -> None:
+        self._listener = socket.create_server((host, 0), backlog=512)
         self._listener.setblocking(False)
-        self.endpoint = Endpoint("127.0.0.1", self._listener.getsockname()[1])
+        self.endpoint = Endpoint(host, self._listener.getsockname()[1])
         self.connections: list[Connection] = []
         self._accepted: asyncio.Queue[Connection] = asyncio.Queue()
         self._answer = answer
@@ -274,6 +274,7 @@ class Proxy:
         self.ledger = ledger or LocalLedger(time.monotonic_ns)
         self.clients: list[Client] = []
         self.events: list[dict[str, Any]] = []
+        self.caller = CALLER  # as the next snapshot has it
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -304,7 +305,7 @@ class Proxy:
     def apply(self, *destinations: Destination) -> None:
         """Put a new snapshot in force."""
         found = {(one.address, one.port): one for one in destinations}
-        self.engine.apply(Snapshot(self.engine.snapshot.generation + 1, found, {CALLER.key: CALLER}))
+        self.engine.apply(Snapshot(self.engine.snapshot.generation + 1, found, {CALLER.key: self.caller}))
 
     def set_endpoints(self, *endpoints: Endpoint) -> None:
         self.destination = replace(self.destination, endpoints=endpoints)
@@ -318,15 +319,18 @@ class Proxy:
         self.acceptor.close()
         self.engine.stop()
         await self.upstream.close()
+        tenants = self.engine.tenants
+        in_flight = tenants.requests + sum(server.requests + server.connections for server in tenants.servers.values())
+        assert _error is not None or not in_flight, f"{in_flight} requests counted as in flight after all closed"
         held = self.engine.budget.held
         assert _error is not None or held == 0, f"{held} bytes accounted as held after everything closed"
 
     async def connect(self) -> Client:
         sock = socket.socket()
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.acceptor.port))
         client = Client(sock)
         self.clients.append(client)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.acceptor.port))
         return client
 
     def rows(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from nodeagent.proxy import broker_wire
 from nodeagent.proxy.broker import Broker
 from nodeagent.proxy.broker_sockets import BrokerSockets
 from nodeagent.proxy.data_loop import DataLoop
+from nodeagent.proxy.sockets import Buffers
 from tests.proxy.harness import settle
 
 COOKIE = 7
@@ -170,7 +171,7 @@ HOSTILE = (
 def test_a_worker_that_breaks_the_protocol_costs_itself_only(datagram: bytes) -> None:
     ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    broker = threading.Thread(target=Broker(control, home).run)
+    broker = threading.Thread(target=Broker(control, home, Buffers()).run)
     broker.start()
     workers = []
     try:

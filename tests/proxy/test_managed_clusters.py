@@ -132,9 +132,9 @@ def test_an_endpoint_far_below_the_others_is_ejected_soon_after_the_interval_by_
         for endpoint in V4:
             for _ in range(6):
                 one.answered(endpoint, 500 if endpoint == V4[3] else 200, 0.1)
-        assert one.tick() == 0
+        assert one.tick() == (0, 0)
     time.sleep(0.1)
-    assert first.tick() == 1
+    assert first.tick() == (1, 0)
     assert (unfit(first), unfit(second)) == ({V4[3]}, {V4[3]})
 
 
@@ -148,7 +148,7 @@ def test_counts_of_endpoints_that_have_gone_are_not_kept_though_no_record_takes_
         one.answered(endpoint, 200, 0.1)
         one.tick()
     one.update(policy(outlier_detection=detection), V4[:2])
-    assert len(one.health._unsent) == 2
+    assert len(one.health.tallies) == 2
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -19,7 +19,7 @@ from nodeagent.core.traffic import (
     Retry,
     RetryBudget,
 )
-from nodeagent.proxy.passage import Passage
+from nodeagent.proxy.exchange import Exchange
 from tests.proxy.harness import Client, Connection, Proxy, fields_of, run, settle
 from tests.proxy.test_managed import GET, OK, POST, UNBOUND, ask, count, failed, policy, retrying, sequence
 
@@ -550,7 +550,7 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             reported: list[object] = []
             p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
             client = await p.connect()
-            monkeypatch.setattr(Passage, "succeeded_as_usual", broken)
+            monkeypatch.setattr(Exchange, "_pass_on", broken)
             await client.send(GET)
             with pytest.raises(ConnectionResetError):
                 await client.read_until_close()
@@ -559,5 +559,23 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             assert row["reason"] == "internal-error"
             (cluster,) = p.engine.handlings.clusters()
             assert [p.ledger.held(slot) for slot in cluster.caps if slot is not None] == [0, 0, 0, 0]
+
+    run(conversation())
+
+
+def test_a_request_that_lasts_is_not_idle_while_something_moves() -> None:
+    async def conversation() -> None:
+        async with Proxy(traffic=policy(timeouts=PolicyTimeouts(idle=1000))) as p:
+            client = await p.connect()
+            await client.send(GET)
+            upstream = await p.upstream.accept()
+            await upstream.message()
+            await upstream.send(LONG)
+            for _ in range(9):
+                await settle(0.3)
+                await upstream.send(b"x")
+            assert await client.response() == (200, b"x" * 9)
+            await client.send(GET)
+            assert (await client.response())[0] == 504  # the clock starts anew, and goes on
 
     run(conversation())
