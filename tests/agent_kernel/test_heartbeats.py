@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.on_loop import on_loop
+from nodeagent.core.bounds import Bounds
 from nodeagent.kernel import abi, layout
 from tests.agent_kernel.maps import LooseMaps
 
@@ -24,7 +25,7 @@ def beat(maps: LooseMaps, worker: int) -> None:
 def test_a_heartbeat_is_read_of_its_own_worker_only(tmp_path: Path) -> None:
     with LooseMaps(tmp_path) as maps:
         beat(maps, 3)
-        fleet = Fleet(maps, cast("Any", None), tmp_path, 1, {})
+        fleet = Fleet(maps, cast("Any", None), tmp_path, 1, Bounds().as_json())
         assert [fleet.heartbeat(index) for index in (2, 3, 4)] == [0.0, 1.0, 0.0]
 
 
@@ -33,7 +34,7 @@ def test_scrapes_from_threads_never_make_a_beating_worker_look_dead(tmp_path: Pa
     expected = [BEAT_NS, *[0] * (abi.MAX_WORKERS - 1)]
     with LooseMaps(tmp_path) as maps:
         beat(maps, 0)
-        fleet = Fleet(maps, cast("Any", None), tmp_path, 1, {})
+        fleet = Fleet(maps, cast("Any", None), tmp_path, 1, Bounds().as_json())
 
         async def scenario() -> tuple[list[float], list[list[int]]]:
             supervised: list[float] = []

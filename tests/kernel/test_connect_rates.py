@@ -100,7 +100,7 @@ def test_both_families_of_a_service_share_its_limit(node: Node) -> None:
 
 
 def test_a_denied_caller_takes_nothing_of_the_limit(node: Node) -> None:
-    made = limited(node, "denied")
+    made = limited(node, "denied-first")
     node.configure(replace(made, policies=(policy("d", Action.DENY, "shop/web-sa"),)))
     assert tries(node, made.address, 5) == {"1": 5}
     node.configure(made)
