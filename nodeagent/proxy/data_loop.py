@@ -40,7 +40,7 @@ class DirectSelector(selectors.EpollSelector):
         self._turns = Turns()
         self._returned = math.inf  # when asyncio got the loop back: its piece of work began
         self._longest = self._busiest = 0.0
-        self._mark = 0.0  # processor time before the last handlers ran
+        self._mark = 0.0  # processor time at that moment
         self.wanted = False  # asyncio has work that it did not have when it called `select`
         self.on_error: Callable[[Exception], None] = _raise
 
@@ -70,6 +70,7 @@ class DirectSelector(selectors.EpollSelector):
             keys = self._round(timeout)
             self._returned = perf_counter()
             if keys or self.wanted or self._returned >= end:
+                self._mark = thread_time()
                 return keys
             timeout = end - self._returned
 
@@ -81,7 +82,7 @@ class DirectSelector(selectors.EpollSelector):
         events = self._epoll.poll(wait, MAX_EVENTS)
         lanes = self._lanes
         if len(events) == 1 and (lane := lanes.get(events[0][0])) is not None and lane is self._alone:
-            began = self._mark = thread_time()
+            began = thread_time()
             lane.serve(EVENTS_ALONE)
             if lane.longest > self._busiest:
                 self._note(lane.longest, thread_time() - began)
@@ -103,7 +104,7 @@ class DirectSelector(selectors.EpollSelector):
             if lane.closed:
                 continue
             events = lane.serve(events_for(lane.share, left))
-            ended = self._mark = thread_time()
+            ended = thread_time()
             if lane.longest > self._busiest:
                 self._note(lane.longest, ended - began)
             until = turns.ran(lane.share, events, ended - began, now)

@@ -116,6 +116,22 @@ def test_processor_time_is_told_apart(work: Callable[[], None], least: float, mo
     run(conversation())
 
 
+def test_processor_time_of_earlier_pieces_is_not_charged_to_a_later_one() -> None:
+    async def conversation() -> None:
+        poller = data_loop().poller
+        for _ in range(2):
+            spin()
+            await asyncio.sleep(0)
+        poller.take_longest()
+        busy()
+        await asyncio.sleep(0)
+        longest, busiest = poller.take_longest()
+        assert longest >= BUSY
+        assert busiest < BUSY / 2
+
+    run(conversation())
+
+
 notes = st.lists(st.tuples(st.floats(0, 1), st.floats(0, WINDOW)), max_size=30)
 
 
