@@ -28,6 +28,7 @@ from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
+from nodeagent.config.locality import Locality
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.instance import Instance, Programs
@@ -193,6 +194,7 @@ class Agent:
                 settings.state_dir,
                 refuse_broken=settings.refuse_broken,
                 allow_faults=settings.allow_fault_injection,
+                here=Locality(settings.node_name, settings.zone),
             ),
         )
 

@@ -13,6 +13,7 @@ from nodeagent.config import compile as compiler
 from nodeagent.config.conditions import ACCEPTED, FALSE, PARTIALLY_INVALID, RESOLVED_REFS, Condition
 from nodeagent.config.directory import DirectorySource
 from nodeagent.config.groundwork import Groundwork, lay
+from nodeagent.config.locality import ANYWHERE, Locality, locality
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.problems import Problem
 from nodeagent.core.model import Snapshot
@@ -24,8 +25,16 @@ class Configuration:
     """Yields a new snapshot per change; keeps the newest."""
 
     def __init__(
-        self, manifests: Path, state_dir: Path, *, refuse_broken: bool = True, allow_faults: bool = False
+        self,
+        manifests: Path,
+        state_dir: Path,
+        *,
+        refuse_broken: bool = True,
+        allow_faults: bool = False,
+        here: Locality = ANYWHERE,
     ) -> None:
+        """`here`: where this node is; without a zone, that of its Node object."""
+        self._here = here
         self._refuse_broken = refuse_broken
         self._allow_faults = allow_faults
         self._source = DirectorySource(manifests, state_dir)
@@ -85,7 +94,8 @@ class Configuration:
             raise RuntimeError("nothing was loaded: `snapshots` takes the first ObjectSet before it compiles")
         self._generation += 1
         self.noticed = self._asked
-        self._groundwork = await asyncio.to_thread(lay, objects, self._groundwork)
+        here = locality(objects.nodes, self._here.node, self._here.zone)
+        self._groundwork = await asyncio.to_thread(lay, objects, self._groundwork, here)
         snapshot, self.conditions = await asyncio.to_thread(
             compiler.compile,
             objects,

@@ -69,6 +69,7 @@ class Share:
     decision: Decision
     endpoints: tuple[Endpoint, ...]
     filters: tuple[str, ...] = ()
+    nearby: str = ""
 
 
 def parse_question(query: Mapping[str, Any]) -> Question:
@@ -235,6 +236,7 @@ def _direct(destination: Destination) -> Answer:
         return {"verdict": "refused", "connect": connect, "notes": notes}
     endpoints = [f"{endpoint.address}:{endpoint.port}" for endpoint in destination.endpoints]
     why = "no rule needs to read requests here: connect() picks an endpoint and packets flow as without a mesh"
+    notes += _nearby_notes([(destination.name, destination.nearby)])
     return {"verdict": "allowed", "why": why, "endpoints": endpoints, "notes": notes}
 
 
@@ -252,13 +254,13 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     rule = _rule_of(destination, caller, head, decision, regex)
     shares = list(_shares(judge, rule, caller, address, head)) if rule and not rule.answers and decision.backend else []
     if not shares and decision.backend:
-        shares = [Share(decision.backend, 1.0, decision, destination.endpoints)]
+        shares = [Share(decision.backend, 1.0, decision, destination.endpoints, nearby=destination.nearby)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
     shown = {"filters": _filters(rule), "timeouts": _timeouts(rule)} if rule else {}
     answer["request"] = {**_in_common(decisions), **sent, "filters": [], "timeouts": [], **shown}
     treated = answer["request"]["treatment"] = _treated_alike(decisions)
-    answer["notes"] = _notes_on(shares)
+    answer["notes"] = [*_notes_on(shares), *_nearby_notes((share.backend, share.nearby) for share in shares)]
     if question.host is None and judges_hosts(destination):
         answer["notes"].append(f"rules here look at the host; assumed is {host!r}: give another with -H 'Host: NAME'")
     if shares:
@@ -353,13 +355,23 @@ def _notes_on(shares: Sequence[Share]) -> list[str]:
     return [f"{sum(denied):.0%} of such requests are denied, by what protects the backend that they are routed to"]
 
 
+def _nearby_notes(places: Iterable[tuple[str, str]]) -> list[str]:
+    """`places`: name of a backend, and where the endpoints that are used of it are."""
+    notes = (
+        f"of {name} only the endpoints for {where} are used, where this node is (trafficDistribution, or hints)"
+        for name, where in places
+        if where
+    )
+    return list(dict.fromkeys(notes))
+
+
 def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: RequestHead) -> Iterator[Share]:
     """Ask the matcher once per backend, with a random number from the middle of that backend's share."""
     start = 0.0
     for backend, part in zip(rule.backends, shares_of(rule.backends), strict=True):
         if part > 0:
             decision = judge.decide(caller, address, head, start + part / 2)
-            yield Share(backend.name, part, decision, backend.endpoints, tuple(_filters(backend)))
+            yield Share(backend.name, part, decision, backend.endpoints, tuple(_filters(backend)), backend.nearby)
         start += part
 
 

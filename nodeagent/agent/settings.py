@@ -6,6 +6,7 @@ Reading flags is the CLI's job; this module only checks values and derives paths
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class SettingsError(ValueError):
 
 def default_workers() -> int:
     return min(MAX_DEFAULT_WORKERS, max(1, (os.cpu_count() or 1) // 2))
+
+
+def default_node_name() -> str:
+    """As the kubelet names its node when it is told nothing else."""
+    return socket.gethostname().lower()
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -54,6 +60,8 @@ class Settings:
     drain_seconds: float = 10.0
     refuse_broken: bool = True  # a policy that never compiled denies what it protects
     allow_fault_injection: bool = False  # of TrafficPolicies
+    node_name: str = ""
+    zone: str = ""  # "" = the one of the Node object named `node_name`
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:

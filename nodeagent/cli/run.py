@@ -15,6 +15,7 @@ from nodeagent.agent.settings import (
     DEFAULT_STATE_DIR,
     Settings,
     SettingsError,
+    default_node_name,
     default_workers,
 )
 from nodeagent.cli import options
@@ -65,6 +66,10 @@ from nodeagent.cli.errors import CliError
     show_default=True,
     help="Whether a policy that never compiled denies what it protects.",
 )
+@click.option(
+    "--node-name", default=default_node_name, show_default="the host's name", help="This node's name in Kubernetes."
+)
+@click.option("--zone", default="", show_default="of the Node manifest", help="The zone that this node is in.")
 @click.option("--allow-fault-injection", is_flag=True, help="Let TrafficPolicies delay and abort requests.")
 @click.option(
     "--log-level",

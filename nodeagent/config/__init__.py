@@ -3,6 +3,6 @@
     a file      directory, settling (when to read it), yaml_documents, manifest_files, schema, schemas/, acceptance
     an object   reading, read_*, filters, sessions, rule_faults, resources (typed), objects (what is in force),
                 last_good (on disk), problems
-    a snapshot  compile, from groundwork (services, workloads, ownership), routes, policies, traffic; outdated (of the
-                one before); conditions, traffic_conditions
+    a snapshot  compile, from groundwork (services, locality, workloads, ownership), routes, policies, traffic; outdated
+                (of the one before); conditions, traffic_conditions
 """

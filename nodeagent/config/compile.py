@@ -170,6 +170,7 @@ def _frontend(
     owners = indexes.ownership.of_service_port(service.key, port.port, wanted)
     treated = indexes.traffic.of_frontend(service.key, port)
     name = f"{service.key}:{port.port}"
+    near = indexes.topology.chosen(service.key, port.port, wanted)
     unrouted = before and before.name == name and not before.has_routes and not groups
     if before and unrouted and _same_policies(before, owners, policies) and _same_treatment(before, treated):
         return before
@@ -181,7 +182,7 @@ def _frontend(
         protocol=port.protocol,
         is_frontend=True,
         services=owners.services,
-        endpoints=indexes.topology.endpoints(service.key, port.port, wanted),
+        endpoints=near.endpoints,
         producer_rules=with_choice(groups.get(PRODUCER, ()), treated.choice),
         consumer_rules={
             group: with_choice(rules, treated.choice) for group, rules in groups.items() if group != PRODUCER
@@ -195,6 +196,7 @@ def _frontend(
         shadow=treated.choice.shadow,
         rate_limits=treated.rate_limits,
         connection_rate=treated.connection_rate,
+        nearby=near.where,
     )
 
 

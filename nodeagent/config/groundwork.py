@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nodeagent.config.locality import ANYWHERE, Locality
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.ownership import Ownership
 from nodeagent.config.services import Topology
@@ -31,6 +32,7 @@ class Groundwork:
     topology: Topology
     pods: Mapping[str, Workload]
     ownership: Ownership
+    here: Locality = ANYWHERE
     made: dict[Target, Destination] = field(default_factory=dict, compare=False, repr=False)
     last: list[object] = field(default_factory=list, compare=False, repr=False)
     affected: set[str] = field(default_factory=set, compare=False, repr=False)
@@ -51,22 +53,26 @@ class Groundwork:
         return self.capped[0].made
 
 
-def lay(objects: ObjectSet, before: Groundwork | None = None) -> Groundwork:
-    """Use of `before` what its objects and `objects` have in common; objects that did not change compare fast."""
-    if before is None:
-        topology, pods = Topology(objects.services, objects.slices), workloads(objects)
-        return Groundwork(objects, topology, pods.pods, Ownership(topology, pods.pods.values()))
+def lay(objects: ObjectSet, before: Groundwork | None = None, here: Locality = ANYWHERE) -> Groundwork:
+    """Use of `before` what its objects and `objects` have in common; objects that did not change compare fast.
+
+    On another node, or in another zone, than `here` was before, nothing is used again.
+    """
+    if before is None or before.here != here:
+        topology, pods = Topology(objects.services, objects.slices, here=here), workloads(objects)
+        return Groundwork(objects, topology, pods.pods, Ownership(topology, pods.pods.values()), here)
     old = before.objects
     same_places = (objects.services, objects.slices) == (old.services, old.slices)
     same_pods = (objects.pods, objects.namespaces) == (old.pods, old.namespaces)
     if same_places and same_pods:
         return before
-    topology = before.topology if same_places else Topology(objects.services, objects.slices, before.topology)
+    topology = before.topology if same_places else Topology(objects.services, objects.slices, before.topology, here)
     pods = Workloads(before.pods) if same_pods else workloads(objects, old, before.pods)
     ownership = Ownership(topology, pods.pods.values(), before.ownership, pods.moved)
     stale = before.stale | _stale(before.topology, topology, ownership)
     made, last, affected = dict(before.made), list(before.last), before.affected | ownership.affected
-    return Groundwork(objects, topology, pods.pods, ownership, made, last, affected, stale, list(before.capped))
+    caps = list(before.capped)
+    return Groundwork(objects, topology, pods.pods, ownership, here, made, last, affected, stale, caps)
 
 
 def _stale(before: Topology, topology: Topology, ownership: Ownership) -> set[Target]:

@@ -14,6 +14,7 @@ from nodeagent.config.problems import Problem
 from nodeagent.config.resources import (
     Identity,
     NamespaceObject,
+    NodeObject,
     PodObject,
     PolicyObject,
     RateLimitObject,
@@ -56,7 +57,7 @@ Good = Mapping[str, Mapping[Identity, Stored]]  # file name -> objects
 
 @dataclass(frozen=True)
 class ObjectSet:
-    """Every object in force, by kind and key ("namespace/name", or the name of a Namespace)."""
+    """Every object in force, by kind and key ("namespace/name", or the name of a Namespace or Node)."""
 
     namespaces: Mapping[str, NamespaceObject] = field(default_factory=dict)
     pods: Mapping[str, PodObject] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class ObjectSet:
     broken: tuple[Broken, ...] = ()
     problems: tuple[Problem, ...] = ()
     stored: tuple[Stored, ...] = ()
+    nodes: Mapping[str, NodeObject] = field(default_factory=dict)
 
 
 def merge(files: Iterable[ManifestFile], before: Good) -> tuple[Good, ObjectSet]:
@@ -212,4 +214,5 @@ class _Merge:
             broken=tuple(self._broken),
             problems=tuple(self._problems),
             stored=tuple(stored),
+            nodes=tables.get("Node", {}),
         )

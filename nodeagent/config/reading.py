@@ -12,10 +12,13 @@ from nodeagent.config.read_common import creation_time, target_refs
 from nodeagent.config.read_rate_limits import read_rate_limits
 from nodeagent.config.read_traffic import read_traffic
 from nodeagent.config.resources import (
+    NOWHERE,
     BackendRef,
     Identity,
     NamespaceObject,
+    NodeObject,
     ParentRef,
+    Placement,
     PodObject,
     PolicyObject,
     Readiness,
@@ -26,6 +29,7 @@ from nodeagent.config.resources import (
     ServiceObject,
     ServicePort,
     SliceObject,
+    TrafficDistribution,
 )
 from nodeagent.config.rule_faults import backend_fault, clear_part, is_vague, rule_fault
 from nodeagent.config.sessions import read_retry, read_session
@@ -51,6 +55,7 @@ Value = dict[str, Any]
 DATAPLANE_LABEL = "mesh.nodeagent.dev/dataplane"
 NETNS_ANNOTATION = "mesh.nodeagent.dev/netns"
 SERVICE_LABEL = "kubernetes.io/service-name"
+ZONE_LABEL = "topology.kubernetes.io/zone"
 DEFAULT_NAMESPACE = "default"
 
 _APP_PROTOCOLS = {
@@ -62,6 +67,10 @@ _APP_PROTOCOLS = {
     "https": Protocol.TLS,
     "tls": Protocol.TLS,
     "kubernetes.io/wss": Protocol.TLS,
+}
+_DISTRIBUTIONS = {
+    **{one.value: one for one in TrafficDistribution},
+    "PreferClose": TrafficDistribution.SAME_ZONE,  # the name before KEP-3015
 }
 _PORT_NAMES = {
     "http": Protocol.HTTP1,
@@ -105,6 +114,10 @@ def _namespace(identity: Identity, value: Value) -> NamespaceObject:
     return NamespaceObject(identity.name, metadata.get("labels") or {}, metadata.get("annotations") or {})
 
 
+def _node(identity: Identity, value: Value) -> NodeObject:
+    return NodeObject(identity.name, (value["metadata"].get("labels") or {}).get(ZONE_LABEL, ""))
+
+
 def _pod(identity: Identity, value: Value) -> PodObject:
     metadata, spec, status = value["metadata"], value.get("spec") or {}, value.get("status") or {}
     return PodObject(
@@ -135,7 +148,9 @@ def _service(identity: Identity, value: Value) -> ServiceObject:
     if spec.get("type") == "ExternalName":
         addresses = []
     ports = tuple(_service_port(port) for port in spec.get("ports") or [] if (port.get("protocol") or "TCP") == "TCP")
-    return ServiceObject(identity.namespace, identity.name, tuple(dict.fromkeys(addresses)), ports, "None" in given)
+    wanted = _DISTRIBUTIONS[spec.get("trafficDistribution") or ""]
+    addresses = list(dict.fromkeys(addresses))
+    return ServiceObject(identity.namespace, identity.name, tuple(addresses), ports, "None" in given, wanted)
 
 
 def _service_port(port: Value) -> ServicePort:
@@ -155,7 +170,25 @@ def _slice(identity: Identity, value: Value) -> SliceObject:
         service=(value["metadata"].get("labels") or {}).get(SERVICE_LABEL, ""),
         addresses=_endpoint_addresses(value) if value["addressType"] != "FQDN" else {},
         ports=ports,
+        places=_places(value),
     )
+
+
+def _places(value: Value) -> dict[str, Placement]:
+    """Where endpoints are, by canonical address; most configurations do not say it."""
+    found: dict[str, Placement] = {}
+    for endpoint in value.get("endpoints") or [] if value["addressType"] != "FQDN" else ():
+        place = _placement(endpoint)
+        if place != NOWHERE:
+            address = canonical(endpoint["addresses"][0])
+            found[address] = max(place, found.get(address, place))
+    return found
+
+
+def _placement(endpoint: Value) -> Placement:
+    hints = endpoint.get("hints") or {}
+    zones, nodes = (tuple(sorted(one["name"] for one in hints.get(kind) or ())) for kind in ("forZones", "forNodes"))
+    return Placement(endpoint.get("zone") or "", endpoint.get("nodeName") or "", zones, nodes)
 
 
 def _endpoint_addresses(value: Value) -> dict[str, Readiness]:
@@ -323,6 +356,7 @@ def _host(pattern: str) -> str:
 
 _READERS: Mapping[str, Callable[[Identity, Value], Resource]] = {
     "Namespace": _namespace,
+    "Node": _node,
     "Pod": _pod,
     "Service": _service,
     "EndpointSlice": _slice,

@@ -47,6 +47,12 @@ class NamespaceObject:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeObject:
+    name: str
+    zone: str = ""  # label topology.kubernetes.io/zone
+
+
+@dataclass(frozen=True, slots=True)
 class PodObject:
     namespace: str
     name: str
@@ -66,6 +72,14 @@ class ServicePort:
     protocol: Protocol
 
 
+class TrafficDistribution(enum.Enum):
+    """Of a Service (KEP-4444, KEP-3015); PreferClose is the older name of PreferSameZone."""
+
+    NONE = ""
+    SAME_ZONE = "PreferSameZone"
+    SAME_NODE = "PreferSameNode"
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceObject:
     """`addresses` are cluster IPs, canonical; () = headless or ExternalName.  `ports` are the TCP ones."""
@@ -75,6 +89,7 @@ class ServiceObject:
     addresses: tuple[str, ...]
     ports: tuple[ServicePort, ...]
     headless: bool = False
+    distribution: TrafficDistribution = TrafficDistribution.NONE
 
     @property
     def key(self) -> str:
@@ -89,15 +104,28 @@ class Readiness(enum.IntEnum):
     READY = 2
 
 
+class Placement(NamedTuple):
+    """Where an endpoint is, and for whom: `hints` of its EndpointSlice.  A tuple: of two, one is the greater."""
+
+    zone: str = ""
+    node: str = ""
+    for_zones: tuple[str, ...] = ()
+    for_nodes: tuple[str, ...] = ()
+
+
+NOWHERE = Placement()
+
+
 @dataclass(frozen=True, slots=True)
 class SliceObject:
-    """Endpoints of one Service: `addresses` x `ports` (name -> number), TCP only."""
+    """Endpoints of one Service: `addresses` x `ports` (name -> number), TCP only; `places` of those that have one."""
 
     namespace: str
     name: str
     service: str  # "" = no Service named
     addresses: Mapping[str, Readiness]
     ports: Mapping[str, int]
+    places: Mapping[str, Placement] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +269,7 @@ class RateLimitObject:
 
 Resource = (
     NamespaceObject
+    | NodeObject
     | PodObject
     | ServiceObject
     | SliceObject

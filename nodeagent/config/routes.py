@@ -159,10 +159,11 @@ class RouteIndex:
         choice = self._traffic.of_route(route, rule, service, port)
         reached = self._topology.reachable_family(service, ref.port, family)
         owners = self._ownership.of_service_port(service, ref.port, reached)
+        near = self._topology.chosen(service, ref.port, reached)
         return Backend(
             name,
             ref.weight,
-            self._topology.endpoints(service, ref.port, reached),
+            near.endpoints,
             policies=self._policies.applied(owners.services, owners.namespaces),
             ports=owners.ports,
             refuse=self._policies.refusal(owners.services, owners.namespaces),
@@ -172,6 +173,7 @@ class RouteIndex:
             rate_limits=self._traffic.of_port(service, port).rate_limits,
             mirrors=self._mirrors(route, rule, ref.mirrors, family),
             cors=ref.cors,
+            nearby=near.where,
         )
 
     def _mirrors(self, route: str, rule: RouteRule, mirrors: tuple[MirrorRef, ...], family: int) -> tuple[Mirror, ...]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nodeagent.config.resources import Readiness, ServiceObject, ServicePort, SliceObject
+from nodeagent.config.locality import ANYWHERE, Locality, Nearby, nearby
+from nodeagent.config.resources import NOWHERE, Placement, Readiness, ServiceObject, ServicePort, SliceObject
 from nodeagent.core.addresses import family
 from nodeagent.core.differences import unequal
 from nodeagent.core.model import Endpoint, Protocol
 
 FAMILIES = (4, 6)
 ServicePortKey = tuple[str, int]  # ("namespace/name", port number)
+_NONE = Nearby(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Topology:
 
     `owners` has every endpoint, ready or not: policy protects a pod by its address as long as it may answer there.
     Of `before` everything is used that does not belong to a Service which changed, or one of whose slices did:
-    `affected` are the others, `touched` the endpoints whose owners may not be those of `before`.
+    `affected` are the others, `touched` the endpoints whose owners may not be those of `before`.  `before` must be of
+    the same `here`: where this node is decides which endpoints are near.
     """
 
     def __init__(
@@ -40,11 +43,12 @@ class Topology:
         services: Mapping[str, ServiceObject],
         slices: Mapping[str, SliceObject],
         before: Topology | None = None,
+        here: Locality = ANYWHERE,
     ) -> None:
-        self.services, self._slices = services, slices
+        self.services, self._slices, self._here = services, slices, here
         self.owners: dict[Endpoint, EndpointOwners] = dict(before.owners) if before else {}
         self._members: dict[tuple[str, int, int], tuple[Endpoint, ...]] = dict(before._members) if before else {}
-        self._chosen: dict[tuple[str, int, int], tuple[Endpoint, ...]] = dict(before._chosen) if before else {}
+        self._chosen: dict[tuple[str, int, int], Nearby] = dict(before._chosen) if before else {}
         self.affected = _affected(before, services, slices) if before else set(services)
         self.touched: set[Endpoint] = set()
         for key in self.affected:
@@ -56,7 +60,11 @@ class Topology:
 
     def endpoints(self, service: str, port: int, wanted: int) -> tuple[Endpoint, ...]:
         """Where new connections go: endpoints of address family `wanted` (4 or 6) that are ready, or the next best."""
-        return self._chosen.get((service, port, wanted), ())
+        return self.chosen(service, port, wanted).endpoints
+
+    def chosen(self, service: str, port: int, wanted: int) -> Nearby:
+        """The same, and what they have in common where others are ready but farther away."""
+        return self._chosen.get((service, port, wanted), _NONE)
 
     def members(self, service: str, port: int, wanted: int) -> tuple[Endpoint, ...]:
         """Every endpoint of this family, ready or not."""
@@ -72,29 +80,30 @@ class Topology:
         return next((item for item in found.ports if item.port == port), None) if found else None
 
     def _join(self, service: ServiceObject, slices: Iterable[SliceObject]) -> None:
+        slices = list(slices)
         for port in service.ports:
-            found: dict[tuple[str, int], Readiness] = {}
-            for one in slices:
-                target = one.ports.get(port.name)
-                if target is None:
-                    continue
-                for address, readiness in one.addresses.items():
-                    pair = address, target
-                    found[pair] = max(readiness, found.get(pair, readiness))
+            found = _found(slices, port.name)
             for number in FAMILIES:  # an IPv4-mapped address of an IPv6 slice is IPv4 here
                 pairs = sorted(pair for pair in found if family(pair[0]) == number)
                 if pairs:
-                    self._add(service, port, number, [(Endpoint(*pair), found[pair]) for pair in pairs])
+                    self._add(service, port, number, [(Endpoint(*pair), *found[pair]) for pair in pairs])
 
     def _add(
-        self, service: ServiceObject, port: ServicePort, number: int, endpoints: list[tuple[Endpoint, Readiness]]
+        self,
+        service: ServiceObject,
+        port: ServicePort,
+        number: int,
+        endpoints: list[tuple[Endpoint, Readiness, Placement]],
     ) -> None:
         key = (service.key, port.port, number)
-        best = max(readiness for _, readiness in endpoints)
-        if best is not Readiness.NOT_READY:
-            self._chosen[key] = tuple(endpoint for endpoint, readiness in endpoints if readiness is best)
-        self._members[key] = tuple(endpoint for endpoint, _ in endpoints)
-        for endpoint, _ in endpoints:
+        best = max(readiness for _, readiness, _ in endpoints)
+        usable = [(endpoint, place) for endpoint, readiness, place in endpoints if readiness is best]
+        if best is Readiness.READY:
+            self._chosen[key] = nearby(usable, service.distribution, self._here)
+        elif best is Readiness.LEAVING:  # wherever they are, as with kube-proxy
+            self._chosen[key] = Nearby(tuple(endpoint for endpoint, _ in usable))
+        self._members[key] = tuple(endpoint for endpoint, _, _ in endpoints)
+        for endpoint in self._members[key]:
             owners = self.owners.get(endpoint)
             others = owners.service_ports if owners else ()
             self.owners[endpoint] = EndpointOwners((*others, (service, port)))
@@ -111,6 +120,20 @@ class Topology:
                     left = tuple(pair for pair in found.service_ports if pair != (service, port))
                     if left:
                         self.owners[endpoint] = EndpointOwners(left)
+
+
+def _found(slices: Iterable[SliceObject], port_name: str) -> dict[tuple[str, int], tuple[Readiness, Placement]]:
+    """(address, target port) of a named port -> what is best of it in all slices, in whichever order they come."""
+    found: dict[tuple[str, int], tuple[Readiness, Placement]] = {}
+    for one in slices:
+        target = one.ports.get(port_name)
+        if target is None:
+            continue
+        for address, readiness in one.addresses.items():
+            pair, place = (address, target), one.places.get(address, NOWHERE)
+            before = found.get(pair)
+            found[pair] = (max(readiness, before[0]), max(place, before[1])) if before else (readiness, place)
+    return found
 
 
 def _affected(

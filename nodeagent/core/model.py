@@ -115,6 +115,7 @@ class Backend:
     reason: str = ""  # x-mesh-reason for `error`, where it is another one than of a backend that is not there
     mirrors: tuple[Mirror, ...] = ()  # of what is sent here
     cors: Cors | None = None  # where the rule has none
+    nearby: str = ""  # as a Destination's
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
@@ -258,6 +259,7 @@ class Destination:
     shadow: TrafficPolicy | None = None  # the same of those in DryRun
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of a frontend's Service, for every request
     connection_rate: ConnectionRate | None = None  # of a frontend, for every connect()
+    nearby: str = ""  # "zone eu-1a", "node n1": what all `endpoints` have in common, where others are farther away
 
     @property
     def is_plain(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from nodeagent.agent.configuration import Configuration
+from nodeagent.config.locality import ANYWHERE, Locality
 from tests.config import builders as some
 from tests.testbed import manifests
 from tests.testbed.manifests import Document
@@ -17,11 +18,11 @@ def refs(*services: str) -> list[Document]:
     return [manifests.backend(service, 50) for service in services]
 
 
-def configured(directory: Path, *documents: Document) -> Configuration:
+def configured(directory: Path, *documents: Document, here: Locality = ANYWHERE) -> Configuration:
     manifests = directory / "manifests"
     manifests.mkdir()
     (manifests / "all.yaml").write_text(some.text(*documents), encoding="utf-8")
-    configuration = Configuration(manifests, directory / "state")
+    configuration = Configuration(manifests, directory / "state", here=here)
 
     async def first() -> None:
         snapshots = configuration.snapshots()
@@ -30,6 +31,26 @@ def configured(directory: Path, *documents: Document) -> Configuration:
 
     asyncio.run(first())
     return configuration
+
+
+def test_the_zone_is_that_of_the_node_manifest_unless_it_is_given(tmp_path: Path) -> None:
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "a"}},
+        "status": {"capacity": {"cpu": "2"}},
+    }
+    service, slice_ = some.service("cart")
+    service["spec"]["trafficDistribution"] = "PreferClose"
+    zones = {"a": some.POD, "b": some.OTHER_POD}
+    slice_["endpoints"] = [{"addresses": [address], "zone": zone} for zone, address in zones.items()]
+    near, far, both = [some.POD], [some.OTHER_POD], [some.POD, some.OTHER_POD]
+    for here, used in ((Locality("n1"), near), (Locality("n1", "b"), far), (Locality("n2"), both)):
+        directory = tmp_path / f"{here.node}-{here.zone}"
+        directory.mkdir()
+        snapshot = configured(directory, service, slice_, node, here=here).snapshot
+        assert snapshot is not None
+        assert [endpoint.address for endpoint in snapshot.destinations[some.VIP, 80].endpoints] == used
 
 
 def errors(directory: Path, *documents: Document) -> list[str]:

@@ -28,7 +28,7 @@ from nodeagent.core.model import (
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import ConnectionRate, Limit, Mode, PodLimits, TrafficPolicy
 from nodeagent.regex import compile_regex
-from tests.agent.samples import CART_VIP, ENROLLED, LIMITED, NO_BATCH, NO_DELETE, PATIENT, WEB, snapshot
+from tests.agent.samples import CART_VIP, DB_VIP, ENROLLED, LIMITED, NO_BATCH, NO_DELETE, PATIENT, WEB, snapshot
 from tests.core import strategies as some
 
 DRY = TrafficPolicy("shop/dry", Mode.DRY_RUN)
@@ -45,6 +45,25 @@ def test_a_weighted_route_shows_every_backend_with_its_share() -> None:
         ("shop/cart-v1:80", 0.8, 0),
         ("shop/cart-v2:80", 0.2, 0),
     ]
+
+
+def test_endpoints_that_were_narrowed_to_the_zone_are_told_for_each_backend() -> None:
+    note = "of {} only the endpoints for zone a are used, where this node is (trafficDistribution, or hints)"
+    found = snapshot()
+    cart, db = found.destinations[CART_VIP], found.destinations[DB_VIP]
+    rule = cart.producer_rules[-1]
+    first, second = rule.backends
+    routed = dataclasses.replace(rule, backends=(dataclasses.replace(first, nearby="zone a"), second))
+    for destination, to, name in (
+        (dataclasses.replace(cart, producer_rules=(routed,)), "cart", "shop/cart-v1:80"),
+        (dataclasses.replace(cart, producer_rules=(), has_producer_route=False, nearby="zone a"), "cart", cart.name),
+        (dataclasses.replace(db, nearby="zone a"), "db", "shop/db:5432"),
+    ):
+        table = {**found.destinations, (destination.address, destination.port): destination}
+        question = parse_question({"from": "shop/web-1", "to": to})
+        answer = explain(Snapshot(1, table, found.workloads), ENROLLED, question, compile_regex)
+        assert answer["notes"] == [note.format(name)]
+    assert ask("shop/web-1", "cart")["notes"] == []
 
 
 def test_a_denied_request_names_the_policy_and_no_backend() -> None:

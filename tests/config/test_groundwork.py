@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.groundwork import lay
+from nodeagent.config.locality import Locality
 from nodeagent.config.manifest_files import ManifestFile
 from nodeagent.config.objects import ObjectSet, merge
 from tests.config import builders as some
 from tests.testbed import manifests
 from tests.testbed.manifests import Document
 
+HERE = Locality("n1", "a")
 BASE = [*some.callers(), *some.service("cart"), some.pod("shop", "cart", some.POD)]
 DENY = some.namespace_policy("shop", "p", "DENY", [{"sources": [{"namespace": "batch"}]}])
 
@@ -111,6 +113,14 @@ def headless() -> list[Document]:
     return [service, slices, {**manifests.endpoint_slice("shop", "twin", [some.POD], port_name="http-2", suffix="2")}]
 
 
+def in_zone(zone: str, wanted: str) -> list[Document]:
+    """cart with an endpoint in `zone` and one in zone b."""
+    service, slice_ = some.service("cart")
+    service["spec"]["trafficDistribution"] = wanted
+    slice_["endpoints"] = [{"addresses": [some.POD], "zone": zone}, {"addresses": [some.OTHER_POD], "zone": "b"}]
+    return [service, slice_]
+
+
 ROUTE = manifests.http_route("shop", "a", "cart", [{"backendRefs": [manifests.backend("cart", 1)]}])
 TO_ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "a"}
 PIECES: list[list[Document]] = [
@@ -134,6 +144,8 @@ PIECES: list[list[Document]] = [
     [BROKEN],
     [TO_DB],
     [ROUTE],
+    in_zone("a", "PreferClose"),
+    in_zone("c", "PreferClose")[1:],
     [{**ROUTE, "spec": {**ROUTE["spec"], "rules": [{"backendRefs": [manifests.backend("cart", 7)]}]}}],
     [manifests.traffic_policy("shop", "t", {"group": "", "kind": "Service", "name": "cart"}, timeouts={"idle": "9s"})],
     [manifests.rate_limit_policy("shop", "l", TO_ROUTE, http={"rules": [{"name": "all", "limit": {"requests": 9}}]})],
@@ -175,9 +187,9 @@ def test_whatever_changes_compiles_to_the_same_on_what_was_there_before(history:
         files |= {name: files.get(name) or read(documents) for name, documents in chosen(pieces).items()}
         wanted = ["all.yaml", *chosen(pieces)]
         found = merge([replace(files[name], name=name) for name in wanted], {})[1]
-        ground = lay(found, ground)
+        ground = lay(found, ground, HERE)
         now = compile_objects(found, generation, groundwork=ground)
-        assert now == compile_objects(found, generation)
+        assert now == compile_objects(found, generation, groundwork=lay(found, here=HERE))
         if before is not None:
             for target, destination in now[0].destinations.items():
                 old = before.destinations.get(target)

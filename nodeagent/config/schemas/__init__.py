@@ -7,6 +7,7 @@ from nodeagent.config.schemas import authorization, core, gateway, rate_limits, 
 
 SCHEMAS: dict[tuple[str, str], Schema] = {
     ("v1", "Namespace"): core.NAMESPACE,
+    ("v1", "Node"): core.NODE,
     ("v1", "Pod"): core.POD,
     ("v1", "Service"): core.SERVICE,
     ("discovery.k8s.io/v1", "EndpointSlice"): core.ENDPOINT_SLICE,
@@ -15,6 +16,6 @@ SCHEMAS: dict[tuple[str, str], Schema] = {
     ("mesh.nodeagent.dev/v1alpha1", "TrafficPolicy"): traffic.TRAFFIC_POLICY,
     ("mesh.nodeagent.dev/v1alpha1", "RateLimitPolicy"): rate_limits.RATE_LIMIT_POLICY,
 }
-CLUSTER_SCOPED = frozenset({"Namespace"})
+CLUSTER_SCOPED = frozenset({"Namespace", "Node"})
 # Kinds of ours and of Gateway API that a later release will read: writing one now has no effect, which must be said.
 OUR_GROUPS = ("mesh.nodeagent.dev/", "gateway.networking.k8s.io/")

@@ -1,4 +1,4 @@
-"""Namespace, Pod, Service, EndpointSlice: the fields we read; whatever else Kubernetes has is let pass."""
+"""Namespace, Node, Pod, Service, EndpointSlice: the fields we read; whatever else Kubernetes has is let pass."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def _addresses_fit_address_type(value: dict[str, Any]) -> Iterator[FieldError]:
 
 
 NAMESPACE = top_level({}, open_ended=True)
+NODE = top_level({}, open_ended=True)
 
 POD = top_level(
     {
@@ -91,6 +92,7 @@ SERVICE = top_level(
                 "clusterIP": Text(check=_cluster_ip_fault),
                 "clusterIPs": Items(Text(check=_cluster_ip_fault), most=2),
                 "ports": Items(_SERVICE_PORT),
+                "trafficDistribution": Text(enum=("PreferClose", "PreferSameZone", "PreferSameNode")),
                 "type": Text(enum=("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")),
             },
             open_ended=True,
@@ -101,10 +103,14 @@ SERVICE = top_level(
     open_ended=True,
 )
 
+_HINTS = Items(Fields({"name": Text(least=1, most=253)}, ("name",)), most=8)
 _ENDPOINT = Fields(
     {
         "addresses": Items(Text(), least=1, most=100),
         "conditions": Fields({"ready": Truth(), "serving": Truth(), "terminating": Truth()}),
+        "hints": Fields({"forZones": _HINTS, "forNodes": _HINTS}, open_ended=True),
+        "nodeName": Text(most=253),
+        "zone": Text(most=253),
     },
     ("addresses",),
     open_ended=True,
