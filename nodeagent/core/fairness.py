@@ -5,7 +5,8 @@ processor time that it took; one that comes after a rest starts at the virtual t
 earns no credit.  Two that are always ready therefore differ by one slice at most, and one that asks for little waits
 for no more than the slice in progress, however many sockets of others are ready.
 
-Besides, a pod that took more than half of a window while others waited is left alone for the whole next one.
+Besides, a pod that took more than half of a window while others waited stays behind for the whole next one: it is
+served only while none of the others has anything to do, so that no time is left unused.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ _SMOOTHING = 0.125
 class Share:
     """What one pod had of a worker's time.  Seconds are of processor time, counted while several pods are active."""
 
-    __slots__ = ("cost", "tag", "throttled", "used", "window")
+    __slots__ = ("behind", "behind_until", "cost", "tag", "used", "window")
 
     def __init__(self) -> None:
         self.tag = 0.0  # virtual time
         self.cost = _FIRST_COST  # seconds per event, smoothed
         self.window = 0  # number of the window that `used` is of
         self.used = 0.0  # seconds
-        self.throttled = 0  # windows it was left alone, ever
+        self.behind_until = 0.0
+        self.behind = 0  # windows that it stayed behind, ever
 
 
 class Turns:
@@ -49,7 +51,7 @@ class Turns:
         self._waited = -1  # the last window in which somebody had to wait
 
     def order(self, ready: Sequence[Share], now: float) -> list[int]:
-        """Positions in `ready` in the order to serve them.
+        """Positions of those in `ready` to serve, in order.
 
         Virtual time is the tag of who ran last, the lowest then: no tag of one that has waited since is below it.
         """
@@ -60,18 +62,16 @@ class Turns:
             self._alone, self._alone_since = ready[0], now
         if len(ready) > 1:
             self._waited = int(now / WINDOW)
-        return sorted(range(len(ready)), key=lambda position: ready[position].tag)
+        first = [position for position, share in enumerate(ready) if share.behind_until <= now]
+        return sorted(first or range(len(ready)), key=lambda position: ready[position].tag)
 
     def is_alone(self, share: Share, now: float) -> bool:
         """Nobody else had anything to do for a whole window: turns need not be counted until somebody has."""
         return share is self._alone and now - self._alone_since > WINDOW
 
-    def ran(self, share: Share, events: int, took: float, now: float) -> float:
-        """`share` served `events` in `took` seconds of processor time, in a round that was ordered at `now`.
-
-        Returns the time until which it is to be left alone, 0.0 = not at all.
-        """
-        self._virtual = share.tag
+    def ran(self, share: Share, events: int, took: float, now: float) -> None:
+        """`share` served `events` in `took` seconds of processor time, in a round that was ordered at `now`."""
+        self._virtual = max(self._virtual, share.tag)
         share.tag += took
         if events:
             share.cost += (took / events - share.cost) * _SMOOTHING
@@ -79,11 +79,10 @@ class Turns:
         if window != share.window:
             share.window, share.used = window, 0.0
         share.used += took
-        if self._waited == window and share.used > MOST_OF_WINDOW:
-            share.throttled += 1
-            self._alone = None  # a pause does not make it the only one
-            return (window + 2) * WINDOW
-        return 0.0
+        end = (window + 2) * WINDOW
+        if share.used > MOST_OF_WINDOW and self._waited == window and share.behind_until < end:
+            share.behind += 1
+            share.behind_until = end
 
 
 def events_for(share: Share, seconds: float) -> int:

@@ -19,6 +19,8 @@ from nodeagent.proxy.broker_wire import FAMILIES, MAX_SOCKETS
 
 FIRST_BATCH = 2
 QUIET_SECONDS = 10.0
+AT_ONCE = 4
+"""Sockets handed out in one piece to requests that wait for one."""
 
 Key = tuple[int, int]  # (netns cookie, family)
 Ready = Callable[[socket.socket | OSError], None]
@@ -153,10 +155,21 @@ class BrokerSockets:
     def _fill(self, key: Key, stock: _Stock, made: list[socket.socket]) -> None:
         stock.at_hand.extend(made)
         self._size += len(made)
-        while stock.waiting and stock.at_hand:
+        self._hand_out(key)
+
+    def _hand_out(self, key: Key) -> None:
+        """To those who wait, a few at once: each connects and sends, and other pods' connections wait meanwhile."""
+        stock = self._stocks.get(key)
+        if stock is None:
+            return
+        for _ in range(AT_ONCE):
+            if not stock.waiting or not stock.at_hand:
+                break
             self._size -= 1
             stock.waiting.popleft()(stock.at_hand.popleft())
-        if stock.waiting and not stock.asked:
+        if stock.waiting and stock.at_hand:
+            self._loop.call_soon(self._hand_out, key)
+        elif stock.waiting and not stock.asked:
             self._ask(key, stock)
 
     def _fail(self, stock: _Stock, error: OSError) -> None:

@@ -36,7 +36,6 @@ class DirectSelector(selectors.EpollSelector):
         self._epoll: select.epoll = self._selector  # type: ignore[attr-defined]  # an attribute of every selector class
         self._lanes: dict[int, Lane] = {}
         self._alone: Lane | None = None  # the only one that had something to do of late
-        self._aside: dict[Lane, float] = {}  # lanes left alone -> until when
         self._turns = Turns()
         self._returned = math.inf  # when asyncio got the loop back: its piece of work began
         self._longest = self._busiest = 0.0
@@ -53,7 +52,6 @@ class DirectSelector(selectors.EpollSelector):
 
     def drop(self, lane: Lane) -> None:
         del self._lanes[lane.fd]
-        self._aside.pop(lane, None)
         if self._alone is lane:
             self._alone = None
         self._epoll.unregister(lane.fd)
@@ -76,8 +74,6 @@ class DirectSelector(selectors.EpollSelector):
 
     def _round(self, seconds: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Look once, waiting up to `seconds`, and do one slice of work."""
-        if self._aside:
-            seconds = self._resume(seconds)
         wait = -1.0 if seconds is None or seconds == math.inf else max(math.ceil(seconds * 1e3), 0) * 1e-3
         events = self._epoll.poll(wait, MAX_EVENTS)
         lanes = self._lanes
@@ -107,29 +103,12 @@ class DirectSelector(selectors.EpollSelector):
             ended = thread_time()
             if lane.longest > self._busiest:
                 self._note(lane.longest, ended - began)
-            until = turns.ran(lane.share, events, ended - began, now)
-            if until and not lane.closed:
-                self._set_aside(lane, until)
+            turns.ran(lane.share, events, ended - began, now)
             left -= ended - began
             began = ended
             if left <= 0:
                 break
         self._alone = ready[0] if len(ready) == 1 and turns.is_alone(ready[0].share, now) else None
-
-    def _set_aside(self, lane: Lane, until: float) -> None:
-        self._aside[lane] = until
-        self._epoll.modify(lane.fd, 0)
-
-    def _resume(self, timeout: float | None) -> float | None:
-        """Take back the lanes whose time has come; how long may be waited for the next one."""
-        now = monotonic()
-        for lane in [lane for lane, until in self._aside.items() if until <= now]:
-            del self._aside[lane]
-            self._epoll.modify(lane.fd, select.EPOLLIN)
-        waits = [until - now for until in self._aside.values()]
-        if timeout is not None:
-            waits.append(timeout)
-        return min(waits, default=None)
 
     # ---- stalls ----
 
@@ -145,7 +124,6 @@ class DirectSelector(selectors.EpollSelector):
         return found
 
     # ---- asyncio's descriptors ----
-
 
     def _keys(self, events: list[tuple[int, int]]) -> list[tuple[selectors.SelectorKey, int]]:
         """What asyncio wants to know of its own descriptors."""

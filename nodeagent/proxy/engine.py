@@ -43,6 +43,8 @@ from nodeagent.proxy.view import View, unknown_destination
 TICK_SECONDS = 0.25
 """One timer for everything: heads, connects, lingering, idle connections, and the worker's heartbeat."""
 SWEEP_SECONDS = 5.0
+AT_ONCE = 16
+"""Things of a kind that are ended in one piece: closing one takes up to 0.1 ms."""
 Item = TypeVar("Item")
 _STATUS_TEXT = [str(status) for status in range(1000)]
 _REFUSED = Decision(flag="DPE")
@@ -326,17 +328,26 @@ class Engine:
         longest, busiest = self.loop.poller.take_longest()
         self.stalls.note(longest, now)
         self.busy.note(busiest, now)
-        self._each(self.heads.take_expired(now), Downstream.head_timed_out)
-        self._each(self.connecting.take_expired(now), Upstream.connect_timed_out)
-        self._each(self.lingering.take_expired(now), patience.linger_timed_out)
-        self._each(self.mirrors.under_way.take_expired(now), Copy.timed_out)
-        self.pool.expire(now)
+        self._expire()
         self.shedder.tick()
         self._each(self.handlings.clusters(), self._tick_cluster)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._sweep(now - self.bounds.idle_seconds, now - self.bounds.stall_seconds)
         self._on_each_tick(now)
+
+    def _expire(self) -> None:
+        """End what is out of time, a few at once: hundreds of one pod's may be due together, and others wait."""
+        now = self.tick
+        heads, connects = self.heads.take_expired(now, AT_ONCE), self.connecting.take_expired(now, AT_ONCE)
+        lingering, copies = self.lingering.take_expired(now, AT_ONCE), self.mirrors.under_way.take_expired(now, AT_ONCE)
+        self._each(heads, Downstream.head_timed_out)
+        self._each(connects, Upstream.connect_timed_out)
+        self._each(lingering, patience.linger_timed_out)
+        self._each(copies, Copy.timed_out)
+        more = self.pool.expire(now, AT_ONCE)
+        if more or AT_ONCE in (len(heads), len(connects), len(lingering), len(copies)):
+            self.loop.call_soon(self._expire)
 
     def _tick_cluster(self, cluster: Cluster) -> None:
         ejected, lost = cluster.tick()

@@ -78,7 +78,7 @@ class Mirrors:
 
     def close(self) -> None:
         """The worker stops."""
-        for copy in self.under_way.take_expired(float("inf")):
+        for copy in self.under_way.take_expired(float("inf"), len(self)):
             copy.timed_out()
 
 

@@ -109,7 +109,7 @@ class Tenants:
         for cookie, tenant in list(self._clients.items()):
             if cookie not in living and not tenant.connections and tenant.lane.empty:
                 del self._clients[cookie]
-                self._windows_of_the_gone += tenant.lane.share.throttled
+                self._windows_of_the_gone += tenant.lane.share.behind
                 self._drop_lane(tenant.lane)
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class Tenants:
             "buffered_bytes_per_client_max": max((one.budget.held for one in clients), default=0),
             "buffered_bytes_per_server_max": max((one.held for one in servers), default=0),
             "buffered_bytes_per_pod_limit": bounds.buffered_per_pod,
-            "windows_left_alone": self._windows_of_the_gone + sum(one.lane.share.throttled for one in clients),
+            "windows_behind": self._windows_of_the_gone + sum(one.lane.share.behind for one in clients),
         }
 
     # ---- admission ----

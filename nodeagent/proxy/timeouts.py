@@ -27,11 +27,11 @@ class Timeouts(Generic[Item]):
     def stop(self, item: Item) -> None:
         self._deadlines.pop(item, None)
 
-    def take_expired(self, now: float) -> list[Item]:
-        """Items whose time is up; they are forgotten."""
-        expired = []
+    def take_expired(self, now: float, most: int) -> list[Item]:
+        """Up to `most` items whose time is up; they are forgotten."""
+        expired: list[Item] = []
         for item, deadline in self._deadlines.items():
-            if deadline > now:
+            if deadline > now or len(expired) == most:
                 break
             expired.append(item)
         for item in expired:

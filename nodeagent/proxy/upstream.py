@@ -316,15 +316,19 @@ class Pool:
             self._groups.pop(key[2], None)
         return self._idle.pop(key)
 
-    def expire(self, now: float) -> None:
-        """Close what has been idle too long, oldest first."""
+    def expire(self, now: float, most: int) -> bool:
+        """Close up to `most` connections that have been idle too long, oldest first; True when there may be more."""
         for key, idle in list(self._idle.items()):
             # A short Keep-Alive timeout may hide behind a longer one; `take` looks at each again.
             while idle and idle[0].expires <= now:
+                if not most:
+                    return True
+                most -= 1
                 idle.popleft().close()
                 self.size -= 1
             if not idle:
                 self._remove(key)
+        return False
 
     def forget_pod(self, cookie: int) -> None:
         """The pod is gone; so is the namespace its connections were made in."""

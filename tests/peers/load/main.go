@@ -3,7 +3,7 @@
 // load sends requests for a time and prints, as one line of JSON, what came of them and how long answers took.
 //
 //	load -url http://127.0.0.1:8080/ -for 5s -rate 200                      200 a second, whatever became of the last
-//	load -url http://127.0.0.1:8080/ -for 5s -c 5000 -body 65536 -pause 1s  5000 at a time, each with a pause behind it
+//	load -url http://127.0.0.1:8080/ -for 5s -c 5000 -body 65536 -every 2s  5000 clients, each sending at most once in 2 s
 //
 // With -rate a request is sent when its time has come, on a connection of its own if the others are in use, so a slow
 // answer does not hold back the next request (open loop).  Times are from the sending to the end of the answer.
@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,12 +30,12 @@ var (
 	method  = flag.String("method", "GET", "request method")
 	host    = flag.String("host", "", "Host field, if not the URL's")
 	body    = flag.Int("body", 0, "bytes of request body")
-	headers = flag.Int("headers", 0, "request fields beyond the usual ones")
+	headers = flag.Int("headers", 0, "request fields beyond the usual ones, with values that were not there before")
 	c       = flag.Int("c", 1, "requests at a time, without -rate")
 	rate    = flag.Float64("rate", 0, "requests a second; 0: as fast as -c at a time are answered")
 	length  = flag.Duration("for", time.Second, "how long to send")
 	timeout = flag.Duration("timeout", 10*time.Second, "for one request")
-	pause   = flag.Duration("pause", 0, "after each answer or error, without -rate")
+	every   = flag.Duration("every", 0, "from the start of one request to that of the next, for each of -c")
 )
 
 type report struct {
@@ -89,7 +90,8 @@ func (t *tally) finish(began time.Time) {
 type sender struct {
 	client  *http.Client
 	payload string
-	fields  http.Header
+	names   []string // of the fields beyond the usual ones
+	number  atomic.Int64
 	results *tally
 }
 
@@ -97,9 +99,10 @@ func newSender(results *tally) *sender {
 	transport := &http.Transport{
 		MaxIdleConnsPerHost: *c + 1000, MaxIdleConns: 0, DisableCompression: true,
 	}
-	s := &sender{&http.Client{Transport: transport, Timeout: *timeout}, strings.Repeat("x", *body), http.Header{}, results}
+	client := &http.Client{Transport: transport, Timeout: *timeout}
+	s := &sender{client: client, payload: strings.Repeat("x", *body), results: results}
 	for i := 0; i < *headers; i++ {
-		s.fields.Set(fmt.Sprintf("X-Field-%d", i), fmt.Sprintf("value-%d", i))
+		s.names = append(s.names, fmt.Sprintf("X-Field-%d", i))
 	}
 	return s
 }
@@ -114,7 +117,10 @@ func (s *sender) request() *http.Request {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(2)
 	}
-	r.Header = s.fields.Clone()
+	value := []string{"value-" + strconv.FormatInt(s.number.Add(1), 10)}
+	for _, name := range s.names {
+		r.Header[name] = value
+	}
 	if *host != "" {
 		r.Host = *host
 	}
@@ -149,7 +155,14 @@ func (s *sender) open(until time.Time) {
 	group.Wait()
 }
 
-// closed keeps -c requests going.
+func wait(ctx context.Context, until time.Time) {
+	select {
+	case <-time.After(time.Until(until)):
+	case <-ctx.Done():
+	}
+}
+
+// closed keeps -c clients going; with -every they all send at the same time.
 func (s *sender) closed(until time.Time) {
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
@@ -158,14 +171,9 @@ func (s *sender) closed(until time.Time) {
 		group.Add(1)
 		go func() {
 			defer group.Done()
-			for ctx.Err() == nil {
+			for next := time.Now(); ctx.Err() == nil; wait(ctx, next) {
+				next = next.Add(*every)
 				s.once()
-				if *pause > 0 {
-					select {
-					case <-time.After(*pause):
-					case <-ctx.Done():
-					}
-				}
 			}
 		}()
 	}
