@@ -14,6 +14,7 @@ from typing import NamedTuple
 from nodeagent.core import balance
 from nodeagent.core.breaker import Cap, Caps, caps_of, overflow, overflow_detail
 from nodeagent.core.ledger import Ledger, Slot
+from nodeagent.core.ledger_keys import family_names, names_of
 from nodeagent.core.model import Endpoint, RequestHead
 from nodeagent.core.outlier import Kind, kind_of
 from nodeagent.core.policy_refusals import PolicyRefusal
@@ -54,7 +55,7 @@ class Cluster:
         self._ledger = ledger
         self.backend = backend
         self._variant = variant
-        self._family = ("IPv6",) if v6 else ()
+        self._v6 = v6
         self.loads = Loads(endpoints, time.monotonic)
         self.health: EndpointHealth | None = None
         self._ejections = 0  # of a dry run, by success rate: not reported yet
@@ -71,7 +72,7 @@ class Cluster:
         self.retry = traffic.retry
         self.loads.update(endpoints)
         breaker = traffic.circuit_breaker
-        names = (self.policy + self._variant, self.backend)
+        names = names_of(traffic, self.backend, self._variant)
         self.caps = caps_of(breaker, *names) if breaker is not None else NO_CAPS
         self._connections = ConnectionCaps(self._ledger, names, self.caps)
         balancer = traffic.load_balancer
@@ -84,7 +85,7 @@ class Cluster:
         if config is None:
             self.health = None
         elif self.health is None:
-            names = (self.policy + self._variant, self.backend, *self._family)
+            names = family_names(names_of(traffic, self.backend, self._variant), v6=self._v6)
             self.health = EndpointHealth(self._ledger, names, config, endpoints, time.monotonic_ns())
         else:
             self.health.update(config, endpoints, time.monotonic_ns())

@@ -9,6 +9,7 @@ from random import random
 
 from nodeagent.core import balance
 from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
+from nodeagent.core.ledger_keys import DRY_RUN, budget_names
 from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
 from nodeagent.core.policy_refusals import RATE_LIMITED, rate_limited_detail
 from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_headers
@@ -26,7 +27,6 @@ MAX_DECISIONS = 4096
 """Of each kind kept per Treatment; past it what came first is made anew when it is needed again."""
 KEEP_SECONDS = 60.0
 """A cluster that nothing led to is kept for so long: snapshots may follow each other faster than its requests do."""
-_SHADOW = " (dry run)"  # no policy can be called so
 
 Caller = tuple[str, str, str]
 Gates = tuple[Gate | None, Gate | None]  # what a request enters by, and what its dry run does; None = by nothing
@@ -77,7 +77,9 @@ class Handling:
         self._slot_alone = self.ledger.prepare([self.retry_slot]) if self.retry_slot is not None else None
         if self.retry is None:
             return
-        self._budget, retry = budget_claims(self.retry.budget, self.policy or "route", self.treatment.backend)
+        self._budget, retry = budget_claims(
+            self.retry.budget, *budget_names(self.treatment.traffic, self.treatment.backend)
+        )
         claims: list[Claim] = [self.retry_slot] if self.retry_slot is not None else []
         self._first_retry = self.ledger.prepare([*claims, retry])
         self._next_retry = self.ledger.prepare([retry])
@@ -87,7 +89,7 @@ class Handling:
         self._shadow_retry: Prepared | None = None
         shadow = treatment.shadow
         if shadow is not None and shadow.retry is not None:
-            names = (shadow.name + _SHADOW, treatment.backend)
+            names = budget_names(shadow, treatment.backend, DRY_RUN)
             self._shadow_budget, retry = budget_claims(shadow.retry.budget, *names)
             self._shadow_retry = self.ledger.prepare([retry])
 
@@ -221,7 +223,7 @@ class Handlings:
 
     def _make(self, treatment: Treatment) -> Handling:
         cluster = self._cluster(treatment, treatment.traffic, "")
-        shadow = self._cluster(treatment, treatment.shadow, _SHADOW)
+        shadow = self._cluster(treatment, treatment.shadow, DRY_RUN)
         handling = self._by_treatment[id(treatment)] = Handling(self._ledger, treatment, cluster, shadow)
         return handling
 

@@ -34,6 +34,7 @@ class Agent:
     bpffs: Path
     home: Path  # holds run/, state/ and agent.log
     options: Sequence[str] = ()
+    main: Sequence[str] = ("-m", "nodeagent")  # what Python runs
     process: subprocess.Popen[bytes] | None = None
     _environment: dict[str, str] = field(default_factory=dict)
 
@@ -47,7 +48,7 @@ class Agent:
 
     def argv(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "nodeagent", "run"),
+            *(sys.executable, *self.main, "run"),
             *("--manifests", str(self.manifests), "--cgroup", str(self.cgroup), "--bpffs", str(self.bpffs)),
             *("--run-dir", str(self.run_dir), "--state-dir", str(self.home / "state")),
             *("--metrics-address", METRICS_ADDRESS),
