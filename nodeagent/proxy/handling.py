@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from random import random
+from typing import NamedTuple
 
 from nodeagent.core import balance
 from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
@@ -33,6 +34,14 @@ Gates = tuple[Gate | None, Gate | None]  # what a request enters by, and what it
 ClusterKey = tuple[str, str, str, bool]  # backend, policy, variant, whether its endpoints are IPv6
 
 
+class Way(NamedTuple):
+    """A Treatment for one caller.  `is_short`: `gate` alone lets its requests in, always, and there is no dry run."""
+
+    handling: Handling
+    gate: Gate | None
+    is_short: bool
+
+
 class Handling:
     """Made per Treatment and snapshot; `cluster` and `shadow` are those of the worker, and outlive it."""
 
@@ -52,10 +61,12 @@ class Handling:
         self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
         self.idle_ms = traffic.timeouts.idle if traffic is not None else 0
         self.idle = self.idle_ms / 1000
-        self._health = cluster.health if cluster is not None else None
+        self.health = cluster.health if cluster is not None else None
         any_will_do = cluster is None or cluster.is_indifferent
-        self._may_be_calm = any_will_do and not (self.sticks or self.fault or self.idle_ms)
-        self.tallies: dict[Endpoint, list[int]] = self._health.tallies if self._health is not None else {}
+        # requests may go the short way as long as no endpoint is in trouble: see ManagedExchange
+        self.may_be_usual = any_will_do and not (self.sticks or self.fault or self.idle_ms or shadow)
+        self.pulse_cell = ledger.pulse_cell
+        self.tallies: dict[Endpoint, list[int]] = self.health.tallies if self.health is not None else {}
         self.group = cluster.group if cluster is not None else ""
         self.retry_slot = cluster.caps.parallel_retries if cluster is not None else None
         self._slot = cluster.caps.parallel_requests if cluster is not None else None
@@ -64,12 +75,6 @@ class Handling:
         self._prepare_shadow(treatment)
         self._limits: dict[Caller, LimitsOf[Gates]] = {}
         self._decisions: dict[tuple[Endpoint, tuple[str, ...], Would], Decision] = {}
-
-    @property
-    def is_calm(self) -> bool:
-        """Any endpoint will do: nothing chooses between them, and none is in trouble."""
-        health = self._health
-        return self._may_be_calm and (health is None or health.calm_at == self.ledger.pulse)
 
     def _prepare_retries(self) -> None:
         self._budget: BudgetRequest | None = None
@@ -95,6 +100,13 @@ class Handling:
 
     # ---- letting a request in ----
 
+    def way(self, caller: Workload, address: str) -> Way:
+        """For who asks again and again: one connection's requests."""
+        key = (caller.namespace, caller.service_account, address)
+        limits = self._limits.get(key) or self._limits_of(key, caller, address)
+        gate, shadow = limits.static
+        return Way(self, gate, limits.is_static and shadow is None and self.may_be_usual and self.goes_on)
+
     def enter(self, decision: Decision, caller: Workload, address: str, head: RequestHead) -> Passage:
         """The passage's decision is an answer of ours when the request is not let in.
 
@@ -102,7 +114,7 @@ class Handling:
         """
         gate, shadow = self._gates_for(caller, address, head)
         if gate is not None and (refused := gate.enter()) is not None:
-            return Passage(self, self._refusal(decision, refused), head, address)
+            return Passage(self, self.refusal(decision, refused), head, address)
         simulated = None if decision.would or (shadow is None and self.shadow is None) else self._simulate(shadow)
         return Passage(self, decision, head, address, gate, simulated)
 
@@ -134,7 +146,7 @@ class Handling:
 
     # ---- words ----
 
-    def _refusal(self, decision: Decision, refused: Applied | Slot) -> Decision:
+    def refusal(self, decision: Decision, refused: Applied | Slot) -> Decision:
         if isinstance(refused, Slot):
             assert self.cluster is not None
             overflow, detail = self.cluster.overflow(refused)
