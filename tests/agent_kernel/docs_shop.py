@@ -6,12 +6,10 @@ ledger (which also listens at port 5432), all in the namespace shop; job-1 in th
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import yaml
 
@@ -78,17 +76,7 @@ class DocsShop:
         new = list(yaml.safe_load_all(text))
         defined = {_name(document) for document in new}
         kept = [document for document in self._base if _name(document) not in defined]
-        before = self._config()["generation"]
-        self._bed.manifests.write("shop.yaml", *kept, *new)
-        deadline = time.monotonic() + 5
-        while (config := self._config())["generation"] <= before or config["in_force"] < config["generation"]:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the example is not in force after 5 s: {config}{self._agent.tail()}")
-            time.sleep(0.005)
-
-    def _config(self) -> dict[str, Any]:
-        config: dict[str, Any] = json.loads(self._agent.admin("/v1/status")[1])["config"]
-        return config
+        self._agent.apply(lambda: self._bed.manifests.write("shop.yaml", *kept, *new))
 
     # ---- commands ----
 

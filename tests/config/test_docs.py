@@ -217,6 +217,23 @@ def test_the_example_of_a_policy_is_accepted_where_its_target_is(example: Exampl
     assert [(one.status, one.reason) for one in accepted] == [("True", "Accepted")]
 
 
+@pytest.mark.parametrize("package", ["agent", "config", "core", "kernel", "proxy"])
+def test_a_package_says_what_each_of_its_files_is_for(package: str) -> None:
+    folder = ROOT / "nodeagent" / package
+    groups = text(f"nodeagent/{package}/__init__.py").replace(
+        "read_*", " ".join(one.stem for one in folder.glob("read_*"))
+    )
+    files = {one.stem for one in folder.glob("*.py")} - {"__init__"}
+    assert sorted(files - set(re.findall(r"\w+", groups))) == []
+
+
+def test_architecture_names_files_that_are_there() -> None:
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:py|h|c|md))`", text("ARCHITECTURE.md"))
+    folders = (ROOT, ROOT / "nodeagent")
+    assert len(named) > 50
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_link_leads_to_a_file(page: Path) -> None:
     targets = LINK.findall(page.read_text(encoding="utf-8"))
