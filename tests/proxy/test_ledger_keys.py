@@ -53,7 +53,7 @@ def used(treatment: Treatment) -> set[int]:
     handling.retry_claims(first=True)
     for cluster in handlings.clusters():
         for endpoint in cluster.loads.endpoints:
-            cluster.note_success(endpoint)
+            cluster.answered(endpoint, 200, 0.0)
         cluster.tick()
         cluster.make_room(cast("Any", None))  # nobody asked, so the pool is not
     return ledger.named
