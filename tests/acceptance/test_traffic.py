@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import caps, dry_run, outliers, rate_limits, retries, splits, timeouts
+from tests.acceptance import caps, dry_run, outliers, properties, rate_limits, retries, splits, timeouts
 from tests.acceptance.figures import show
 from tests.acceptance.gauged import open_stand
 from tests.acceptance.shop import open_shop
@@ -21,6 +21,7 @@ from tests.acceptance.unsteady import open_flaky
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("ACCEPTANCE_SEED", "20260101"))  # of what is random; shown with each figure
 REQUESTS = 20_000
+FEWEST = 300  # examples of a property: the dear ones have a number of their own
 TIMEOUT, LATE = 300, 50  # ms: of a request, and how late its end may be
 LIKELY = 5  # sigma: one of 20 spans is further off in less than one of 1,000 runs
 
@@ -342,3 +343,17 @@ def test_09_live_changes_of_weights_fail_no_request() -> None:
     assert result.failed == 0
     assert result.smallest >= 100
     assert result.sigmas <= LIKELY
+
+
+# ---- 10: properties ----
+
+
+def test_10_properties_hold_for_thousands_of_examples() -> None:
+    found = properties.explore(SEED, seconds=600)
+    for promise, tests in properties.PROPERTIES.items():
+        for test in tests:
+            show(f"{promise}: {found.passed[test]:,} examples, {found.failed[test]} failed: {test}")
+    show(f"seed {SEED}")
+    assert found.code == 0, found.said
+    assert not found.failed.total()
+    assert all(found.passed[test] >= FEWEST for tests in properties.PROPERTIES.values() for test in tests)
