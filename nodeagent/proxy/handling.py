@@ -15,7 +15,7 @@ from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_hea
 from nodeagent.core.retries import budget_claims
 from nodeagent.core.traffic import TrafficPolicy
 from nodeagent.core.treatment import retry_of
-from nodeagent.proxy.cluster import Cluster
+from nodeagent.proxy.cluster import NO_CAPS, Cluster
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.passage import Passage
 from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
@@ -57,8 +57,9 @@ class Handling:
         self._may_be_calm = any_will_do and not (self.sticks or self.fault or self.idle_ms)
         self.tallies: dict[Endpoint, list[int]] = self._health.tallies if self._health is not None else {}
         self.group = cluster.group if cluster is not None else ""
-        self.retry_slot = cluster.caps.parallel_retries if cluster is not None else None
-        self._slot = cluster.caps.parallel_requests if cluster is not None else None
+        self.caps = cluster.caps if cluster is not None else NO_CAPS
+        self.retry_slot = self.caps.parallel_retries
+        self._slot = self.caps.parallel_requests
         self._shadow_slot = shadow.caps.parallel_requests if shadow is not None else None
         self._prepare_retries()
         self._prepare_shadow(treatment)

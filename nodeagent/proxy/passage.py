@@ -110,7 +110,7 @@ class Passage:
         slot = handling.retry_slot
         if slot is not None and claims.claims[refused] == slot:
             assert handling.cluster is not None
-            return handling.cluster.overflow(slot)
+            return handling.cluster.overflow(slot, handling.caps)
         return Refusing(RETRY_BUDGET, retry_budget_detail(handling.policy, handling.treatment.backend))
 
     def response_field(self, endpoint: Endpoint) -> tuple[str, str] | None:
