@@ -95,6 +95,27 @@ def test_a_cluster_goes_when_nothing_led_to_it_for_a_minute_and_nothing_is_under
     assert handlings.clusters() == []
 
 
+def test_a_change_of_the_balancer_leaves_no_request_behind_and_takes_none_of_others() -> None:
+    async def conversation() -> None:
+        weighing = policy(load_balancer=LoadBalancer(Balancing.LEAST_REQUEST))
+        async with Proxy(traffic=weighing) as p:
+            upstreams = []
+            for traffic in (weighing, policy(), weighing):
+                p.apply(replace(p.destination, traffic=traffic))
+                client = await p.connect()
+                await client.send(GET)
+                upstreams.append(await p.upstream.accept())
+            (cluster,) = p.engine.handlings.clusters()
+            outstanding = [cluster.loads.outstanding.copy()]
+            for upstream in upstreams[::-1]:
+                await upstream.send(OK)
+                await settle()
+                outstanding.append(cluster.loads.outstanding.copy())
+            assert outstanding == [[2], [1], [1], [0]]
+
+    run(conversation())
+
+
 @pytest.mark.parametrize("later", [CircuitBreaker(max_parallel_retries=2), None])
 def test_a_retry_is_refused_in_words_also_when_its_cap_was_changed_meanwhile(later: CircuitBreaker | None) -> None:
     async def conversation() -> None:
