@@ -12,7 +12,6 @@ from nodeagent.core.model import Decision
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
-@lru_cache(maxsize=1024)
 def reply(
     status: int,
     reason: str,
@@ -26,9 +25,27 @@ def reply(
 
     `more` fields are of this proxy or of a policy, and so are valid.
     """
+    write = _written if not more or sum([len(value) for _, value in more]) <= _MAX_KEPT else _write
+    return write(status, reason, detail, keep_alive, is_head, minor, more)
+
+
+def _write(
+    status: int,
+    reason: str,
+    detail: str,
+    keep_alive: bool,
+    is_head: bool,
+    minor: int,
+    more: tuple[tuple[str, str], ...],
+) -> bytes:
     fields = b"x-mesh-reason: %b\r\ncontent-type: text/plain\r\n" % reason.encode("ascii")
     fields += b"".join(b"%b: %b\r\n" % (name.encode("ascii"), value.encode("utf-8")) for name, value in more)
     return _message(status, fields, detail, keep_alive, is_head, minor)
+
+
+_MAX_KEPT = 512
+"""More is not remembered: preflights say what a client asked for, and it would be kept outside of every budget."""
+_written = lru_cache(maxsize=1024)(_write)
 
 
 def redirection(decision: Decision, keep_alive: bool, is_head: bool, minor: int) -> bytes:
