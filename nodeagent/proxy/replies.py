@@ -9,6 +9,9 @@ from nodeagent.core.fields import Fields, make_field
 from nodeagent.core.filters import changed_fields
 from nodeagent.core.model import Decision
 
+_WITHOUT_LENGTH = frozenset({204, 304})
+_WITHOUT_CONTENT = _WITHOUT_LENGTH | {205}
+"""RFC 9110 15.3.5, 15.3.6, 15.4.5: what followed the head would be read as the next response.  Faults may have them."""
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -64,15 +67,10 @@ def redirection(decision: Decision, keep_alive: bool, is_head: bool, minor: int)
 
 
 def _message(status: int, fields: bytes, detail: str, keep_alive: bool, is_head: bool, minor: int) -> bytes:
-    body = detail.encode("ascii", "replace") + b"\n"
+    body = detail.encode("ascii", "replace") + b"\n" if status not in _WITHOUT_CONTENT else b""
     connection = (
         b"" if keep_alive and minor else b"connection: keep-alive\r\n" if keep_alive else b"connection: close\r\n"
     )
-    head = b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\n%b\r\n" % (
-        status,
-        _PHRASES.get(status, b"Refused"),
-        fields,
-        len(body),
-        connection,
-    )
+    length = b"content-length: %d\r\n" % len(body) if status not in _WITHOUT_LENGTH else b""
+    head = b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (status, _PHRASES.get(status, b"Refused"), fields, length, connection)
     return head if is_head else head + body
