@@ -210,6 +210,7 @@ class Cluster:
         """For connections of other workers."""
         self._connections.make_room(pool, time.monotonic_ns())
 
-    def overflow(self, slot: Slot) -> Refusing:
-        cap = self.caps.refused_by(slot)
+    def overflow(self, slot: Slot, caps: Caps | None = None) -> Refusing:
+        """`caps`: those that the slot is of, for a request that began under an older snapshot."""
+        cap = (caps or self.caps).refused_by(slot)
         return Refusing(overflow(cap), overflow_detail(Cap(cap), slot.limit, self.policy, self.backend))

@@ -340,6 +340,7 @@ class Downstream:
         outcomes = passage.shadow.finish() if passage.shadow is not None else []
         if outcomes:
             decision = replace(decision, would=tuple(outcomes))
+        decision = self._with_room(decision)
         if decision.status:
             self._answer(plan, decision, len(head), rest)
         else:

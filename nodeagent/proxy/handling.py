@@ -17,7 +17,7 @@ from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_hea
 from nodeagent.core.retries import budget_claims
 from nodeagent.core.traffic import TrafficPolicy
 from nodeagent.core.treatment import retry_of
-from nodeagent.proxy.cluster import Cluster
+from nodeagent.proxy.cluster import NO_CAPS, Cluster
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.passage import Passage
 from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
@@ -68,8 +68,9 @@ class Handling:
         self.pulse_cell = ledger.pulse_cell
         self.tallies: dict[Endpoint, list[int]] = self.health.tallies if self.health is not None else {}
         self.group = cluster.group if cluster is not None else ""
-        self.retry_slot = cluster.caps.parallel_retries if cluster is not None else None
-        self._slot = cluster.caps.parallel_requests if cluster is not None else None
+        self.caps = cluster.caps if cluster is not None else NO_CAPS
+        self.retry_slot = self.caps.parallel_retries
+        self._slot = self.caps.parallel_requests
         self._shadow_slot = shadow.caps.parallel_requests if shadow is not None else None
         self._prepare_retries()
         self._prepare_shadow(treatment)

@@ -30,7 +30,7 @@ from nodeagent.core.traffic import (
     SessionPersistence,
     TrafficPolicy,
 )
-from tests.proxy.harness import Client, Proxy, ScriptedUpstream, fields_of, run, settle
+from tests.proxy.harness import Client, Proxy, ScriptedUpstream, exchange_raw, fields_of, run, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nhi"
@@ -494,6 +494,21 @@ def test_faults_delay_and_abort_without_reaching_the_upstream() -> None:
 
 
 # ---- dry run ----
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_fault_with_a_status_that_has_no_content_leaves_the_connection_in_order(status: int) -> None:
+    async def conversation() -> None:
+        fault = FaultInjection(abort_status=status, abort_percent=100)
+        async with Proxy(traffic=policy(fault_injection=fault)) as p:
+            got = await exchange_raw(p, GET + GET)
+            first, second, rest = got.split(b"\r\n\r\n")
+            assert first == second
+            assert rest == b""
+            assert first.startswith(b"HTTP/1.1 %d " % status)
+            assert (b"content-length: 0" in first) == (status == 205)
+
+    run(conversation())
 
 
 def test_a_policy_in_dry_run_counts_what_it_would_do() -> None:
