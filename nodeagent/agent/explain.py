@@ -257,14 +257,14 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints, nearby=destination.nearby)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
-    shown = {"filters": _filters(rule), "timeouts": _timeouts(rule)} if rule else {}
-    answer["request"] = {**_in_common(decisions), **sent, "filters": [], "timeouts": [], **shown}
-    treated = answer["request"]["treatment"] = _treated_alike(decisions)
+    timeouts, treated = _alike(map(_timeouts, decisions)), _treated_alike(decisions)
+    shown = {"filters": _filters(rule) if rule else [], "timeouts": timeouts, "treatment": treated}
+    answer["request"] = {**_in_common(decisions), **sent, **shown}
     answer["notes"] = [*_notes_on(shares), *_nearby_notes((share.backend, share.nearby) for share in shares)]
     if question.host is None and judges_hosts(destination):
         answer["notes"].append(f"rules here look at the host; assumed is {host!r}: give another with -H 'Host: NAME'")
     if shares:
-        answer["backends"] = [_backend(share, treated) for share in shares]
+        answer["backends"] = [_backend(share, timeouts, treated) for share in shares]
     return answer
 
 
@@ -320,8 +320,13 @@ def _in_common(decisions: Sequence[Decision]) -> Answer:
 
 def _treated_alike(decisions: Sequence[Decision]) -> list[str]:
     """The policies that treat such a request, whichever backend is drawn."""
-    lines = [treatment_described(one.treatment) for one in decisions if not one.status or one.treatment]
-    return [line for line in lines[0] if all(line in others for others in lines)] if lines else []
+    return _alike(treatment_described(one.treatment) for one in decisions if not one.status or one.treatment)
+
+
+def _alike(groups: Iterable[list[str]]) -> list[str]:
+    """The lines that all groups have."""
+    first, *others = [*groups] or [[]]
+    return [line for line in first if all(line in one for one in others)]
 
 
 def _common(values: Iterable[Value], otherwise: Value) -> Value:
@@ -342,9 +347,9 @@ def _filters(owner: Rule | Backend) -> list[str]:
     return described(owner.filters) + mirrors_described(owner.mirrors) + cors
 
 
-def _timeouts(rule: Rule) -> list[str]:
-    """None where no upstream is asked: such an answer takes no time."""
-    return [] if rule.answers else timeouts_described(rule.timeouts)
+def _timeouts(decision: Decision) -> list[str]:
+    """Those in force, of the rule and of a TrafficPolicy.  None where no upstream is asked: that takes no time."""
+    return [] if decision.status else timeouts_described(decision.timeouts)
 
 
 def _notes_on(shares: Sequence[Share]) -> list[str]:
@@ -375,7 +380,8 @@ def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: Requ
         start += part
 
 
-def _backend(share: Share, treated: list[str]) -> Answer:
+def _backend(share: Share, timeouts: list[str], treated: list[str]) -> Answer:
+    """What the others have not: `timeouts` and `treated` are those of all."""
     decision = share.decision
     own = [line for line in treatment_described(decision.treatment) if line not in treated]
     return {
@@ -388,6 +394,7 @@ def _backend(share: Share, treated: list[str]) -> Answer:
         "policy": decision.policy,
         "audits": list(decision.audits),
         "filters": list(share.filters),
+        "timeouts": [line for line in _timeouts(decision) if line not in timeouts],
         "treatment": own,
         "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in share.endpoints],
     }

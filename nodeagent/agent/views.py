@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodeagent.admin.api import BadQueryError, NotFoundError
+from nodeagent.agent.condition_rows import by_object, condition_rows, state_of
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.policy_rows import rate_limit_rows, traffic_rows
 from nodeagent.config.conditions import Condition
@@ -126,8 +127,7 @@ def routes(world: World) -> Iterator[Row]:
             match = _rule_row(rule)
             if match not in row["rules"]:
                 row["rules"].append(match)
-    yield from found.values()
-    yield from _rejected(world, "HTTPRoute", found)
+    yield from _with_conditions(world, "HTTPRoute", found)
 
 
 def _route_row(rule: Rule) -> Row:
@@ -165,8 +165,7 @@ def policies(world: World) -> Iterator[Row]:
             row = found.setdefault(policy.name, _policy_row(policy))
             if destination.name not in row["targets"]:
                 row["targets"].append(destination.name)
-    yield from found.values()
-    yield from _rejected(world, "AuthorizationPolicy", found)
+    yield from _with_conditions(world, "AuthorizationPolicy", found)
 
 
 def _policy_row(policy: Policy) -> Row:
@@ -182,6 +181,16 @@ def _policy_row(policy: Policy) -> Row:
         "rules": len(policy.rules),
         "targets": [],
     }
+
+
+def _with_conditions(world: World, kind: str, shown: dict[str, Row]) -> Iterator[Row]:
+    """Those that are in force and those that are not, each with all that is said about it."""
+    said = by_object(kind, world.conditions)
+    for key, row in shown.items():
+        row["state"] = state_of(said.get(key, ()))
+    rejected = list(_rejected(world, kind, shown))
+    for row in (*shown.values(), *rejected):
+        yield {**row, "conditions": condition_rows(said.get(f"{row['namespace']}/{row['name']}", ()))}
 
 
 def _rejected(world: World, kind: str, shown: dict[str, Row]) -> Iterator[Row]:

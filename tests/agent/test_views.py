@@ -7,6 +7,7 @@ import pytest
 from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.views import World, rows
+from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, TRUE, UNKNOWN, Condition
 from nodeagent.core.filters import Filters, Rewrite, header_change
 from nodeagent.core.route_timeouts import RouteTimeouts
 from tests.agent.samples import CANARY, CART_VIP, WEB, snapshot
@@ -48,6 +49,26 @@ def test_workloads_say_whether_they_are_enrolled_and_why_not() -> None:
 def test_policies_list_their_targets() -> None:
     policy = rows(WORLD, "policies", "shop", "no-delete")[0]
     assert policy["targets"] == ["shop/cart:80", "198.18.0.11:8080"]
+
+
+def test_routes_and_policies_have_their_conditions_and_are_pending_until_they_are_programmed() -> None:
+    said = (
+        Condition("HTTPRoute", "shop/cart", "Service shop/cart", ACCEPTED, TRUE, "Accepted"),
+        Condition("HTTPRoute", "shop/cart", "Service shop/cart", PROGRAMMED, UNKNOWN, "Pending", generation=2),
+        Condition("HTTPRoute", "shop/lost", "Service shop/no", ACCEPTED, FALSE, "NoMatchingParent", "no", "spec.x", 2),
+        Condition("AuthorizationPolicy", "shop/no-delete", "Service shop/cart", PROGRAMMED, TRUE, "Programmed"),
+    )
+    lost = {"kind": "HTTPRoute", "namespace": "shop", "name": "lost", "reason": "NoMatchingParent", "message": "no"}
+    world = dataclasses.replace(WORLD, rejected=(lost,), conditions=said)
+    cart, without = rows(world, "routes", "shop", "")
+    assert (cart["state"], without["state"]) == ("pending", "NoMatchingParent")
+    assert [(one["type"], one["status"]) for one in cart["conditions"]] == [
+        ("Accepted", "True"),
+        ("Programmed", "Unknown"),
+    ]
+    assert [(one["parent"], one["field"]) for one in without["conditions"]] == [("Service shop/no", "spec.x")]
+    policy = rows(world, "policies", "shop", "no-delete")[0]
+    assert (policy["state"], [one["reason"] for one in policy["conditions"]]) == ("in force", ["Programmed"])
 
 
 def test_a_name_that_does_not_exist_is_not_an_empty_answer() -> None:
