@@ -168,9 +168,9 @@ class ManagedExchange(TimedExchange):
             self._suffer(self._passage.fault(handling.fault))
 
     def _keep(self, held: bytes) -> None:
-        """Hold what may have to be sent again, unless the body is too large or the worker holds too much."""
-        engine = self._down.engine
-        fits = self._body.size - self._head_size <= engine.bounds.replay_bytes and not engine.budget.exhausted
+        """Hold what may have to be sent again, unless the body is too large, or pod or worker hold too much."""
+        down, body = self._down, self._body.size - self._head_size
+        fits = body <= down.engine.bounds.replay_bytes and not down.tenant.budget.exhausted
         self._held = held if fits else None
         self._kept = len(held) if fits and self._plan.body != Body.NONE else 0
 
