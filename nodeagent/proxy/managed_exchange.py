@@ -326,6 +326,8 @@ class ManagedExchange(TimedExchange):
 
     def _pass_on(self, out: bytes) -> None:
         """The head of a response decides whether it is the last word."""
+        if self._attempts and self._down.stream.backed_up:
+            self.pause_response()  # a client that was behind before this try began: nothing has paused its upstream
         plan = self._response.plan
         if plan is not None and not self._judged:
             self._judged = True
