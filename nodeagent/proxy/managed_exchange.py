@@ -202,8 +202,8 @@ class ManagedExchange(TimedExchange):
             later = self._down.engine.loop.call_later
             self._retry_timer = later(fault.delay_ms / 1000, self._suffer, Fault(0, fault.abort_status))
         elif fault.abort_status:
-            detail = fault_detail(self._handling.policy)
-            self._answer(fault.abort_status, FAULT_ABORT.reason, detail, FAULT_ABORT.flag)
+            refusal = FAULT_ABORT._replace(status=fault.abort_status)
+            self._refuse(Refusing(refusal, fault_detail(self._handling.policy)))
         else:
             self._try()
 
@@ -443,7 +443,10 @@ class ManagedExchange(TimedExchange):
         super()._switch()
 
     def _refuse(self, refusing: Refusing) -> None:
+        """Counted for the policy, as what is refused before a request is forwarded; caps of pods are of none."""
         refusal, detail = refusing
+        policy = self._handling.policy if refusal is not SERVER_OVERLOADED else ""
+        self.decision = replace(self.decision, policy=policy, detail=detail)
         self._answer(refusal.status, refusal.reason, detail, refusal.flag)
 
     def _report_failure(self) -> None:

@@ -496,6 +496,31 @@ def test_faults_delay_and_abort_without_reaching_the_upstream() -> None:
 # ---- dry run ----
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"circuit_breaker": CircuitBreaker(max_parallel_requests=0)}, "circuit-breaker-max-parallel-requests"),
+        ({"circuit_breaker": CircuitBreaker(max_connections=0)}, "circuit-breaker-max-connections"),
+        ({"fault_injection": FaultInjection(abort_status=503, abort_percent=100)}, "fault-abort"),
+        ({"timeouts": PolicyTimeouts(idle=50)}, "idle-timeout"),
+    ],
+)
+def test_what_a_policy_refuses_is_counted_for_it_and_observed_with_what_is_wrong(
+    fields: dict[str, Any], reason: str
+) -> None:
+    async def conversation() -> None:
+        async with Proxy(traffic=policy(**fields)) as p:
+            p.engine.observing = True
+            client = await p.connect()
+            _, body = await ask(client)
+            (row,), (event,) = p.rows(), p.events
+            assert (client.reason, row["reason"], event["reason"]) == (reason, reason, reason)
+            assert (row["policy"], event["policy"]) == ("shop/payments", "shop/payments")
+            assert event["detail"] == body.decode().strip()
+
+    run(conversation())
+
+
 @pytest.mark.parametrize("status", [204, 205, 304])
 def test_a_fault_with_a_status_that_has_no_content_leaves_the_connection_in_order(status: int) -> None:
     async def conversation() -> None:
