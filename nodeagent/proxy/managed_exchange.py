@@ -362,7 +362,7 @@ class ManagedExchange(TimedExchange):
         repeatable = retries.is_repeatable(self._plan.method, sent=sent, held=held)
         why = retries.why_not(retry, failure, status, self._attempts, repeatable=repeatable)
         if why is not None:
-            self._flag = EXHAUSTED if why is NoRetry.ATTEMPTS else self._flag
+            self._flag = EXHAUSTED if why is NoRetry.ATTEMPTS and self._attempts else self._flag
             return False
         wait = retries.backoff_ms(retry, self._attempts + 1, random(), self._retry_after(failure))
         if not retries.fits(wait, self._left()):

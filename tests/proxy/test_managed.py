@@ -94,6 +94,20 @@ def test_the_last_answer_is_passed_on_when_every_attempt_failed() -> None:
     run(conversation())
 
 
+def test_where_no_attempts_are_asked_for_none_are_exhausted() -> None:
+    """`retry.attempts: 0` of a rule; with a timeout the request takes the long way."""
+
+    async def conversation() -> None:
+        for timeouts in (PolicyTimeouts(), PolicyTimeouts(idle=60_000)):
+            traffic = replace(retrying(attempts=0), timeouts=timeouts)
+            async with Proxy(answer=failed(503), traffic=traffic) as p:
+                assert await ask(await p.connect()) == (503, b"no")
+                (row,) = p.rows()
+                assert row["response_flags"] == ""
+
+    run(conversation())
+
+
 def test_a_request_that_is_not_idempotent_is_sent_once() -> None:
     async def conversation() -> None:
         async with Proxy(answer=failed(503), traffic=retrying()) as p:
