@@ -39,11 +39,15 @@ def rule_parts_text(treatment: Treatment) -> str:
     found = []
     if treatment.retry:
         instead = ", in place of the policy's" if treatment.traffic and treatment.traffic.retry else ""
-        said = f"retry {retry_text(treatment.retry)}" if treatment.retry.attempts else "no retry"
-        found.append(said + instead)
+        found.append(f"retry {own_retry_text(treatment.retry)}{instead}")
     if treatment.session:
         found.append(f"session by {session_text(treatment.session)}")
     return "; ".join(found)
+
+
+def own_retry_text(retry: Retry) -> str:
+    """Of a rule, which may turn retries off: "none"."""
+    return retry_text(retry) if retry.attempts else "none"
 
 
 def session_text(session: SessionPersistence) -> str:

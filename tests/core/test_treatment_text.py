@@ -60,7 +60,7 @@ def test_what_the_rule_asks_for_itself_comes_first_and_says_that_the_policy_give
     line = described(Treatment("shop/cart:80", (), policy, (), retry=own, session=session))[0]
     words = f"the route's rule: retry {retry_text(own)}, in place of the policy's; session by Cookie id for 1m"
     assert line == words
-    assert described(Treatment("shop/cart:80", (), retry=Retry(0))) == ["the route's rule: no retry"]
+    assert described(Treatment("shop/cart:80", (), retry=Retry(0))) == ["the route's rule: retry none"]
 
 
 def test_each_part_of_a_traffic_policy_is_on_its_line() -> None:
