@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nodeagent.admin.api import BadQueryError, NotFoundError
+from nodeagent.agent.rule_text import filters_text
 from nodeagent.core.addresses import canonical, family
 from nodeagent.core.authorization import network_verdict
 from nodeagent.core.balance import shares as shares_of
-from nodeagent.core.cors import described as cors_described
 from nodeagent.core.decide import rules_for
 from nodeagent.core.dry_run import has_dry_run, put_in_force
-from nodeagent.core.filters import described
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex, first_match
-from nodeagent.core.mirrors import described as mirrors_described
 from nodeagent.core.model import (
-    Backend,
     Decision,
     Destination,
     Endpoint,
@@ -258,7 +255,7 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
     timeouts, treated = _alike(map(_timeouts, decisions)), _treated_alike(decisions)
-    shown = {"filters": _filters(rule) if rule else [], "timeouts": timeouts, "treatment": treated}
+    shown = {"filters": filters_text(rule) if rule else [], "timeouts": timeouts, "treatment": treated}
     answer["request"] = {**_in_common(decisions), **sent, **shown}
     answer["notes"] = [*_notes_on(shares), *_nearby_notes((share.backend, share.nearby) for share in shares)]
     if question.host is None and judges_hosts(destination):
@@ -341,12 +338,6 @@ def _rule_of(
     return first_match(rules_for(destination, caller) or (), head, regex) if decision.route else None
 
 
-def _filters(owner: Rule | Backend) -> list[str]:
-    """One line for each thing that is done to a message, or with it."""
-    cors = [cors_described(owner.cors)] if owner.cors is not None else []
-    return described(owner.filters) + mirrors_described(owner.mirrors) + cors
-
-
 def _timeouts(decision: Decision) -> list[str]:
     """Those in force, of the rule and of a TrafficPolicy.  None where no upstream is asked: that takes no time."""
     return [] if decision.status else timeouts_described(decision.timeouts)
@@ -376,7 +367,7 @@ def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: Requ
     for backend, part in zip(rule.backends, shares_of(rule.backends), strict=True):
         if part > 0:
             decision = judge.decide(caller, address, head, start + part / 2)
-            yield Share(backend.name, part, decision, backend.endpoints, tuple(_filters(backend)), backend.nearby)
+            yield Share(backend.name, part, decision, backend.endpoints, tuple(filters_text(backend)), backend.nearby)
         start += part
 
 
