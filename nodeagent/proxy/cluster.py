@@ -23,6 +23,7 @@ from nodeagent.proxy.balancers import Loads, Picker, picker
 from nodeagent.proxy.connection_caps import ConnectionCaps
 from nodeagent.proxy.endpoint_health import Chosen, EndpointHealth
 from nodeagent.proxy.lease import Lease
+from nodeagent.proxy.reserve import Reserve
 from nodeagent.proxy.upstream import Pool
 
 NO_CAPS = Caps(None, None, None, None)
@@ -60,6 +61,7 @@ class Cluster:
         self.health: EndpointHealth | None = None
         self._ejections = 0  # of a dry run, by success rate: not reported yet
         self._traffic: TrafficPolicy | None = None
+        self.reserve: Reserve | None = None  # of the cap on parallel requests
         self.update(traffic, endpoints)
 
     def update(self, traffic: TrafficPolicy, endpoints: Sequence[Endpoint]) -> None:
@@ -74,11 +76,25 @@ class Cluster:
         breaker = traffic.circuit_breaker
         names = names_of(traffic, self.backend, self._variant)
         self.caps = caps_of(breaker, *names) if breaker is not None else NO_CAPS
+        self._update_reserve()
         self._connections = ConnectionCaps(self._ledger, names, self.caps)
         balancer = traffic.load_balancer
         self._pick: Picker | None = picker(balancer, self.loads) if balancer is not None else None
         self.weighs_load = balancer is not None and balancer.type in {Balancing.LEAST_REQUEST, Balancing.PEAK_EWMA}
         self._update_health(traffic, endpoints)
+
+    def _update_reserve(self) -> None:
+        """A dry run keeps nothing: it may be compared with what is counted later."""
+        slot = self.caps.parallel_requests if not self._variant else None
+        if self.reserve is not None and self.reserve.slot == slot:
+            return
+        self.close()
+        self.reserve = Reserve(self._ledger, slot) if slot is not None else None
+
+    def close(self) -> None:
+        """Nothing leads here any more."""
+        if self.reserve is not None:
+            self.reserve.close()
 
     def _update_health(self, traffic: TrafficPolicy, endpoints: Sequence[Endpoint]) -> None:
         config = traffic.outlier_detection
@@ -180,6 +196,8 @@ class Cluster:
 
         What a dry run ejects is not out: those of a finished interval wait for `take_unreported`.
         """
+        if self.reserve is not None:
+            self.reserve.tick()
         if self.health is None:
             return 0, 0
         by_rate = self.health.tick(time.monotonic_ns())

@@ -20,6 +20,7 @@ from nodeagent.core.treatment import retry_of
 from nodeagent.proxy.cluster import NO_CAPS, Cluster
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.passage import Passage
+from nodeagent.proxy.reserve import Reserve
 from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
 from nodeagent.proxy.stickiness import Stickiness, Sticky
 
@@ -137,13 +138,20 @@ class Handling:
         return limits
 
     def _make_gates(self, limits: Limits) -> Gates:
-        enforced = self._gate(limits.enforced, self._slot, self._budget)
-        return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget)
+        reserve = self.cluster.reserve if self.cluster is not None else None
+        enforced = self._gate(limits.enforced, self._slot, self._budget, reserve)
+        return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget, None)
 
-    def _gate(self, applied: tuple[Applied, ...], slot: Slot | None, budget: BudgetRequest | None) -> Gate | None:
+    def _gate(
+        self,
+        applied: tuple[Applied, ...],
+        slot: Slot | None,
+        budget: BudgetRequest | None,
+        reserve: Reserve | None,
+    ) -> Gate | None:
         if not applied and slot is None and budget is None:
             return None
-        return Gate(self.ledger, applied, slot, budget)
+        return Gate(self.ledger, applied, slot, budget, reserve)
 
     # ---- words ----
 
@@ -262,6 +270,7 @@ class Handlings:
         self._by_treatment.clear()
         for key in [key for key, used in self._used.items() if used <= now - KEEP_SECONDS]:
             if not self._clusters[key].loads.busy:
+                self._clusters[key].close()
                 del self._clusters[key], self._used[key]
 
     def clusters(self) -> list[Cluster]:

@@ -436,7 +436,7 @@ def test_requests_over_the_retry_budget_leave_their_upstream_connections_to_othe
 # ---- what is held is given back, once ----
 
 
-CAPS = CircuitBreaker(max_connections=50, max_pending_requests=50, max_parallel_requests=50, max_parallel_retries=50)
+CAPS = CircuitBreaker(10, 10, 10, 10)  # too few to keep places in reserve
 CHUNKED = b"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
