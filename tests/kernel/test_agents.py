@@ -167,7 +167,7 @@ def test_entries_of_a_policy_that_went_are_forgotten_and_those_of_one_that_stays
     """Whether anything uses them or not: the policy that stays gets no request after the first."""
     shop.agent.stop()
     write = shop.bed.manifests.write
-    fields = {"circuitBreaker": {"maxParallelRequests": 5}, "retry": {}}
+    fields = {"circuitBreaker": {"maxParallelRequests": 500}, "retry": {}}
     for number, name in ((1, "catalog"), (5, "raw")):
         write(f"5{number}.yaml", traffic_policy("shop", name, {"kind": "Service", "name": name, "group": ""}, **fields))
     shop.agent.main = ("-c", SWEEPS_OFTEN)
