@@ -49,6 +49,16 @@ class Result:
     stall: float  # and in time
 
 
+def change_one(bed: Testbed, agent: Agent, document: Document) -> float:
+    """Seconds from when the agent noticed the change until it was in force.
+
+    Nothing is asked of the agent before it is likely to be: its answers would take the time of the change.
+    """
+    generation = agent.metrics().total("nodeagent_config_generation_in_force")
+    cluster.write_alone(bed.manifests, document)
+    return _wait_for(agent, generation)
+
+
 def _wait_for(agent: Agent, generation: float) -> float:
     """Seconds that the change took."""
     end = time.monotonic() + WAIT_SECONDS
@@ -62,11 +72,7 @@ def _wait_for(agent: Agent, generation: float) -> float:
 
 
 def _change(bed: Testbed, agent: Agent, kind: str, times: int) -> Result:
-    took = []
-    for turn in range(1, times + 1):
-        generation = agent.metrics().total("nodeagent_config_generation_in_force")
-        cluster.write_alone(bed.manifests, KINDS[kind](turn))
-        took.append(_wait_for(agent, generation))
+    took = [change_one(bed, agent, KINDS[kind](turn)) for turn in range(1, times + 1)]
     return Result(kind, took, *_stalls(agent))
 
 
@@ -78,7 +84,7 @@ def _stalls(agent: Agent) -> tuple[float, float]:
 
 
 @contextmanager
-def _scene(services: int) -> Iterator[tuple[Testbed, Agent, Pod]]:
+def scene(services: int) -> Iterator[tuple[Testbed, Agent, Pod]]:
     with Testbed() as bed:
         web = bed.add_pod("shop", "web", service_account="web", workload="web")
         server = bed.add_pod("shop", "server", service_account="server", workload="server")
@@ -110,7 +116,7 @@ def _load(bed: Testbed, web: Pod, connections: int) -> Iterator[None]:
 
 
 def _measure(options: argparse.Namespace) -> Iterator[Result]:
-    with _scene(options.endpoints // cluster.EACH) as (bed, agent, web), _load(bed, web, options.connections):
+    with scene(options.endpoints // cluster.EACH) as (bed, agent, web), _load(bed, web, options.connections):
         first = agent.metrics().total("nodeagent_config_apply_seconds")
         yield Result("(start)", [first], *_stalls(agent))
         for kind in options.kinds.split(",") if options.kinds else KINDS:

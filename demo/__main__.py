@@ -8,7 +8,7 @@ import signal
 import sys
 import types
 
-from demo import chapters
+from demo import chapters, traffic
 from demo.clients import Clients
 from demo.shop import Shop
 from demo.story import Story
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def _tell(story: Story, bed: Testbed) -> None:
-    story.step("A node in a box: seven pods (network namespaces), five Services, an agent")
+    story.step("A node in a box: ten pods (network namespaces), seven Services, an agent")
     shop = Shop(bed)
     clients = Clients(bed)
     story.say("pods: " + ", ".join(pod.key for pod in bed.pods))
@@ -49,6 +49,12 @@ def _tell(story: Story, bed: Testbed) -> None:
     chapters.denied_by_the_proxy(story, shop, clients)
     chapters.denied_by_the_kernel(story, shop, clients)
     chapters.outsiders(story, shop)
+    traffic.retried(story, shop, agent, clients)
+    traffic.ejected(story, shop, agent, clients)
+    traffic.limited(story, shop, agent, clients)
+    traffic.tried_out(story, shop, agent, clients)
+    traffic.mirrored(story, shop, agent, clients)
+    traffic.outage(story, shop, agent, clients)
     chapters.load(story, shop, clients)
     chapters.counts(story, agent, clients, "")
     chapters.restart(story, shop, agent, clients)

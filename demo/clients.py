@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import collections
 import json
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.testbed import Pod, Testbed
 
@@ -25,6 +26,12 @@ class Target:
     @property
     def label(self) -> str:
         return f"shop/{self.name}:{self.port}"
+
+
+class Answer(NamedTuple):
+    status: int
+    reason: str  # x-mesh-reason
+    milliseconds: float
 
 
 @dataclass
@@ -62,6 +69,18 @@ class Clients:
         self.counts.add(pod, target, tallies["codes"])
         return tallies
 
+    def flood(self, pod: Pod, target: Target, path: str, count: int) -> subprocess.Popen[str]:
+        """`count` requests at once by flood.py, under way; `flooded` waits for them."""
+        argv = [sys.executable, "-S", str(HERE / "flood.py"), target.address, str(target.port), path, str(count)]
+        process: subprocess.Popen[str] = self._bed.popen(pod, argv, stdout=subprocess.PIPE, text=True)
+        return process
+
+    def flooded(self, flood: subprocess.Popen[str], pod: Pod, target: Target) -> list[Answer]:
+        text, _ = flood.communicate(timeout=30)
+        answers = [Answer(*row) for row in json.loads(text)]
+        self.counts.add(pod, target, collections.Counter(str(one.status) for one in answers))
+        return answers
+
     def curl(self, pod: Pod, target: Target, path: str, *options: str) -> tuple[str, str]:
         """One request by curl: (status code, its whole answer with the head)."""
         url = f"http://{target.address}:{target.port}{path}"
@@ -75,7 +94,7 @@ class Clients:
     def wrk(self, pod: Pod, target: Target, path: str, count: int, threads: int = 2) -> str:
         """`count` requests by wrk over `threads` keep-alive connections; returns its summary."""
         url = f"http://{target.address}:{target.port}{path}"
-        argv = ["wrk", f"-t{threads}", f"-c{threads}", "-d20s", "--latency", "-s", str(HERE / "wrk.lua"), url]
+        argv = ["wrk", f"-t{threads}", f"-c{threads}", "-d5s", "--latency", "-s", str(HERE / "wrk.lua"), url]
         done = self._bed.run(pod, [*argv, str(count // threads)])
         summary, _, tally = done.stdout.rpartition("TALLY ")
         if done.returncode != 0 or not tally:

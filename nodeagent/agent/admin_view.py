@@ -15,6 +15,7 @@ from nodeagent.admin.api import Json, NotFoundError
 from nodeagent.agent import explain, observe_stream, views
 from nodeagent.agent.readings import Facts
 from nodeagent.agent.worker import Worker
+from nodeagent.config.conditions import programmed
 from nodeagent.core.model import Snapshot
 from nodeagent.regex import compile_regex
 
@@ -155,7 +156,7 @@ class AdminView:
             parts.enrolment.problems,
             tuple(parts.configuration.rejected()),
             parts.configuration.compiled,
-            tuple(parts.configuration.conditions),
+            tuple(programmed(parts.configuration.conditions, self.in_force())),
         )
 
     def _snapshot(self) -> Snapshot:

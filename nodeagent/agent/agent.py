@@ -20,6 +20,7 @@ from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.garbage import Freezer
 from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
+from nodeagent.agent.ledger_sweep import LedgerSweep
 from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
 from nodeagent.agent.observers import Observers
@@ -325,8 +326,9 @@ def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
 
 
 async def collect(parts: Parts) -> None:
-    """Delete map entries that nothing refers to, and redirects whose connection never arrived at a worker."""
+    """Delete what nothing refers to in maps and ledger, and redirects whose connection never arrived at a worker."""
     swept = time.monotonic()
+    ledger = LedgerSweep(parts.fleet.ledger, parts.fleet.acknowledged, swept)
     told = ""
     while True:
         await asyncio.sleep(COLLECT_SECONDS)
@@ -337,6 +339,8 @@ async def collect(parts: Parts) -> None:
             if now - swept > ORIGINALS_SWEEP_SECONDS:
                 swept = now
                 parts.maps.sweep_originals(time.monotonic_ns())
+            if parts.lease.held:  # else another agent's policies count
+                await ledger.look(now)
         except BpfError as error:
             # Garbage that stays is no reason to end: a full map is told when something has to be written.
             if str(error) != told:

@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nodeagent.admin.api import BadQueryError, NotFoundError
+from nodeagent.agent.rule_text import filters_text
 from nodeagent.core.addresses import canonical, family
 from nodeagent.core.authorization import network_verdict
 from nodeagent.core.balance import shares as shares_of
-from nodeagent.core.cors import described as cors_described
 from nodeagent.core.decide import rules_for
 from nodeagent.core.dry_run import has_dry_run, put_in_force
-from nodeagent.core.filters import described
 from nodeagent.core.hosts import HostError, parse_host
 from nodeagent.core.judge import Judge
 from nodeagent.core.matching import Regex, first_match
-from nodeagent.core.mirrors import described as mirrors_described
 from nodeagent.core.model import (
-    Backend,
     Decision,
     Destination,
     Endpoint,
@@ -257,14 +254,14 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
         shares = [Share(decision.backend, 1.0, decision, destination.endpoints, nearby=destination.nearby)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
-    shown = {"filters": _filters(rule), "timeouts": _timeouts(rule)} if rule else {}
-    answer["request"] = {**_in_common(decisions), **sent, "filters": [], "timeouts": [], **shown}
-    treated = answer["request"]["treatment"] = _treated_alike(decisions)
+    timeouts, treated = _alike(map(_timeouts, decisions)), _treated_alike(decisions)
+    shown = {"filters": filters_text(rule) if rule else [], "timeouts": timeouts, "treatment": treated}
+    answer["request"] = {**_in_common(decisions), **sent, **shown}
     answer["notes"] = [*_notes_on(shares), *_nearby_notes((share.backend, share.nearby) for share in shares)]
     if question.host is None and judges_hosts(destination):
         answer["notes"].append(f"rules here look at the host; assumed is {host!r}: give another with -H 'Host: NAME'")
     if shares:
-        answer["backends"] = [_backend(share, treated) for share in shares]
+        answer["backends"] = [_backend(share, timeouts, treated) for share in shares]
     return answer
 
 
@@ -320,8 +317,13 @@ def _in_common(decisions: Sequence[Decision]) -> Answer:
 
 def _treated_alike(decisions: Sequence[Decision]) -> list[str]:
     """The policies that treat such a request, whichever backend is drawn."""
-    lines = [treatment_described(one.treatment) for one in decisions if not one.status or one.treatment]
-    return [line for line in lines[0] if all(line in others for others in lines)] if lines else []
+    return _alike(treatment_described(one.treatment) for one in decisions if not one.status or one.treatment)
+
+
+def _alike(groups: Iterable[list[str]]) -> list[str]:
+    """The lines that all groups have."""
+    first, *others = [*groups] or [[]]
+    return [line for line in first if all(line in one for one in others)]
 
 
 def _common(values: Iterable[Value], otherwise: Value) -> Value:
@@ -336,15 +338,9 @@ def _rule_of(
     return first_match(rules_for(destination, caller) or (), head, regex) if decision.route else None
 
 
-def _filters(owner: Rule | Backend) -> list[str]:
-    """One line for each thing that is done to a message, or with it."""
-    cors = [cors_described(owner.cors)] if owner.cors is not None else []
-    return described(owner.filters) + mirrors_described(owner.mirrors) + cors
-
-
-def _timeouts(rule: Rule) -> list[str]:
-    """None where no upstream is asked: such an answer takes no time."""
-    return [] if rule.answers else timeouts_described(rule.timeouts)
+def _timeouts(decision: Decision) -> list[str]:
+    """Those in force, of the rule and of a TrafficPolicy.  None where no upstream is asked: that takes no time."""
+    return [] if decision.status else timeouts_described(decision.timeouts)
 
 
 def _notes_on(shares: Sequence[Share]) -> list[str]:
@@ -371,11 +367,12 @@ def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: Requ
     for backend, part in zip(rule.backends, shares_of(rule.backends), strict=True):
         if part > 0:
             decision = judge.decide(caller, address, head, start + part / 2)
-            yield Share(backend.name, part, decision, backend.endpoints, tuple(_filters(backend)), backend.nearby)
+            yield Share(backend.name, part, decision, backend.endpoints, tuple(filters_text(backend)), backend.nearby)
         start += part
 
 
-def _backend(share: Share, treated: list[str]) -> Answer:
+def _backend(share: Share, timeouts: list[str], treated: list[str]) -> Answer:
+    """What the others have not: `timeouts` and `treated` are those of all."""
     decision = share.decision
     own = [line for line in treatment_described(decision.treatment) if line not in treated]
     return {
@@ -388,6 +385,7 @@ def _backend(share: Share, treated: list[str]) -> Answer:
         "policy": decision.policy,
         "audits": list(decision.audits),
         "filters": list(share.filters),
+        "timeouts": [line for line in _timeouts(decision) if line not in timeouts],
         "treatment": own,
         "endpoints": [f"{endpoint.address}:{endpoint.port}" for endpoint in share.endpoints],
     }

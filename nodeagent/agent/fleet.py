@@ -59,6 +59,7 @@ class Fleet:
         self._changed = asyncio.Event()
         self._listings: dict[Worker, list[asyncio.Future[list[dict[str, Any]]]]] = {}
         self.generation = 0
+        self._published: Snapshot | None = None
         self.on_record: Callable[[dict[str, Any]], None] = lambda _record: None
         self.broker = self._new_broker()
         self.broker_deaths = 0
@@ -84,6 +85,7 @@ class Fleet:
     def publish(self, snapshot: Snapshot) -> None:
         """Workers get what differs from the last one; who lacks that one says so (`_on_gap`)."""
         self.generation = snapshot.generation
+        self._published = snapshot
         for frame in self._encoder.advance(snapshot):
             self._send_all(frame)
 
@@ -153,6 +155,11 @@ class Fleet:
     def behind(self) -> list[Worker]:
         """Serving workers that have not acknowledged the newest snapshot."""
         return [worker for worker in self.serving() if worker.report.applied < self.generation]
+
+    def acknowledged(self) -> Snapshot | None:
+        """The newest snapshot; None while a worker that lives, if only to finish its requests, has another or none."""
+        have = all(worker.report.applied == self.generation for worker in self.supervisor.workers)
+        return self._published if have else None
 
     async def wait_settled(self, cookies: set[int], seconds: float) -> bool:
         """True once a worker serves, all that do acknowledged and listen in `cookies`; False when time is up."""

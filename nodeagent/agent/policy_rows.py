@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nodeagent.agent.condition_rows import by_object, condition_rows, state_of
 from nodeagent.config.conditions import ACCEPTED, FALSE, TRUE, Condition
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.resources import RateLimitObject, TrafficObject
@@ -18,7 +19,7 @@ Row = dict[str, Any]
 
 
 def traffic_rows(objects: ObjectSet, conditions: Iterable[Condition]) -> Iterator[Row]:
-    said = _by_object(TRAFFIC, conditions)
+    said = by_object(TRAFFIC, conditions)
     for one in objects.traffic.values():
         limits = pod_limits_text(one.limits) if one.limits else ""
         parts = {"mode": one.policy.mode.value, **traffic_parts(one.policy), "limits": limits}
@@ -27,7 +28,7 @@ def traffic_rows(objects: ObjectSet, conditions: Iterable[Condition]) -> Iterato
 
 
 def rate_limit_rows(objects: ObjectSet, conditions: Iterable[Condition]) -> Iterator[Row]:
-    said = _by_object(RATE_LIMIT, conditions)
+    said = by_object(RATE_LIMIT, conditions)
     for one in objects.rate_limits.values():
         rules = [rule_text(rule) for rule in one.http.rules] if one.http else []
         connections = limit_text(one.connections.limit) if one.connections else ""
@@ -43,30 +44,24 @@ def _base(policy: TrafficObject | RateLimitObject, said: list[Condition]) -> Row
 
 def _judged(said: list[Condition]) -> Row:
     """`accepted` "Partly": by some targets, or by all, but as it last was good."""
-    bad = [one for one in said if one.status == FALSE]
-    partly = bad and any(one.status == TRUE for one in said)
-    lines = dict.fromkeys(_line(one) for one in (*bad, *said) if one.message)
+    accepted = [one for one in said if one.type == ACCEPTED]
+    bad = [one for one in accepted if one.status == FALSE]
+    partly = bad and any(one.status == TRUE for one in accepted)
+    lines = dict.fromkeys(_line(one) for one in (*bad, *accepted) if one.message)
     return {
         "accepted": "Partly" if partly else FALSE if bad else TRUE,
-        "state": bad[0].reason if bad else "in force",
+        "state": bad[0].reason if bad else state_of(said),
         "message": "; ".join(lines),
+        "conditions": condition_rows(said),
     }
 
 
 def _line(condition: Condition) -> str:
-    where = f"{condition.parent}: " if condition.status == FALSE and condition.parent else ""
-    return where + (condition.message if condition.parent else f"{condition.field}: {condition.message}")
+    """With the field that is to blame, which tells the target, too."""
+    return f"{condition.field}: {condition.message}" if condition.status == FALSE else condition.message
 
 
 def _never_good(said: dict[str, list[Condition]]) -> Iterator[Row]:
     for key, conditions in said.items():
         namespace, _, name = key.partition("/")
         yield {"namespace": namespace, "name": name, "targets": [], "mode": "", **_judged(conditions)}
-
-
-def _by_object(kind: str, conditions: Iterable[Condition]) -> dict[str, list[Condition]]:
-    found: dict[str, list[Condition]] = {}
-    for one in conditions:
-        if one.kind == kind and one.type == ACCEPTED:
-            found.setdefault(one.object, []).append(one)
-    return found

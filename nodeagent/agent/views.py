@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodeagent.admin.api import BadQueryError, NotFoundError
+from nodeagent.agent.condition_rows import by_object, condition_rows, state_of
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.policy_rows import rate_limit_rows, traffic_rows
+from nodeagent.agent.rule_text import filters_text
 from nodeagent.config.conditions import Condition
 from nodeagent.config.objects import ObjectSet
-from nodeagent.core.filters import described as filters_described
 from nodeagent.core.model import Backend, Destination, Policy, Rule, Rung, Snapshot, Workload
 from nodeagent.core.route_timeouts import described as timeouts_described
+from nodeagent.core.treatment_text import own_retry_text, session_text
 
 Row = dict[str, Any]
 
@@ -126,8 +128,7 @@ def routes(world: World) -> Iterator[Row]:
             match = _rule_row(rule)
             if match not in row["rules"]:
                 row["rules"].append(match)
-    yield from found.values()
-    yield from _rejected(world, "HTTPRoute", found)
+    yield from _with_conditions(world, "HTTPRoute", found)
 
 
 def _route_row(rule: Rule) -> Row:
@@ -142,8 +143,11 @@ def _rule_row(rule: Rule) -> Row:
         "method": rule.method,
         "headers": [f"{m.name}{'~' if m.regex else '='}{m.value}" for m in rule.headers],
         "query": [f"{m.name}{'~' if m.regex else '='}{m.value}" for m in rule.query],
-        "filters": filters_described(rule.filters),
+        "filters": filters_text(rule),
         "timeouts": timeouts_described(rule.timeouts),
+        "retry": own_retry_text(rule.retry) if rule.retry else "",
+        "session": session_text(rule.session) if rule.session else "",
+        "error": f"{rule.fault.reason}: {rule.fault.detail}" if rule.fault else "",
         "backends": [_backend_row(backend) for backend in rule.backends],
     }
 
@@ -154,7 +158,7 @@ def _backend_row(backend: Backend) -> Row:
         "weight": backend.weight,
         "endpoints": len(backend.endpoints),
         "error": backend.error,
-        "filters": filters_described(backend.filters),
+        "filters": filters_text(backend),
     }
 
 
@@ -165,8 +169,7 @@ def policies(world: World) -> Iterator[Row]:
             row = found.setdefault(policy.name, _policy_row(policy))
             if destination.name not in row["targets"]:
                 row["targets"].append(destination.name)
-    yield from found.values()
-    yield from _rejected(world, "AuthorizationPolicy", found)
+    yield from _with_conditions(world, "AuthorizationPolicy", found)
 
 
 def _policy_row(policy: Policy) -> Row:
@@ -182,6 +185,16 @@ def _policy_row(policy: Policy) -> Row:
         "rules": len(policy.rules),
         "targets": [],
     }
+
+
+def _with_conditions(world: World, kind: str, shown: dict[str, Row]) -> Iterator[Row]:
+    """Those that are in force and those that are not, each with all that is said about it."""
+    said = by_object(kind, world.conditions)
+    for key, row in shown.items():
+        row["state"] = state_of(said.get(key, ()))
+    rejected = list(_rejected(world, kind, shown))
+    for row in (*shown.values(), *rejected):
+        yield {**row, "conditions": condition_rows(said.get(f"{row['namespace']}/{row['name']}", ()))}
 
 
 def _rejected(world: World, kind: str, shown: dict[str, Row]) -> Iterator[Row]:

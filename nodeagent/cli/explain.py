@@ -48,6 +48,7 @@ def lines(answer: Row) -> list[tuple[str, str]]:
     for backend in answer.get("backends", []):
         found.append((f"backend   {_backend(backend)}", ""))
         found += [(f"filter    {text} (of this backend)", "") for text in backend.get("filters", [])]
+        found += [(f"timeout   {text} (of this backend)", "") for text in backend.get("timeouts", [])]
         found += [(f"treated   {text} (of this backend)", "") for text in backend.get("treatment", [])]
     found += [(f"endpoint  {endpoint}", "") for endpoint in answer.get("endpoints", [])]
     found += [(f"note      {note}", "yellow") for note in answer.get("notes", [])]

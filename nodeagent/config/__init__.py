@@ -1,8 +1,8 @@
 """Configuration: manifests -> objects -> one compiled Snapshot, and what to tell the user about each object.
 
     a file      directory, settling (when to read it), yaml_documents, manifest_files, schema, schemas/, acceptance
-    an object   reading, read_*, filters, sessions, rule_faults, resources (typed), objects (what is in force),
-                last_good (on disk), problems
+    an object   reading, read_*, quantities, filters, sessions, rule_faults, patterns (how many), resources (typed),
+                objects (what is in force), last_good (on disk), problems
     a snapshot  compile, from groundwork (services, locality, workloads, ownership), routes, policies, traffic; outdated
                 (of the one before); conditions, traffic_conditions
 """

@@ -183,10 +183,9 @@ def _totals(policy: RateLimitObject, nodes: int) -> list[str]:
 
 
 def _total(limit: Limit, nodes: int, each: str = "") -> str:
-    """ "100 per 1s on each node, at most 300 per 1s on 3 nodes"."""
-    interval, plural = duration_text(limit.interval), "s" if nodes > 1 else ""
-    here = f"{limit.requests} per {interval}{each} on each node"
-    return f"{here}, at most {limit.requests * nodes} per {interval} on {nodes} node{plural}"
+    """ "100 per 1s for each account on each node, at most 300 per 1s for each account on 3 nodes"."""
+    every, plural = f"per {duration_text(limit.interval)}{each}", "s" if nodes > 1 else ""
+    return f"{limit.requests} {every} on each node, at most {limit.requests * nodes} {every} on {nodes} node{plural}"
 
 
 def _each(rule: RateLimitRule) -> str:

@@ -53,10 +53,15 @@ def joined(timeouts: RouteTimeouts | None, policy: TrafficPolicy | None) -> Rout
 
 
 def described(timeouts: RouteTimeouts | None) -> list[str]:
-    """One line for each, for people."""
+    """One line for each, for people, with the TrafficPolicy that sets it."""
     if timeouts is None:
         return []
-    return [f"{name} {duration_text(timeouts.of(reason))}" for reason, name in _FIELDS.items() if timeouts.of(reason)]
+    return [_described(timeouts, reason, name) for reason, name in _FIELDS.items() if timeouts.of(reason)]
+
+
+def _described(timeouts: RouteTimeouts, reason: str, name: str) -> str:
+    by = timeouts.by(reason)
+    return f"{name} {duration_text(timeouts.of(reason))}" + (f" by TrafficPolicy {by}" if by else "")
 
 
 def timeout_detail(timeouts: RouteTimeouts, reason: str, route: str, rule: str) -> str:

@@ -20,16 +20,40 @@ from nodeagent.core.traffic import (
     RateLimitPolicy,
     RateLimitRule,
     Retry,
+    SessionPersistence,
     TrafficPolicy,
 )
 
 
 def described(treatment: Treatment | None) -> list[str]:
-    """Every policy that a request meets, the enforced TrafficPolicy first."""
+    """What the rule asks for itself, then every policy that a request meets, the enforced TrafficPolicy first."""
     if treatment is None:
         return []
+    own = [f"the route's rule: {rule_parts_text(treatment)}"] if treatment.retry or treatment.session else []
     traffic = [traffic_line(policy) for policy in (treatment.traffic, treatment.shadow) if policy is not None]
-    return traffic + [rate_limit_line(policy) for policy in treatment.rate_limits]
+    return own + traffic + [rate_limit_line(policy) for policy in treatment.rate_limits]
+
+
+def rule_parts_text(treatment: Treatment) -> str:
+    """ "retry 2 on connect 503, backoff 25ms, budget ..., in place of the policy's; session by Cookie id"."""
+    found = []
+    if treatment.retry:
+        instead = ", in place of the policy's" if treatment.traffic and treatment.traffic.retry else ""
+        found.append(f"retry {own_retry_text(treatment.retry)}{instead}")
+    if treatment.session:
+        found.append(f"session by {session_text(treatment.session)}")
+    return "; ".join(found)
+
+
+def own_retry_text(retry: Retry) -> str:
+    """Of a rule, which may turn retries off: "none"."""
+    return retry_text(retry) if retry.attempts else "none"
+
+
+def session_text(session: SessionPersistence) -> str:
+    """ "Cookie mesh-1a2b for 1h"."""
+    ends = f" for {duration_text(session.absolute_timeout)}" if session.absolute_timeout else ""
+    return f"{session.carrier.value} {session.name}{ends}"
 
 
 def traffic_line(policy: TrafficPolicy) -> str:

@@ -5,8 +5,11 @@ The *Engine* is what they share.  The worker process runs them; the broker proce
     from the client   acceptor, originals, downstream, head_wait, request_heads, http1, view
     to the endpoint   exchange, timed_exchange, request_body, response, usual_heads, upstream, sockets;
                       mirror (copies)
+    under policies    handling (a Treatment, prepared), gate (lets in; reserve), passage (one request's),
+                      managed_exchange, shadow (a dry run), stickiness; cluster (a backend): balancers,
+                      endpoint_health, connection_caps, lease
     not HTTP          relayed (a connection), relay (bytes both ways)
     of each pod       tenants, lane, budgets; shedding, memory
-    shared            engine, stream, data_loop, timeouts, patience, replies, accounting, stats, stalls
+    shared            engine, stream, data_loop, timeouts, deadlines, patience, replies, accounting, stats, stalls
     processes         worker, agent_channel, frames, updates; broker, broker_wire, broker_sockets, pod_listener; sandbox
 """

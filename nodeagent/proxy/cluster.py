@@ -14,6 +14,7 @@ from typing import NamedTuple
 from nodeagent.core import balance
 from nodeagent.core.breaker import Cap, Caps, caps_of, overflow, overflow_detail
 from nodeagent.core.ledger import Ledger, Slot
+from nodeagent.core.ledger_keys import family_names, names_of
 from nodeagent.core.model import Endpoint, RequestHead
 from nodeagent.core.outlier import Kind, kind_of
 from nodeagent.core.policy_refusals import PolicyRefusal
@@ -22,6 +23,7 @@ from nodeagent.proxy.balancers import Loads, Picker, picker
 from nodeagent.proxy.connection_caps import ConnectionCaps
 from nodeagent.proxy.endpoint_health import Chosen, EndpointHealth
 from nodeagent.proxy.lease import Lease
+from nodeagent.proxy.reserve import Reserve
 from nodeagent.proxy.upstream import Pool
 
 NO_CAPS = Caps(None, None, None, None)
@@ -54,11 +56,12 @@ class Cluster:
         self._ledger = ledger
         self.backend = backend
         self._variant = variant
-        self._family = ("IPv6",) if v6 else ()
+        self._v6 = v6
         self.loads = Loads(endpoints, time.monotonic)
         self.health: EndpointHealth | None = None
         self._ejections = 0  # of a dry run, by success rate: not reported yet
         self._traffic: TrafficPolicy | None = None
+        self.reserve: Reserve | None = None  # of the cap on parallel requests
         self.update(traffic, endpoints)
 
     def update(self, traffic: TrafficPolicy, endpoints: Sequence[Endpoint]) -> None:
@@ -71,20 +74,34 @@ class Cluster:
         self.retry = traffic.retry
         self.loads.update(endpoints)
         breaker = traffic.circuit_breaker
-        names = (self.policy + self._variant, self.backend)
+        names = names_of(traffic, self.backend, self._variant)
         self.caps = caps_of(breaker, *names) if breaker is not None else NO_CAPS
+        self._update_reserve()
         self._connections = ConnectionCaps(self._ledger, names, self.caps)
         balancer = traffic.load_balancer
         self._pick: Picker | None = picker(balancer, self.loads) if balancer is not None else None
         self.weighs_load = balancer is not None and balancer.type in {Balancing.LEAST_REQUEST, Balancing.PEAK_EWMA}
         self._update_health(traffic, endpoints)
 
+    def _update_reserve(self) -> None:
+        """A dry run keeps nothing: it may be compared with what is counted later."""
+        slot = self.caps.parallel_requests if not self._variant else None
+        if self.reserve is not None and self.reserve.slot == slot:
+            return
+        self.close()
+        self.reserve = Reserve(self._ledger, slot) if slot is not None else None
+
+    def close(self) -> None:
+        """Nothing leads here any more."""
+        if self.reserve is not None:
+            self.reserve.close()
+
     def _update_health(self, traffic: TrafficPolicy, endpoints: Sequence[Endpoint]) -> None:
         config = traffic.outlier_detection
         if config is None:
             self.health = None
         elif self.health is None:
-            names = (self.policy + self._variant, self.backend, *self._family)
+            names = family_names(names_of(traffic, self.backend, self._variant), v6=self._v6)
             self.health = EndpointHealth(self._ledger, names, config, endpoints, time.monotonic_ns())
         else:
             self.health.update(config, endpoints, time.monotonic_ns())
@@ -179,6 +196,8 @@ class Cluster:
 
         What a dry run ejects is not out: those of a finished interval wait for `take_unreported`.
         """
+        if self.reserve is not None:
+            self.reserve.tick()
         if self.health is None:
             return 0, 0
         by_rate = self.health.tick(time.monotonic_ns())
@@ -209,6 +228,7 @@ class Cluster:
         """For connections of other workers."""
         self._connections.make_room(pool, time.monotonic_ns())
 
-    def overflow(self, slot: Slot) -> Refusing:
-        cap = self.caps.refused_by(slot)
+    def overflow(self, slot: Slot, caps: Caps | None = None) -> Refusing:
+        """`caps`: those that the slot is of, for a request that began under an older snapshot."""
+        cap = (caps or self.caps).refused_by(slot)
         return Refusing(overflow(cap), overflow_detail(Cap(cap), slot.limit, self.policy, self.backend))

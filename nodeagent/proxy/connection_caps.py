@@ -11,7 +11,8 @@ import struct
 from random import getrandbits
 
 from nodeagent.core.breaker import Caps
-from nodeagent.core.ledger import TAKEN, Ledger, Slot, ledger_key
+from nodeagent.core.ledger import TAKEN, Ledger, Slot
+from nodeagent.core.ledger_keys import room_key
 from nodeagent.proxy.lease import Lease
 from nodeagent.proxy.upstream import Pool
 
@@ -28,7 +29,7 @@ class ConnectionCaps:
 
     def __init__(self, ledger: Ledger, names: tuple[str, ...], caps: Caps) -> None:
         self._ledger = ledger
-        self._key = ledger_key("room", *names)
+        self._key = room_key(names)
         self._self = getrandbits(64)
         self.group = " ".join(names) if caps.connections is not None else ""
         self._slots = [slot for slot in (caps.connections, caps.pending_requests) if slot is not None]

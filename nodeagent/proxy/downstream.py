@@ -33,6 +33,7 @@ from nodeagent.proxy.timed_exchange import TimedExchange
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
+    from nodeagent.proxy.handling import Handling, Way
     from nodeagent.proxy.tenants import Tenant
     from nodeagent.proxy.view import View
 
@@ -64,6 +65,8 @@ class Downstream:
         "_in_loop",
         "_started",
         "_wait",
+        "_way",
+        "_way_changes",
         "address",
         "caller",
         "caller_address",
@@ -99,6 +102,8 @@ class Downstream:
         self._buffer = b""
         self._counted = 0  # bytes of the buffer that are in the pod's budget
         self._wait: HeadWait | None = None
+        self._way: Way | None = None  # of its last request under policies, as of so many changes
+        self._way_changes = 0
         self.relayed: Relay | None = None
         self.moved = 0  # by the relay, when it was last looked at
         self.unsent_before = 0  # when the linger clock was last looked at
@@ -302,17 +307,40 @@ class Downstream:
         self, plan: RequestPlan, decision: Decision, treatment: Treatment, judged: RequestHead, head: bytes, rest: bytes
     ) -> None:
         """What policies ask comes first: limits, the breaker, a dry run."""
-        engine = self.engine
-        handling = engine.handlings.of(treatment)
+        way = self._way
+        if way is None or way.handling.treatment is not treatment or self._way_changes != self.engine.changes:
+            way = self._way = self.engine.handlings.of(treatment).way(self.caller, self.caller_address)
+            self._way_changes = self.engine.changes
+        handling, gate, is_short = way
+        if not is_short or decision.status or decision.would:
+            self._managed_at_length(handling, plan, decision, judged, head, rest)
+        elif gate is not None and (refused_by := gate.enter()) is not None:
+            self._answer(plan, handling.refusal(decision, refused_by), len(head), rest)
+        else:
+            exchange = ManagedExchange(self, plan, decision, self._started, len(head), handling, judged, gate)
+            self._exchange(exchange, plan, judged, rest)
+
+    def _managed_at_length(
+        self,
+        handling: Handling,
+        plan: RequestPlan,
+        decision: Decision,
+        judged: RequestHead,
+        head: bytes,
+        rest: bytes,
+    ) -> None:
         passage = handling.enter(decision, self.caller, self.caller_address, judged)
         decision = passage.decision
         if handling.goes_on and not decision.status:
-            self._exchange(ManagedExchange(self, plan, passage, self._started, len(head)), plan, judged, rest)
+            size = len(head)
+            exchange = ManagedExchange(self, plan, decision, self._started, size, handling, judged, passage=passage)
+            self._exchange(exchange, plan, judged, rest)
             return
         passage.end()
         outcomes = passage.shadow.finish() if passage.shadow is not None else []
         if outcomes:
             decision = replace(decision, would=tuple(outcomes))
+        decision = self._with_room(decision)
         if decision.status:
             self._answer(plan, decision, len(head), rest)
         else:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from nodeagent.core import health, outlier, tallies
 from nodeagent.core.health import Health
-from nodeagent.core.ledger import Ledger, ledger_key
+from nodeagent.core.ledger import Ledger
+from nodeagent.core.ledger_keys import outlier_key, tally_key
 from nodeagent.core.model import Endpoint
 from nodeagent.core.outlier import MS, Kind
 from nodeagent.core.traffic import OutlierDetection
@@ -31,8 +32,8 @@ class EndpointHealth:
         self, ledger: Ledger, names: tuple[str, ...], config: OutlierDetection, endpoints: Sequence[Endpoint], now: int
     ) -> None:
         self._ledger = ledger
-        self._record_key = ledger_key("outlier", *names)
-        self._tally_key = ledger_key("tally", *names)
+        self._record_key = outlier_key(names)
+        self._tally_key = tally_key(names)
         self._pulse = -1
         self._version = 0
         self._state = health.HEALTHY

@@ -1,6 +1,7 @@
 """What a request has to be let in by, prepared: tokens of rate limits, a place under the breaker, a count for retries.
 
-A gate is made once per caller (and set of limits) and entered by each of its requests: one system call.
+A gate is made once per caller (and set of limits) and entered by each of its requests: one system call, or none where
+a place in reserve is all it takes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 
 from nodeagent.core.ledger import MAX_CLAIMS, TAKEN, BudgetRequest, Claim, Ledger, Prepared, Slot
 from nodeagent.core.rate_limits import Applied
+from nodeagent.proxy.reserve import Reserve
 
 
 class Gate:
@@ -17,11 +19,17 @@ class Gate:
     Of more, tokens of earlier batches are spent though a later one refuses: stricter than asked for, never laxer.
     """
 
-    __slots__ = ("_batches", "_first", "_give", "_held", "_take", "applied", "slot")
+    __slots__ = ("_batches", "_beside", "_first", "_give", "_held", "_reserve", "_take", "applied", "slot")
 
     def __init__(
-        self, ledger: Ledger, applied: Sequence[Applied], slot: Slot | None, budget: BudgetRequest | None
+        self,
+        ledger: Ledger,
+        applied: Sequence[Applied],
+        slot: Slot | None,
+        budget: BudgetRequest | None,
+        reserve: Reserve | None = None,
     ) -> None:
+        """`reserve` has places of `slot`."""
         self._take, self._give = ledger.take, ledger.give
         self.applied = tuple(applied)
         self.slot = slot
@@ -32,9 +40,15 @@ class Gate:
         ]
         self._first = self._batches.pop(0)[1]
         self._held = ledger.prepare([slot]) if slot is not None else None
+        self._reserve = reserve if not self._batches else None
+        beside = [claim for claim in claims if claim is not slot]
+        self._beside = ledger.prepare(beside) if beside and not self._batches else None  # what a place does not cover
 
     def enter(self) -> Applied | Slot | None:
         """None, or what refused: then nothing is held."""
+        reserve = self._reserve
+        if reserve is not None and reserve.spare:
+            return self._enter_by(reserve)
         refused = self._take(self._first)
         if refused != TAKEN:
             return self._claim(refused)
@@ -44,10 +58,19 @@ class Gate:
                 return self._claim(start + refused)
         return None
 
+    def _enter_by(self, reserve: Reserve) -> Applied | Slot | None:
+        refused = self._take(self._beside) if self._beside is not None else TAKEN
+        if refused != TAKEN:
+            return self._claim(refused)
+        reserve.spare -= 1
+        return None
+
     def _claim(self, place: int) -> Applied | Slot | None:
         return self.applied[place] if place < len(self.applied) else self.slot
 
     def leave(self) -> None:
         """Give back the place under the breaker, if there is one."""
-        if self._held is not None:
+        if self._reserve is not None:
+            self._reserve.give()
+        elif self._held is not None:
             self._give(self._held)

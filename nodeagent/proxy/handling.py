@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from random import random
+from typing import NamedTuple
 
 from nodeagent.core import balance
 from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
+from nodeagent.core.ledger_keys import DRY_RUN, budget_names
 from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
 from nodeagent.core.policy_refusals import RATE_LIMITED, rate_limited_detail
 from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_headers
 from nodeagent.core.retries import budget_claims
 from nodeagent.core.traffic import TrafficPolicy
 from nodeagent.core.treatment import retry_of
-from nodeagent.proxy.cluster import Cluster
+from nodeagent.proxy.cluster import NO_CAPS, Cluster
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.passage import Passage
+from nodeagent.proxy.reserve import Reserve
 from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
 from nodeagent.proxy.stickiness import Stickiness, Sticky
 
@@ -26,11 +29,18 @@ MAX_DECISIONS = 4096
 """Of each kind kept per Treatment; past it what came first is made anew when it is needed again."""
 KEEP_SECONDS = 60.0
 """A cluster that nothing led to is kept for so long: snapshots may follow each other faster than its requests do."""
-_SHADOW = " (dry run)"  # no policy can be called so
 
 Caller = tuple[str, str, str]
 Gates = tuple[Gate | None, Gate | None]  # what a request enters by, and what its dry run does; None = by nothing
 ClusterKey = tuple[str, str, str, bool]  # backend, policy, variant, whether its endpoints are IPv6
+
+
+class Way(NamedTuple):
+    """A Treatment for one caller.  `is_short`: `gate` alone lets its requests in, always, and there is no dry run."""
+
+    handling: Handling
+    gate: Gate | None
+    is_short: bool
 
 
 class Handling:
@@ -52,24 +62,21 @@ class Handling:
         self.connect = traffic.timeouts.connect / 1000 if traffic is not None else 0.0
         self.idle_ms = traffic.timeouts.idle if traffic is not None else 0
         self.idle = self.idle_ms / 1000
-        self._health = cluster.health if cluster is not None else None
+        self.health = cluster.health if cluster is not None else None
         any_will_do = cluster is None or cluster.is_indifferent
-        self._may_be_calm = any_will_do and not (self.sticks or self.fault or self.idle_ms)
-        self.tallies: dict[Endpoint, list[int]] = self._health.tallies if self._health is not None else {}
+        # requests may go the short way as long as no endpoint is in trouble: see ManagedExchange
+        self.may_be_usual = any_will_do and not (self.sticks or self.fault or self.idle_ms or shadow)
+        self.pulse_cell = ledger.pulse_cell
+        self.tallies: dict[Endpoint, list[int]] = self.health.tallies if self.health is not None else {}
         self.group = cluster.group if cluster is not None else ""
-        self.retry_slot = cluster.caps.parallel_retries if cluster is not None else None
-        self._slot = cluster.caps.parallel_requests if cluster is not None else None
+        self.caps = cluster.caps if cluster is not None else NO_CAPS
+        self.retry_slot = self.caps.parallel_retries
+        self._slot = self.caps.parallel_requests
         self._shadow_slot = shadow.caps.parallel_requests if shadow is not None else None
         self._prepare_retries()
         self._prepare_shadow(treatment)
         self._limits: dict[Caller, LimitsOf[Gates]] = {}
         self._decisions: dict[tuple[Endpoint, tuple[str, ...], Would], Decision] = {}
-
-    @property
-    def is_calm(self) -> bool:
-        """Any endpoint will do: nothing chooses between them, and none is in trouble."""
-        health = self._health
-        return self._may_be_calm and (health is None or health.calm_at == self.ledger.pulse)
 
     def _prepare_retries(self) -> None:
         self._budget: BudgetRequest | None = None
@@ -77,7 +84,9 @@ class Handling:
         self._slot_alone = self.ledger.prepare([self.retry_slot]) if self.retry_slot is not None else None
         if self.retry is None:
             return
-        self._budget, retry = budget_claims(self.retry.budget, self.policy or "route", self.treatment.backend)
+        self._budget, retry = budget_claims(
+            self.retry.budget, *budget_names(self.treatment.traffic, self.treatment.backend)
+        )
         claims: list[Claim] = [self.retry_slot] if self.retry_slot is not None else []
         self._first_retry = self.ledger.prepare([*claims, retry])
         self._next_retry = self.ledger.prepare([retry])
@@ -87,11 +96,18 @@ class Handling:
         self._shadow_retry: Prepared | None = None
         shadow = treatment.shadow
         if shadow is not None and shadow.retry is not None:
-            names = (shadow.name + _SHADOW, treatment.backend)
+            names = budget_names(shadow, treatment.backend, DRY_RUN)
             self._shadow_budget, retry = budget_claims(shadow.retry.budget, *names)
             self._shadow_retry = self.ledger.prepare([retry])
 
     # ---- letting a request in ----
+
+    def way(self, caller: Workload, address: str) -> Way:
+        """For who asks again and again: one connection's requests."""
+        key = (caller.namespace, caller.service_account, address)
+        limits = self._limits.get(key) or self._limits_of(key, caller, address)
+        gate, shadow = limits.static
+        return Way(self, gate, limits.is_static and shadow is None and self.may_be_usual and self.goes_on)
 
     def enter(self, decision: Decision, caller: Workload, address: str, head: RequestHead) -> Passage:
         """The passage's decision is an answer of ours when the request is not let in.
@@ -100,7 +116,7 @@ class Handling:
         """
         gate, shadow = self._gates_for(caller, address, head)
         if gate is not None and (refused := gate.enter()) is not None:
-            return Passage(self, self._refusal(decision, refused), head, address)
+            return Passage(self, self.refusal(decision, refused), head, address)
         simulated = None if decision.would or (shadow is None and self.shadow is None) else self._simulate(shadow)
         return Passage(self, decision, head, address, gate, simulated)
 
@@ -122,17 +138,24 @@ class Handling:
         return limits
 
     def _make_gates(self, limits: Limits) -> Gates:
-        enforced = self._gate(limits.enforced, self._slot, self._budget)
-        return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget)
+        reserve = self.cluster.reserve if self.cluster is not None else None
+        enforced = self._gate(limits.enforced, self._slot, self._budget, reserve)
+        return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget, None)
 
-    def _gate(self, applied: tuple[Applied, ...], slot: Slot | None, budget: BudgetRequest | None) -> Gate | None:
+    def _gate(
+        self,
+        applied: tuple[Applied, ...],
+        slot: Slot | None,
+        budget: BudgetRequest | None,
+        reserve: Reserve | None,
+    ) -> Gate | None:
         if not applied and slot is None and budget is None:
             return None
-        return Gate(self.ledger, applied, slot, budget)
+        return Gate(self.ledger, applied, slot, budget, reserve)
 
     # ---- words ----
 
-    def _refusal(self, decision: Decision, refused: Applied | Slot) -> Decision:
+    def refusal(self, decision: Decision, refused: Applied | Slot) -> Decision:
         if isinstance(refused, Slot):
             assert self.cluster is not None
             overflow, detail = self.cluster.overflow(refused)
@@ -221,7 +244,7 @@ class Handlings:
 
     def _make(self, treatment: Treatment) -> Handling:
         cluster = self._cluster(treatment, treatment.traffic, "")
-        shadow = self._cluster(treatment, treatment.shadow, _SHADOW)
+        shadow = self._cluster(treatment, treatment.shadow, DRY_RUN)
         handling = self._by_treatment[id(treatment)] = Handling(self._ledger, treatment, cluster, shadow)
         return handling
 
@@ -247,6 +270,7 @@ class Handlings:
         self._by_treatment.clear()
         for key in [key for key, used in self._used.items() if used <= now - KEEP_SECONDS]:
             if not self._clusters[key].loads.busy:
+                self._clusters[key].close()
                 del self._clusters[key], self._used[key]
 
     def clusters(self) -> list[Cluster]:

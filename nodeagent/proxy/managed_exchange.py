@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from nodeagent.core import retries
 from nodeagent.core.faults import Fault
 from nodeagent.core.framing import Body
-from nodeagent.core.model import Endpoint
+from nodeagent.core.model import Decision, Endpoint, RequestHead
 from nodeagent.core.outlier import blames_endpoint
 from nodeagent.core.overload import SERVER_OVERLOADED, detail_of
 from nodeagent.core.policy_refusals import FAULT_ABORT, FAULT_DELAY_FLAG, IDLE_TIMEOUT, fault_detail, idle_detail
@@ -27,6 +27,7 @@ from nodeagent.core.retries import IDEMPOTENT, Failure, NoRetry
 from nodeagent.core.route_timeouts import BACKEND_REQUEST_TIMEOUT
 from nodeagent.proxy.cluster import Refusing
 from nodeagent.proxy.exchange import CONNECT_TRIES, Exchange
+from nodeagent.proxy.passage import Passage
 from nodeagent.proxy.response import Response
 from nodeagent.proxy.timed_exchange import TimedExchange
 from nodeagent.proxy.upstream import Key, Pool
@@ -34,26 +35,30 @@ from nodeagent.proxy.upstream import Key, Pool
 if TYPE_CHECKING:
     from nodeagent.proxy.deadlines import Deadlines
     from nodeagent.proxy.downstream import Downstream
-    from nodeagent.proxy.passage import Passage
+    from nodeagent.proxy.gate import Gate
+    from nodeagent.proxy.handling import Handling
 
 EXHAUSTED = "URX"
 """Envoy's flag: every retry was made, and the last try's answer was passed on."""
 
 
 class ManagedExchange(TimedExchange):
-    """`passage` is what this request was let in by; it holds the request's places until the end."""
+    """What holds the request's places until the end is its Passage, or, as long as it goes the short way, its gate."""
 
     __slots__ = (
         "_attempts",
         "_connect_timer",
         "_flag",
+        "_gate",
+        "_handling",
+        "_head",
         "_head_size",
         "_held",
         "_idle",
         "_idle_timer",
         "_judged",
         "_kept",
-        "_passage",
+        "_made",
         "_retry",
         "_retry_timer",
         "_try_started",
@@ -62,10 +67,24 @@ class ManagedExchange(TimedExchange):
         "group",
     )
 
-    def __init__(self, down: Downstream, plan: RequestPlan, passage: Passage, started: float, size: int) -> None:
-        super().__init__(down, plan, passage.decision, started, size)
-        self._passage = passage
-        self._retry = passage.handling.retry
+    def __init__(  # noqa: PLR0913, PLR0917 - of every request: a value object for these costs as much as their use
+        self,
+        down: Downstream,
+        plan: RequestPlan,
+        decision: Decision,
+        started: float,
+        size: int,
+        handling: Handling,
+        head: RequestHead,
+        gate: Gate | None = None,
+        passage: Passage | None = None,
+    ) -> None:
+        super().__init__(down, plan, decision, started, size)
+        self._handling = handling
+        self._head = head
+        self._gate = gate
+        self._made = passage
+        self._retry = handling.retry
         self._head_size = size
         self._held: bytes | None = None  # the request as far as it has come, while it may be sent again
         self._kept = 0  # of that, in the worker's budget: all if there is a body
@@ -79,22 +98,37 @@ class ManagedExchange(TimedExchange):
         self._judged = False  # how this try went is known
         self._flag = ""
         self._usual = False  # nothing is held but the place that the gate gave, and nothing runs but the request's time
-        self.group = passage.handling.group
+        self.group = handling.group
+
+    @property
+    def _passage(self) -> Passage:
+        """Made when it is first needed: a request that goes the short way has none."""
+        made = self._made
+        if made is None:
+            address = self._down.caller_address
+            made = self._made = Passage(self._handling, self.decision, self._head, address, self._gate)
+            made.first = not self._usual
+        return made
 
     # ---- the usual request ----
 
     def _begin(self) -> None:
         """Most requests meet no trouble and need no choice: for them the policy costs as little as may be."""
-        passage, endpoint = self._passage, self.decision.endpoint
-        handling = passage.handling
-        timeouts = self.decision.timeouts
-        calm = handling.is_calm and passage.shadow is None and (timeouts is None or not timeouts.backend_request)
-        if not calm or self._plan.body != Body.NONE or endpoint is None or not self._has_room(endpoint):
+        handling, endpoint, timeouts = self._handling, self.decision.endpoint, self.decision.timeouts
+        health = handling.health
+        if (
+            not handling.may_be_usual
+            or (health is not None and health.calm_at != handling.pulse_cell[0])
+            or self._made is not None
+            or self._plan.body != Body.NONE
+            or (timeouts is not None and timeouts.backend_request)
+            or endpoint is None
+            or not self._has_room(endpoint)
+        ):
             self._begin_unusual()
             return
         if self._retry is not None and self._plan.method in IDEMPOTENT:
             self._held = self._unsent
-        passage.first = False
         self._usual = True
         self._trying = endpoint
         Exchange._go(self, endpoint, reuse=True)
@@ -104,7 +138,10 @@ class ManagedExchange(TimedExchange):
 
     def _record_usual(self, status: int, flag: str, reason: str) -> None:
         """What `_record` does, where nothing has happened."""
-        self._passage.end()
+        if self._made is not None:
+            self._made.end()
+        elif self._gate is not None:
+            self._gate.leave()
         timer = self._request_timer
         if timer is not None:
             timer.stop(self)
@@ -114,7 +151,7 @@ class ManagedExchange(TimedExchange):
     # ---- a try ----
 
     def _begin_unusual(self) -> None:
-        handling = self._passage.handling
+        handling = self._handling
         if self._retry is not None and self._plan.method in IDEMPOTENT:
             self._keep(self._unsent)
             if self._kept:
@@ -131,9 +168,9 @@ class ManagedExchange(TimedExchange):
             self._suffer(self._passage.fault(handling.fault))
 
     def _keep(self, held: bytes) -> None:
-        """Hold what may have to be sent again, unless the body is too large or the worker holds too much."""
-        engine = self._down.engine
-        fits = self._body.size - self._head_size <= engine.bounds.replay_bytes and not engine.budget.exhausted
+        """Hold what may have to be sent again, unless the body is too large, or pod or worker hold too much."""
+        down, body = self._down, self._body.size - self._head_size
+        fits = body <= down.engine.bounds.replay_bytes and not down.tenant.budget.exhausted
         self._held = held if fits else None
         self._kept = len(held) if fits and self._plan.body != Body.NONE else 0
 
@@ -165,8 +202,8 @@ class ManagedExchange(TimedExchange):
             later = self._down.engine.loop.call_later
             self._retry_timer = later(fault.delay_ms / 1000, self._suffer, Fault(0, fault.abort_status))
         elif fault.abort_status:
-            detail = fault_detail(self._passage.handling.policy)
-            self._answer(fault.abort_status, FAULT_ABORT.reason, detail, FAULT_ABORT.flag)
+            refusal = FAULT_ABORT._replace(status=fault.abort_status)
+            self._refuse(Refusing(refusal, fault_detail(self._handling.policy)))
         else:
             self._try()
 
@@ -218,9 +255,9 @@ class ManagedExchange(TimedExchange):
         upstream.lease = lease
         if self._passage.shadow is not None:
             self._passage.shadow.connecting()
-        if self._passage.handling.connect:
+        if self._handling.connect:
             later = self._down.engine.loop.call_later
-            self._connect_timer = later(self._passage.handling.connect, self._connect_timed_out)
+            self._connect_timer = later(self._handling.connect, self._connect_timed_out)
         upstream.connect()
 
     def upstream_connected(self) -> None:
@@ -289,17 +326,21 @@ class ManagedExchange(TimedExchange):
 
     def _pass_on(self, out: bytes) -> None:
         """The head of a response decides whether it is the last word."""
+        if self._attempts and self._down.stream.backed_up:
+            self.pause_response()  # a client that was behind before this try began: nothing has paused its upstream
         plan = self._response.plan
         if plan is not None and not self._judged:
             self._judged = True
             endpoint = self._trying
             assert endpoint is not None
-            handling = self._passage.handling
-            if self._usual and plan.status < 400 and handling.is_calm:
+            handling = self._handling
+            health = handling.health
+            if self._usual and plan.status < 400 and (health is None or health.calm_at == handling.pulse_cell[0]):
                 counts = handling.tallies.get(endpoint)
                 if counts is not None:
                     counts[0] += 1
                     counts[1] += 1
+                self._held = None
             else:
                 self._passage.answered(endpoint, plan.status, self._down.engine.now() - self._try_started)
                 if plan.status >= 400 and self._again(Failure.STATUS, plan.status):
@@ -307,7 +348,7 @@ class ManagedExchange(TimedExchange):
                 field = self._passage.response_field(endpoint)
                 if field is not None:
                     out = _with_field(out, plan.head, field)
-            self._let_go()
+                self._let_go()
         Exchange._pass_on(self, out)
 
     # ---- the next try ----
@@ -321,7 +362,7 @@ class ManagedExchange(TimedExchange):
         repeatable = retries.is_repeatable(self._plan.method, sent=sent, held=held)
         why = retries.why_not(retry, failure, status, self._attempts, repeatable=repeatable)
         if why is not None:
-            self._flag = EXHAUSTED if why is NoRetry.ATTEMPTS else self._flag
+            self._flag = EXHAUSTED if why is NoRetry.ATTEMPTS and self._attempts else self._flag
             return False
         wait = retries.backoff_ms(retry, self._attempts + 1, random(), self._retry_after(failure))
         if not retries.fits(wait, self._left()):
@@ -366,7 +407,7 @@ class ManagedExchange(TimedExchange):
         """Milliseconds until the request ends for another reason: that its time is over, or that nothing moves."""
         engine, timeouts = self._down.engine, self.decision.timeouts
         stall = engine.bounds.stall_seconds
-        still = min(self._passage.handling.idle or stall, stall) * 1000
+        still = min(self._handling.idle or stall, stall) * 1000
         if timeouts is None or not timeouts.request:
             return still
         return min(still, timeouts.request - (engine.now() - self._started) * 1000)
@@ -402,7 +443,10 @@ class ManagedExchange(TimedExchange):
         super()._switch()
 
     def _refuse(self, refusing: Refusing) -> None:
+        """Counted for the policy, as what is refused before a request is forwarded; caps of pods are of none."""
         refusal, detail = refusing
+        policy = self._handling.policy if refusal is not SERVER_OVERLOADED else ""
+        self.decision = replace(self.decision, policy=policy, detail=detail)
         self._answer(refusal.status, refusal.reason, detail, refusal.flag)
 
     def _report_failure(self) -> None:
@@ -423,7 +467,7 @@ class ManagedExchange(TimedExchange):
 
     def look_if_idle(self) -> None:
         """`used` is on the engine's coarse clock, so this comes up to a tick late."""
-        engine, handling = self._down.engine, self._passage.handling
+        engine, handling = self._down.engine, self._handling
         self._idle = None
         left = self._down.used + handling.idle - engine.tick
         if left > 0:

@@ -41,6 +41,13 @@ class Mirrors:
 
     def tap(self, exchange: Exchange, down: Downstream, plan: RequestPlan, head: RequestHead) -> None:
         """Before a request whose rule has mirrors starts: see to it that what is drawn gets a copy."""
+        try:
+            self._tap(exchange, down, plan, head)
+        except Exception as error:  # noqa: BLE001 - a fault in here is not one of the request
+            self.engine.stats.mirror_skipped += len(exchange.decision.mirrors)
+            self.engine.loop.call_exception_handler({"message": "a request cannot be mirrored", "exception": error})
+
+    def _tap(self, exchange: Exchange, down: Downstream, plan: RequestPlan, head: RequestHead) -> None:
         endpoints = self._endpoints(exchange, down, head)
         if not endpoints:
             return

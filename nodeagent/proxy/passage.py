@@ -27,6 +27,7 @@ class Passage:
 
     __slots__ = (
         "_address",
+        "_counted",
         "_gate",
         "_head",
         "_probe",
@@ -57,6 +58,7 @@ class Passage:
         self._sticky: Sticky | None = None  # what ties the client to an endpoint, if anything does
         self._probe = 0  # the name of the probe that the current try is, 0 = none
         self._retrying = False
+        self._counted = False  # the current try is among its endpoint's loads
 
     def choose(self, tried: tuple[Endpoint, ...], *, again: bool) -> Endpoint | None:
         """Where to try, or None: no endpoint is fit."""
@@ -110,7 +112,7 @@ class Passage:
         slot = handling.retry_slot
         if slot is not None and claims.claims[refused] == slot:
             assert handling.cluster is not None
-            return handling.cluster.overflow(slot)
+            return handling.cluster.overflow(slot, handling.caps)
         return Refusing(RETRY_BUDGET, retry_budget_detail(handling.policy, handling.treatment.backend))
 
     def response_field(self, endpoint: Endpoint) -> tuple[str, str] | None:
@@ -123,13 +125,16 @@ class Passage:
         cluster = self.handling.cluster
         if cluster is not None and cluster.weighs_load:
             cluster.loads.enter(endpoint)
+            self._counted = True
         if self.shadow is not None:
             self.shadow.tried(endpoint)
 
     def leave(self, endpoint: Endpoint) -> None:
+        """Whether it was counted says the balancer at its start, which a snapshot may have changed since."""
         cluster = self.handling.cluster
         if cluster is not None:
-            if cluster.weighs_load:
+            if self._counted:
+                self._counted = False
                 cluster.loads.leave(endpoint)
             if self._probe:
                 cluster.unanswered(endpoint, self._probe)

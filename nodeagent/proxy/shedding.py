@@ -72,7 +72,10 @@ class Shedder:
         if connection not in self._engine.connections:
             return  # ended meanwhile
         self._engine.stats.shed_connections += 1
-        if isinstance(connection, Downstream) and connection.exchange is not None:
-            connection.exchange.shed(MEMORY_PRESSURE)
-        else:
-            connection.discard()
+        try:
+            if isinstance(connection, Downstream) and connection.exchange is not None:
+                connection.exchange.shed(MEMORY_PRESSURE)
+            else:
+                connection.discard()
+        except Exception as error:  # noqa: BLE001 - else the others stay, and nothing is ever shed again
+            self._engine.loop.call_exception_handler({"message": "a connection cannot be ended", "exception": error})

@@ -47,12 +47,17 @@ class Crowded:
     idle_ended: int
 
 
-def prepare(shop: Shop) -> None:
-    """A Service `crowd` on the proxied rung, served by nginx, so that the server is not what is slow."""
+def serve(shop: Shop) -> None:
+    """nginx on PORT of v1, so that the server is not what is slow."""
     config = Path(shop.bed.home) / "crowd.conf"
     config.write_text(NGINX.format(home=shop.bed.home), encoding="utf-8")
     shop.bed.popen(shop.v1, ["nginx", "-c", str(config)])
     shop.bed.wait_listening(shop.v1, PORT)
+
+
+def prepare(shop: Shop) -> None:
+    """A Service `crowd` on the proxied rung, served by nginx."""
+    serve(shop)
     route = manifests.http_route("shop", "crowd", "crowd", [{"backendRefs": [manifests.backend("crowd", 1)]}])
     documents = [*shops.service(shop.bed, VIP, "crowd", [shop.v1], target=PORT), route]
     in_force.apply(shop, lambda: shop.bed.manifests.write("60-crowd.yaml", *documents))

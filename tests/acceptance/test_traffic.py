@@ -12,7 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import caps, dry_run, outliers, rate_limits, retries, splits, timeouts
+from tests.acceptance import (
+    big,
+    caps,
+    crowd,
+    dry_run,
+    many_rules,
+    outliers,
+    properties,
+    rate_limits,
+    retries,
+    splits,
+    timeouts,
+)
 from tests.acceptance.figures import show
 from tests.acceptance.gauged import open_stand
 from tests.acceptance.shop import open_shop
@@ -21,6 +33,9 @@ from tests.acceptance.unsteady import open_flaky
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("ACCEPTANCE_SEED", "20260101"))  # of what is random; shown with each figure
 REQUESTS = 20_000
+FEWEST = 300  # examples of a property: the dear ones have a number of their own
+SOON, STALL = 100, 10  # ms
+ROUNDS, QUIET = 3, 0.05  # how often a quiet moment is waited for: what others take of the processors
 TIMEOUT, LATE = 300, 50  # ms: of a request, and how late its end may be
 LIKELY = 5  # sigma: one of 20 spans is further off in less than one of 1,000 runs
 
@@ -342,3 +357,47 @@ def test_09_live_changes_of_weights_fail_no_request() -> None:
     assert result.failed == 0
     assert result.smallest >= 100
     assert result.sigmas <= LIKELY
+
+
+# ---- 10: properties ----
+
+
+def test_10_properties_hold_for_thousands_of_examples() -> None:
+    found = properties.explore(SEED, seconds=600)
+    for promise, tests in properties.PROPERTIES.items():
+        for test in tests:
+            show(f"{promise}: {found.passed[test]:,} examples, {found.failed[test]} failed: {test}")
+    show(f"seed {SEED}")
+    assert found.code == 0, found.said
+    assert not found.failed.total()
+    assert all(found.passed[test] >= FEWEST for tests in properties.PROPERTIES.values() for test in tests)
+
+
+# ---- speed, as far as it needs no other mesh beside it (that: make bench) ----
+
+
+@pytest.mark.parametrize(("evenly", "most"), [(False, 1.2), (True, 1.4)], ids=["some-more-than-others", "evenly"])
+def test_speed_5000_rules_cost_a_whole_request_little_more_than_10(evenly: bool, most: float) -> None:
+    """The goal is for rules of which some are asked for more than others; else the processor's caches decide."""
+    with open_shop() as shop:
+        crowd.serve(shop)
+        cost = many_rules.cost(shop, 10, 5000, SEED, evenly=evenly)
+    show(
+        f"10 rules {cost.few:.1f} us of the worker per request, 5,000 rules {cost.many:.1f} us: x{cost.ratio:.3f} "
+        f"(10 against 10: x{cost.control:.3f}); {cost.requests:,} requests, {cost.failed} failed"
+    )
+    assert cost.failed == 0
+    assert cost.ratio <= most
+
+
+def test_speed_a_change_of_one_object_among_10000_endpoints_is_in_force_soon_and_stalls_no_worker() -> None:
+    """A round that a busy machine disturbed is made again; what is slow by itself is so in each."""
+    rounds: list[big.Changed] = []
+    with big.open_big(10_000) as scene:
+        while len(rounds) < ROUNDS and not any(one.slowest <= SOON and one.stall <= STALL for one in rounds):
+            rounds.append(scene.change_objects(times=8))
+            show(f"{rounds[-1]}")
+    assert sum(one.failed for one in rounds) == 0
+    assert min(one.slowest for one in rounds) <= SOON
+    assert max(one.busy for one in rounds) <= STALL
+    assert all(one.stall <= STALL for one in rounds if one.others <= QUIET)  # of time only where nobody else took it

@@ -24,7 +24,8 @@ def test_a_map_that_cannot_be_cleaned_is_told_once_and_does_not_end_the_agent(
         raise BpfError(errno.ENOMEM, "cannot delete from map verdicts: Cannot allocate memory")
 
     async def scenario() -> None:
-        parts: Any = SimpleNamespace(kernel=SimpleNamespace(collect=collect))
+        fleet = SimpleNamespace(ledger=None, acknowledged=lambda: None)
+        parts: Any = SimpleNamespace(kernel=SimpleNamespace(collect=collect), fleet=fleet)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(agent.collect(parts), 0.2)
 

@@ -26,7 +26,7 @@ from nodeagent.core.model import (
     Workload,
 )
 from nodeagent.core.route_timeouts import RouteTimeouts
-from nodeagent.core.traffic import ConnectionRate, Limit, Mode, PodLimits, TrafficPolicy
+from nodeagent.core.traffic import ConnectionRate, Limit, Mode, PodLimits, PolicyTimeouts, TrafficPolicy
 from nodeagent.regex import compile_regex
 from tests.agent.samples import CART_VIP, DB_VIP, ENROLLED, LIMITED, NO_BATCH, NO_DELETE, PATIENT, WEB, snapshot
 from tests.core import strategies as some
@@ -116,7 +116,7 @@ def filtered(rule: Filters, backend: Filters = NO_FILTERS, **more: Any) -> dict[
     beta, canary = cart.producer_rules
     first, second = canary.backends
     behind = () if rule.redirect else (dataclasses.replace(first, filters=backend), second)
-    changed = dataclasses.replace(canary, backends=behind, filters=rule, **more)
+    changed = dataclasses.replace(canary, **{"backends": behind, "filters": rule, **more})
     table = {**base.destinations, CART_VIP: dataclasses.replace(cart, producer_rules=(beta, changed))}
     question = parse_question({"from": "shop/web-1", "to": "cart", "path": "/old/x?q=1"})
     return explain(dataclasses.replace(base, destinations=table), ENROLLED, question, compile_regex)
@@ -148,6 +148,26 @@ def test_the_timeouts_of_the_rule_are_shown() -> None:
         "request 1m30s",
         "backendRequest 500ms",
     ]
+
+
+def test_the_timeouts_in_force_are_shown_with_the_policy_that_sets_them() -> None:
+    policy = TrafficPolicy("shop/p", timeouts=PolicyTimeouts(request=2000, per_try=700))
+    for own, expected in (
+        (None, ["request 2s by TrafficPolicy shop/p", "backendRequest 700ms by TrafficPolicy shop/p"]),
+        (RouteTimeouts(5000), ["request 5s", "backendRequest 700ms by TrafficPolicy shop/p"]),
+        (RouteTimeouts(0), ["backendRequest 700ms by TrafficPolicy shop/p"]),
+    ):
+        cart = snapshot().destinations[CART_VIP]
+        both = tuple(dataclasses.replace(one, traffic=policy) for one in cart.producer_rules[-1].backends)
+        answer = filtered(NO_FILTERS, timeouts=own, backends=both)
+        assert answer["request"]["timeouts"] == expected
+        assert [backend["timeouts"] for backend in answer["backends"]] == [[], []]
+
+
+def test_a_timeout_that_only_one_backend_has_is_shown_with_it() -> None:
+    answer = treated(rule_limits=True)
+    assert answer["request"]["timeouts"] == []
+    assert [backend["timeouts"] for backend in answer["backends"]] == [["request 2s by TrafficPolicy shop/patient"], []]
 
 
 def test_a_rule_that_answers_itself_shows_no_timeouts() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from nodeagent.agent.policy_rows import rate_limit_rows, traffic_rows
 from nodeagent.config.compile import compile as compile_objects
+from nodeagent.config.conditions import programmed
 from tests.config import builders as some
 from tests.testbed.manifests import Document, rate_limit_policy, traffic_policy
 
@@ -13,10 +14,13 @@ SERVICE: Document = {"group": "", "kind": "Service", "name": "cart"}
 GONE: Document = {**SERVICE, "name": "gone"}
 BASE = [*some.callers(), *some.service("cart")]
 
+CONNECTIONS = {"limit": {"connections": 5}}
 
-def rows(*documents: Document) -> dict[str, dict[str, Any]]:
+
+def rows(*documents: Document, acknowledged: int = 1) -> dict[str, dict[str, Any]]:
+    """`acknowledged`: the generation that workers and kernel have; the documents are of the first."""
     objects = some.load({"base.yaml": some.text(*BASE), "policies.yaml": some.text(*documents)})[1]
-    conditions = compile_objects(objects, 1)[1]
+    conditions = programmed(compile_objects(objects, 1)[1], acknowledged)
     found = [*traffic_rows(objects, conditions), *rate_limit_rows(objects, conditions)]
     return {row["name"]: row for row in found}
 
@@ -25,7 +29,7 @@ def test_a_row_says_what_a_policy_asks_for() -> None:
     limits = traffic_policy("shop", "n", {"kind": "Namespace", "name": "shop"}, limits={"maxConnections": 9})
     found = rows(
         traffic_policy("shop", "t", SERVICE, mode="DryRun", timeouts={"request": "2s"}, circuitBreaker={}),
-        rate_limit_policy("shop", "l", SERVICE, connections={"limit": {"connections": 5}}),
+        rate_limit_policy("shop", "l", SERVICE, connections=CONNECTIONS),
         limits,
     )
     traffic = found["t"]
@@ -42,7 +46,27 @@ def test_a_row_says_for_which_targets_a_policy_is_not_accepted() -> None:
         ("t", "Partly", "TargetNotFound"),
         ("u", "False", "TargetNotFound"),
     ]
-    assert found["t"]["message"].startswith("Service shop/gone: Service shop/gone does not exist")
+    assert found["t"]["message"].startswith("spec.targetRefs[1].name: Service shop/gone does not exist")
+
+
+def test_a_row_has_the_conditions_towards_each_target_with_field_and_whether_it_is_programmed() -> None:
+    policy = traffic_policy("shop", "t", SERVICE, GONE)
+    said = [
+        (one["parent"], one["type"], one["status"], one["reason"], one["field"])
+        for one in rows(policy, acknowledged=1)["t"]["conditions"]
+    ]
+    assert said == [
+        ("Service shop/cart", "Accepted", "True", "Accepted", ""),
+        ("Service shop/cart", "Programmed", "True", "Programmed", ""),
+        ("Service shop/gone", "Accepted", "False", "TargetNotFound", "spec.targetRefs[1].name"),
+    ]
+
+
+def test_a_policy_is_in_force_once_workers_and_kernel_have_it() -> None:
+    policies = traffic_policy("shop", "t", SERVICE), rate_limit_policy("shop", "l", SERVICE, connections=CONNECTIONS)
+    for acknowledged, state in ((0, "pending"), (1, "in force")):
+        found = rows(*policies, acknowledged=acknowledged)
+        assert [(row["accepted"], row["state"]) for row in found.values()] == [("True", state)] * 2
 
 
 def test_a_policy_that_never_was_good_has_a_row_that_says_why() -> None:

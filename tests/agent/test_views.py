@@ -7,8 +7,12 @@ import pytest
 from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.views import World, rows
+from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, TRUE, UNKNOWN, Condition
+from nodeagent.core.cors import Cors
 from nodeagent.core.filters import Filters, Rewrite, header_change
+from nodeagent.core.model import Fault, Mirror
 from nodeagent.core.route_timeouts import RouteTimeouts
+from nodeagent.core.traffic import Retry, SessionPersistence
 from tests.agent.samples import CANARY, CART_VIP, WEB, snapshot
 
 POD = EnrolledPod(WEB.key, "/run/netns/web", (1, 2), -1, 4711, WEB.addresses)
@@ -48,6 +52,47 @@ def test_workloads_say_whether_they_are_enrolled_and_why_not() -> None:
 def test_policies_list_their_targets() -> None:
     policy = rows(WORLD, "policies", "shop", "no-delete")[0]
     assert policy["targets"] == ["shop/cart:80", "198.18.0.11:8080"]
+
+
+def test_routes_show_mirrors_cors_retry_session_and_what_keeps_a_rule_from_being_applied() -> None:
+    base = snapshot()
+    cart, backend = base.destinations[CART_VIP], CANARY.backends[0]
+    full = dataclasses.replace(
+        CANARY,
+        backends=(dataclasses.replace(backend, mirrors=(Mirror(backend, 1, 3),)),),
+        mirrors=(Mirror(backend),),
+        cors=Cors(any_origin=True),
+        retry=Retry(0),
+        session=SessionPersistence("sid"),
+        fault=Fault("filter-not-found", "filters[0]: none"),
+    )
+    changed = dataclasses.replace(cart, producer_rules=(full,))
+    world = World(dataclasses.replace(base, destinations={CART_VIP: changed}))
+    (shown,) = rows(world, "routes", "shop", "cart")[0]["rules"]
+    assert shown["filters"] == [f"mirror 100% to {backend.name}", "allow cross-origin requests of *"]
+    assert shown["backends"][0]["filters"] == [f"mirror 1 of 3 to {backend.name}"]
+    assert (shown["retry"], shown["session"]) == ("none", "Cookie sid")
+    assert shown["error"] == "filter-not-found: filters[0]: none"
+
+
+def test_routes_and_policies_have_their_conditions_and_are_pending_until_they_are_programmed() -> None:
+    said = (
+        Condition("HTTPRoute", "shop/cart", "Service shop/cart", ACCEPTED, TRUE, "Accepted"),
+        Condition("HTTPRoute", "shop/cart", "Service shop/cart", PROGRAMMED, UNKNOWN, "Pending", generation=2),
+        Condition("HTTPRoute", "shop/lost", "Service shop/no", ACCEPTED, FALSE, "NoMatchingParent", "no", "spec.x", 2),
+        Condition("AuthorizationPolicy", "shop/no-delete", "Service shop/cart", PROGRAMMED, TRUE, "Programmed"),
+    )
+    lost = {"kind": "HTTPRoute", "namespace": "shop", "name": "lost", "reason": "NoMatchingParent", "message": "no"}
+    world = dataclasses.replace(WORLD, rejected=(lost,), conditions=said)
+    cart, without = rows(world, "routes", "shop", "")
+    assert (cart["state"], without["state"]) == ("pending", "NoMatchingParent")
+    assert [(one["type"], one["status"]) for one in cart["conditions"]] == [
+        ("Accepted", "True"),
+        ("Programmed", "Unknown"),
+    ]
+    assert [(one["parent"], one["field"]) for one in without["conditions"]] == [("Service shop/no", "spec.x")]
+    policy = rows(world, "policies", "shop", "no-delete")[0]
+    assert (policy["state"], [one["reason"] for one in policy["conditions"]]) == ("in force", ["Programmed"])
 
 
 def test_a_name_that_does_not_exist_is_not_an_empty_answer() -> None:

@@ -13,13 +13,14 @@ from nodeagent.cli.get import flat
 from tests.cli.conftest import Run
 from tests.cli.fake_agent import STATUS, FakeAgent
 
+JUDGED = {"namespace", "name", "targets", "mode", "accepted", "state", "message", "conditions"}
 KEYS = {
     "services": {"namespace", "name", "address", "port", "protocol", "rung", "endpoints", "routes", "policies"},
     "endpoints": {"namespace", "name", "address", "port", "rung", "services", "policies"},
-    "routes": {"namespace", "name", "state", "message", "parents", "rules"},
-    "policies": {"namespace", "name", "state", "message", "action", "level", "targets"},
-    "trafficpolicies": {"namespace", "name", "targets", "mode", "timeouts", "retry", "accepted", "state", "message"},
-    "ratelimitpolicies": {"namespace", "name", "targets", "mode", "accepted", "state", "message"},
+    "routes": {"namespace", "name", "state", "message", "parents", "rules", "conditions"},
+    "policies": {"namespace", "name", "state", "message", "action", "level", "targets", "conditions"},
+    "trafficpolicies": {*JUDGED, "timeouts", "retry"},
+    "ratelimitpolicies": JUDGED,
     "workloads": {"namespace", "name", "workload", "service_account", "state", "message", "addresses", "fail_mode"},
     "connections": {"namespace", "name", "path", "local", "remote", "destination", "worker"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from nodeagent.proxy.sockets import LocalSockets
 from nodeagent.proxy.stats import Stats
 from nodeagent.regex import compile_regex
 from tests.config import builders as some
+from tests.doc_examples import Example, examples_of
 from tests.testbed import manifests
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +42,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "daemonset/*.md", "bench/*.md", "bpf/**/*.md")
     for path in ROOT.glob(pattern)
 )
-FENCE = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUN = ("HTTPRoute", "AuthorizationPolicy", "TrafficPolicy", "RateLimitPolicy")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
 REFUSAL_ROW = re.compile(r"^\| (\d{3}) \| `([a-z0-9.-]+)` \| (\d{4} [0-9.]+) \|$", re.MULTILINE)
@@ -121,6 +123,13 @@ def test_errors_page_names_every_reason_of_a_decision() -> None:
     assert [reason for reason in reasons if f"`{reason}`" not in page] == []
 
 
+def test_errors_page_names_every_reason_of_an_upstreams_fault() -> None:
+    reasons = re.findall(r'_(?:answer|abort)\((?:\d+|"[A-Z]*"), "([a-z-]+)"', text("nodeagent/proxy/exchange.py"))
+    page = text("docs/errors.md")
+    assert len(reasons) >= 3
+    assert [reason for reason in reasons if f"`{reason}`" not in page] == []
+
+
 # ---- limits ----
 
 
@@ -153,17 +162,22 @@ def test_cli_page_names_every_command_and_every_option_of_run() -> None:
 # ---- examples and links ----
 
 
-def examples() -> list[tuple[str, str]]:
-    found = [(page.name, block) for page in PAGES for block in FENCE.findall(page.read_text(encoding="utf-8"))]
-    return [(name, block) for name, block in found if "apiVersion:" in block and "kind:" in block]
+EXAMPLES = [one for page in PAGES for one in examples_of(page.name, page.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize(("page", "block"), examples())
-def test_an_example_manifest_is_valid(page: str, block: str) -> None:
-    read = read_manifest_file(page, block.encode())
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.page}:{example.line}")
+def test_an_example_manifest_is_valid(example: Example) -> None:
+    read = read_manifest_file(example.page, example.manifest.encode())
     assert [str(problem) for problem in read.problems] == []
     assert [str(problem) for entry in read.entries for problem in entry.problems] == []
     assert read.entries
+
+
+def test_every_example_of_a_route_or_policy_shows_what_one_then_sees() -> None:
+    """tests/agent_kernel/test_doc_examples.py holds that against a running agent."""
+    of_policies = [one for one in EXAMPLES if any(f"kind: {kind}\n" in one.manifest for kind in RUN)]
+    assert len(of_policies) >= 15
+    assert [f"{one.page}:{one.line}" for one in of_policies if not one.commands] == []
 
 
 def fields_of(schema: Schema) -> Iterator[str]:
@@ -185,18 +199,39 @@ def test_the_page_of_a_policy_names_each_of_its_fields(page: str, schema: Fields
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text(page))] == []
 
 
-@pytest.mark.parametrize("page", ["traffic-policy.md", "rate-limit-policy.md"])
-def test_the_examples_of_a_policy_are_accepted_where_their_targets_are(page: str) -> None:
-    route = manifests.http_route(
-        "shop", "catalog-canary", "catalog", [{"backendRefs": [manifests.backend("catalog", 1)]}]
-    )
-    blocks = "---\n".join(block for name, block in examples() if name == page)
-    base = some.text(*some.callers(), *some.service("catalog"), route)
-    objects = some.load({"base.yaml": base, page: blocks})[1]
+POLICIES = [
+    one for one in EXAMPLES if "kind: TrafficPolicy\n" in one.manifest or "kind: RateLimitPolicy\n" in one.manifest
+]
+
+
+@pytest.mark.parametrize("example", POLICIES, ids=lambda example: f"{example.page}:{example.line}")
+def test_the_example_of_a_policy_is_accepted_where_its_target_is(example: Example) -> None:
+    services = [some.service(name, f"198.19.0.{number}") for number, name in enumerate(("catalog", "ledger"), 1)]
+    backends = [{"backendRefs": [manifests.backend("catalog", 1)]}]
+    route = manifests.http_route("shop", "catalog-canary", "catalog", backends)
+    base = some.text(*some.callers(), *itertools.chain(*services), route)
+    objects = some.load({"base.yaml": base, example.page: example.manifest})[1]
     assert objects.problems == ()
     conditions = compile_objects(objects, 1, allow_faults=True)[1]
-    assert {(one.status, one.reason) for one in conditions if one.type == "Accepted"} == {("True", "Accepted")}
-    assert len(conditions) > 4
+    accepted = [one for one in conditions if one.type == "Accepted" and "Policy" in one.kind]
+    assert [(one.status, one.reason) for one in accepted] == [("True", "Accepted")]
+
+
+@pytest.mark.parametrize("package", ["agent", "config", "core", "kernel", "proxy"])
+def test_a_package_says_what_each_of_its_files_is_for(package: str) -> None:
+    folder = ROOT / "nodeagent" / package
+    groups = text(f"nodeagent/{package}/__init__.py").replace(
+        "read_*", " ".join(one.stem for one in folder.glob("read_*"))
+    )
+    files = {one.stem for one in folder.glob("*.py")} - {"__init__"}
+    assert sorted(files - set(re.findall(r"\w+", groups))) == []
+
+
+def test_architecture_names_files_that_are_there() -> None:
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:py|h|c|md))`", text("ARCHITECTURE.md"))
+    folders = (ROOT, ROOT / "nodeagent")
+    assert len(named) > 50
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

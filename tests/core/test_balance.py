@@ -39,6 +39,17 @@ def test_a_backend_gets_its_weights_share(weights: tuple[int, ...]) -> None:
         assert counts[index] == pytest.approx(STEPS * weight / sum(weights), abs=1)
 
 
+@given(st.lists(st.integers(0, 1_000_000), min_size=1, max_size=16), st.floats(0, 1, exclude_max=True))
+def test_of_evenly_spread_random_numbers_each_backend_gets_its_weights_share(weights: list[int], offset: float) -> None:
+    """Within one of them, wherever the spread begins."""
+    steps = 200
+    choices = [choose_backend(backends(*weights), (step + offset) / steps) for step in range(steps)]
+    counts = Counter(choice[0] for choice in choices if choice)
+    for index, share in enumerate(shares(backends(*weights))):
+        assert abs(counts[index] - steps * share) <= 1
+        assert share == (weights[index] / sum(weights) if any(weights) else 0)
+
+
 def test_weights_that_add_up_to_nothing_choose_nothing() -> None:
     assert choose_backend(backends(0, 0), 0.5) is None
     assert choose_backend((), 0.5) is None

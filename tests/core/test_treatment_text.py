@@ -21,6 +21,7 @@ from nodeagent.core.traffic import (
     RateLimitPolicy,
     RateLimitRule,
     Retry,
+    SessionPersistence,
     SuccessRate,
     TrafficPolicy,
 )
@@ -51,6 +52,15 @@ def test_each_policy_is_one_line_with_its_mode() -> None:
         "RateLimitPolicy shop/l (DryRun): all 10 per 1m burst 20; more 10 per 1m burst 20; over it 503",
     ]
     assert described(None) == described(Treatment("")) == []
+
+
+def test_what_the_rule_asks_for_itself_comes_first_and_says_that_the_policy_gives_way() -> None:
+    policy, session = TrafficPolicy("shop/a", retry=Retry()), SessionPersistence("id", absolute_timeout=60_000)
+    own = Retry(3, frozenset({503}))
+    line = described(Treatment("shop/cart:80", (), policy, (), retry=own, session=session))[0]
+    words = f"the route's rule: retry {retry_text(own)}, in place of the policy's; session by Cookie id for 1m"
+    assert line == words
+    assert described(Treatment("shop/cart:80", (), retry=Retry(0))) == ["the route's rule: retry none"]
 
 
 def test_each_part_of_a_traffic_policy_is_on_its_line() -> None:

@@ -24,6 +24,7 @@ from nodeagent.kernel.maps import Maps
 from tests.acceptance import shop as shops
 from tests.acceptance.deaths import worker_pids
 from tests.acceptance.shop import Shop
+from tests.testbed.manifests import traffic_policy
 from tests.testbed.shell import inside
 
 # A successor whose version cannot be compiled on this node.
@@ -57,6 +58,15 @@ def shop() -> Iterator[Shop]:
 def maps(shop: Shop) -> Iterator[Maps]:
     with Maps(Layout(shop.bed.bpffs)) as opened:
         yield opened
+
+
+# The product's takes two minutes to forget.
+SWEEPS_OFTEN = """
+import nodeagent.agent.ledger_sweep
+nodeagent.agent.ledger_sweep.SWEEP_SECONDS = 0.5
+import runpy
+runpy.run_module("nodeagent", run_name="__main__")
+"""
 
 
 @contextlib.contextmanager
@@ -149,6 +159,31 @@ def test_a_takeover_leaves_the_ledger_to_the_successor(shop: Shop, maps: Maps) -
             assert ledger.take(ledger.prepare((tokens,))) == 0
             assert ledger.read(3) == (1, b"kept")
             assert ledger.held(Slot(1, 1)) == 0  # its holder was a worker of the old agent
+
+
+def test_entries_of_a_policy_that_went_are_forgotten_and_those_of_one_that_stays_are_not(
+    shop: Shop, maps: Maps
+) -> None:
+    """Whether anything uses them or not: the policy that stays gets no request after the first."""
+    shop.agent.stop()
+    write = shop.bed.manifests.write
+    fields = {"circuitBreaker": {"maxParallelRequests": 500}, "retry": {}}
+    for number, name in ((1, "catalog"), (5, "raw")):
+        write(f"5{number}.yaml", traffic_policy("shop", name, {"kind": "Service", "name": name, "group": ""}, **fields))
+    shop.agent.main = ("-c", SWEEPS_OFTEN)
+    shop.agent.start()
+    tables = [maps.map(name) for name in (layout.SLOTS, layout.BUDGETS)]
+    assert [shop.get(shop.web, shop.url(number)) for number in (1, 5)] == [200, 200]
+    first = [set(table.items()) for table in tables]
+    assert [len(keys) for keys in first] == [2, 2]
+    time.sleep(2)
+    assert [set(table.items()) for table in tables] == first
+    shop.bed.manifests.remove("51.yaml")
+    until(lambda: [table.count() for table in tables] == [1, 1])
+    assert all(set(table.items()) < keys for table, keys in zip(tables, first, strict=True))
+    shop.bed.manifests.remove("55.yaml")
+    until(lambda: [table.count() for table in tables] == [0, 0])
+    assert [shop.get(shop.web, shop.url(number)) for number in (1, 5)] == [200, 200]
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

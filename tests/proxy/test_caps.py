@@ -11,7 +11,7 @@ import pytest
 
 from nodeagent.core.bounds import KIB, MIB, Bounds
 from nodeagent.core.model import Destination, Endpoint, Protocol
-from nodeagent.core.traffic import PodLimits
+from nodeagent.core.traffic import Limit, PodLimits, RateLimitPolicy, RateLimitRule
 from nodeagent.proxy.budgets import LAST_READ_BYTES, READ_BYTES
 from nodeagent.proxy.tenants import IDLE_SERVERS
 from tests.proxy.harness import CALLER, Client, FixedOriginals, Proxy, ScriptedUpstream, run, settle
@@ -111,6 +111,20 @@ def test_where_one_endpoint_has_no_room_another_of_the_backend_is_taken() -> Non
                 await client.send(GET)
                 assert await client.response() == (200, b"ok")
             await stuck.close()
+
+    run(conversation())
+
+
+def test_a_rate_limit_alone_takes_no_request_past_the_cap_of_its_server() -> None:
+    async def conversation() -> None:
+        limits = RateLimitPolicy("shop/limit", (RateLimitRule("all", Limit(1000, 1000, 1000)),))
+        async with Proxy(bounds=Bounds(requests_per_server=2), rate_limits=(limits,)) as proxy:
+            await busy(proxy, 2)
+            client = await proxy.connect()
+            await client.send(GET)
+            assert (await client.response())[0] == 503
+            assert client.reason == "server-overloaded"
+            assert "UO" in row(proxy, "server-overloaded").values()
 
     run(conversation())
 

@@ -9,6 +9,7 @@ from nodeagent.core.cors import Cors, parse_origin
 from nodeagent.core.filters import Filters, Redirect
 from nodeagent.core.model import Backend, PathKind, Rule
 from nodeagent.core.traffic import Retry
+from nodeagent.proxy import replies
 from tests.proxy.harness import Client, Proxy, fields_of, run
 
 SHOP = b"https://shop.example"
@@ -49,6 +50,23 @@ def test_a_preflight_is_answered_here_and_the_connection_stays() -> None:
                 assert fields["access-control-allow-credentials"] == "true"
                 assert fields["x-mesh-reason"] == "cors-preflight"
             assert p.upstream.connections == []
+
+    run(conversation())
+
+
+def test_long_answers_that_clients_make_up_are_not_remembered() -> None:
+    async def conversation() -> None:
+        async with Proxy() as p:
+            route(p, cors=replace(CORS, headers=("*",)))
+            client = await p.connect()
+            for long in (False, True):
+                asked = b"x-a" + b"a" * 10_000 * long
+                preflight = PREFLIGHT[:-2] + b"Access-Control-Request-Headers: " + asked + b"\r\n\r\n"
+                before = replies._written.cache_info().misses
+                for _ in range(2):
+                    fields = await ask(client, preflight)
+                    assert fields["access-control-allow-headers"] == asked.decode()
+                assert replies._written.cache_info().misses == before + (not long)
 
     run(conversation())
 

@@ -30,7 +30,7 @@ from nodeagent.core.traffic import (
     SessionPersistence,
     TrafficPolicy,
 )
-from tests.proxy.harness import Client, Proxy, ScriptedUpstream, fields_of, run, settle
+from tests.proxy.harness import Client, Proxy, ScriptedUpstream, exchange_raw, fields_of, run, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nhi"
@@ -90,6 +90,20 @@ def test_the_last_answer_is_passed_on_when_every_attempt_failed() -> None:
             assert count(p) == 3
             (row,) = p.rows()
             assert row["response_flags"] == "URX"
+
+    run(conversation())
+
+
+def test_where_no_attempts_are_asked_for_none_are_exhausted() -> None:
+    """`retry.attempts: 0` of a rule; with a timeout the request takes the long way."""
+
+    async def conversation() -> None:
+        for timeouts in (PolicyTimeouts(), PolicyTimeouts(idle=60_000)):
+            traffic = replace(retrying(attempts=0), timeouts=timeouts)
+            async with Proxy(answer=failed(503), traffic=traffic) as p:
+                assert await ask(await p.connect()) == (503, b"no")
+                (row,) = p.rows()
+                assert row["response_flags"] == ""
 
     run(conversation())
 
@@ -494,6 +508,46 @@ def test_faults_delay_and_abort_without_reaching_the_upstream() -> None:
 
 
 # ---- dry run ----
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"circuit_breaker": CircuitBreaker(max_parallel_requests=0)}, "circuit-breaker-max-parallel-requests"),
+        ({"circuit_breaker": CircuitBreaker(max_connections=0)}, "circuit-breaker-max-connections"),
+        ({"fault_injection": FaultInjection(abort_status=503, abort_percent=100)}, "fault-abort"),
+        ({"timeouts": PolicyTimeouts(idle=50)}, "idle-timeout"),
+    ],
+)
+def test_what_a_policy_refuses_is_counted_for_it_and_observed_with_what_is_wrong(
+    fields: dict[str, Any], reason: str
+) -> None:
+    async def conversation() -> None:
+        async with Proxy(traffic=policy(**fields)) as p:
+            p.engine.observing = True
+            client = await p.connect()
+            _, body = await ask(client)
+            (row,), (event,) = p.rows(), p.events
+            assert (client.reason, row["reason"], event["reason"]) == (reason, reason, reason)
+            assert (row["policy"], event["policy"]) == ("shop/payments", "shop/payments")
+            assert event["detail"] == body.decode().strip()
+
+    run(conversation())
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_fault_with_a_status_that_has_no_content_leaves_the_connection_in_order(status: int) -> None:
+    async def conversation() -> None:
+        fault = FaultInjection(abort_status=status, abort_percent=100)
+        async with Proxy(traffic=policy(fault_injection=fault)) as p:
+            got = await exchange_raw(p, GET + GET)
+            first, second, rest = got.split(b"\r\n\r\n")
+            assert first == second
+            assert rest == b""
+            assert first.startswith(b"HTTP/1.1 %d " % status)
+            assert (b"content-length: 0" in first) == (status == 205)
+
+    run(conversation())
 
 
 def test_a_policy_in_dry_run_counts_what_it_would_do() -> None:

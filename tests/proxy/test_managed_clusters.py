@@ -14,7 +14,16 @@ import pytest
 from nodeagent.core.ledger import LocalLedger
 from nodeagent.core.model import Endpoint, Treatment
 from nodeagent.core.outlier import Kind
-from nodeagent.core.traffic import Balancing, CircuitBreaker, LoadBalancer, OutlierDetection, SuccessRate, TrafficPolicy
+from nodeagent.core.traffic import (
+    Balancing,
+    CircuitBreaker,
+    LoadBalancer,
+    OutlierDetection,
+    Retry,
+    RetryBudget,
+    SuccessRate,
+    TrafficPolicy,
+)
 from nodeagent.proxy import handling
 from nodeagent.proxy.cluster import Cluster
 from nodeagent.proxy.handling import Handlings
@@ -24,6 +33,7 @@ from tests.proxy.harness import Client, Proxy, ScriptedUpstream, run, settle
 GET = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 FAILED = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
+FAILED_503 = b"HTTP/1.1 503 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
 V4 = tuple(Endpoint("198.18.0.1", 8000 + number) for number in range(10))
 V6 = tuple(Endpoint("fd00::1", 8000 + number) for number in range(10))
 EJECT_AT_ONCE = OutlierDetection(consecutive_5xx=1, max_ejection_percent=50)
@@ -83,6 +93,48 @@ def test_a_cluster_goes_when_nothing_led_to_it_for_a_minute_and_nothing_is_under
     one.loads.leave(V4[0])
     handlings.forget()
     assert handlings.clusters() == []
+
+
+def test_a_change_of_the_balancer_leaves_no_request_behind_and_takes_none_of_others() -> None:
+    async def conversation() -> None:
+        weighing = policy(load_balancer=LoadBalancer(Balancing.LEAST_REQUEST))
+        async with Proxy(traffic=weighing) as p:
+            upstreams = []
+            for traffic in (weighing, policy(), weighing):
+                p.apply(replace(p.destination, traffic=traffic))
+                client = await p.connect()
+                await client.send(GET)
+                upstreams.append(await p.upstream.accept())
+            (cluster,) = p.engine.handlings.clusters()
+            outstanding = [cluster.loads.outstanding.copy()]
+            for upstream in upstreams[::-1]:
+                await upstream.send(OK)
+                await settle()
+                outstanding.append(cluster.loads.outstanding.copy())
+            assert outstanding == [[2], [1], [1], [0]]
+
+    run(conversation())
+
+
+@pytest.mark.parametrize("later", [CircuitBreaker(max_parallel_retries=2), None])
+def test_a_retry_is_refused_in_words_also_when_its_cap_was_changed_meanwhile(later: CircuitBreaker | None) -> None:
+    async def conversation() -> None:
+        retry = Retry(attempts=1, backoff=60_000, budget=RetryBudget(percent=100, floor=1000))
+        async with Proxy(traffic=policy(retry=retry, circuit_breaker=CircuitBreaker(max_parallel_retries=1))) as p:
+            waiting, trying, new = [await p.connect() for _ in range(3)]
+            await waiting.send(GET)
+            await (await p.upstream.accept()).send(FAILED_503)
+            await settle()
+            await trying.send(GET)
+            upstream = await p.upstream.accept()
+            p.apply(replace(p.destination, traffic=policy(retry=retry, circuit_breaker=later)))
+            await new.send(GET)
+            await p.upstream.accept()
+            await upstream.send(FAILED_503)
+            assert (await trying.response())[0] == 503
+            assert trying.reason == "circuit-breaker-max-parallel-retries"
+
+    run(conversation())
 
 
 # ---- the health of endpoints ----

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from nodeagent.core.bounds import Bounds
+from nodeagent.core.bounds import KIB, MIB, Bounds
 from nodeagent.core.model import Endpoint
 from nodeagent.core.traffic import (
     Balancing,
@@ -19,7 +20,9 @@ from nodeagent.core.traffic import (
     Retry,
     RetryBudget,
 )
+from nodeagent.proxy.downstream import Downstream
 from nodeagent.proxy.exchange import Exchange
+from nodeagent.proxy.timed_exchange import TimedExchange
 from tests.proxy.harness import Client, Connection, Proxy, fields_of, run, settle
 from tests.proxy.test_managed import GET, OK, POST, UNBOUND, ask, count, failed, policy, retrying, sequence
 
@@ -133,6 +136,40 @@ def test_an_interim_response_before_a_failure_may_be_seen_and_the_failure_not() 
             await upstream.message()
             await upstream.send(OK)
             assert await client.response() == (200, b"ok")
+
+    run(conversation())
+
+
+def test_a_retry_is_read_no_faster_than_a_client_that_was_behind_before_it_takes_it() -> None:
+    """Interim responses fill the client's buffers, then the try is over."""
+
+    async def conversation() -> None:
+        traffic = policy(retry=Retry(1, backoff=1, budget=UNBOUND), timeouts=PolicyTimeouts(per_try=60_000))
+        async with Proxy(bounds=Bounds(buffered_per_connection=16 * KIB), traffic=traffic) as p:
+            client = await p.connect()
+            await settle()
+            (down,) = p.engine.connections
+            assert isinstance(down, Downstream)
+            down.stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            await client.send(GET)
+            first = await p.upstream.accept()
+            for _ in range(12):
+                await first.send(b"HTTP/1.1 103 Early\r\nLink: " + b"x" * 40_000 + b"\r\n\r\n")
+            await settle()
+            assert down.stream.backed_up
+            assert isinstance(down.exchange, TimedExchange)
+            down.exchange.try_timed_out()
+            second = await p.upstream.accept()
+            size = 6 * MIB
+            sent = second.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"y" * size)
+            sending = asyncio.ensure_future(sent)
+            await settle(0.2)
+            assert p.engine.budget.held < MIB
+            down.stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MIB)
+            while (answer := await client.response())[0] == 103:
+                pass
+            assert answer == (200, b"y" * size)
+            await sending
 
     run(conversation())
 
@@ -399,7 +436,7 @@ def test_requests_over_the_retry_budget_leave_their_upstream_connections_to_othe
 # ---- what is held is given back, once ----
 
 
-CAPS = CircuitBreaker(max_connections=50, max_pending_requests=50, max_parallel_requests=50, max_parallel_retries=50)
+CAPS = CircuitBreaker(10, 10, 10, 10)  # too few to keep places in reserve
 CHUNKED = b"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

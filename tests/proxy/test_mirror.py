@@ -52,6 +52,24 @@ async def ask(client: Client, request: bytes = GET) -> tuple[int, bytes]:
     return await client.response()
 
 
+@pytest.mark.parametrize("rule", [{}, {"timeouts": RouteTimeouts(60_000, 0)}, {"retry": Retry()}])
+def test_a_bug_in_mirroring_is_reported_and_the_request_goes_on(
+    rule: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        async with mirrored(**rule) as (p, mirror):
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            monkeypatch.setattr("nodeagent.proxy.mirror.endpoint_of_copy", broken)
+            assert await ask(await p.connect()) == (200, b"ok")
+            assert (len(reported), p.engine.stats.mirror_skipped, mirror.connections) == (1, 1, [])
+
+    run(conversation())
+
+
 def test_the_mirror_gets_the_request_and_its_answer_goes_nowhere() -> None:
     async def conversation() -> None:
         async with mirrored() as (p, mirror):

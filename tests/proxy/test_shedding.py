@@ -9,7 +9,10 @@ import pytest
 
 from nodeagent.core.bounds import KIB, MIB, Bounds
 from nodeagent.core.overload import SHED_REQUESTS, Watermark
+from nodeagent.core.policy_refusals import PolicyRefusal
 from nodeagent.proxy.acceptor import Acceptor
+from nodeagent.proxy.downstream import Downstream
+from nodeagent.proxy.exchange import Exchange
 from nodeagent.proxy.memory import Resident
 from nodeagent.proxy.shedding import AT_ONCE, Shedder
 from tests.proxy.harness import CALLER, COOKIE, Client, FixedOriginals, Proxy, run, settle
@@ -50,6 +53,37 @@ class SecondPod:
         listener.setblocking(False)
         self.acceptor = Acceptor(proxy.engine, FixedOriginals(("198.18.0.10", 80)), listener, COOKIE + 1, 4)
         self.port = self.acceptor.port
+
+
+def test_a_bug_in_one_ending_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def conversation() -> None:
+        async with Proxy() as proxy:
+            reported: list[object] = []
+            proxy.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            clients = await waiting(proxy, SHED_REQUESTS + 1)
+            first = next(iter(proxy.engine.connections))
+            assert isinstance(first, Downstream)
+            broken = first.exchange
+            shed = Exchange.shed
+
+            def shed_or_fail(exchange: Exchange, refusal: PolicyRefusal) -> None:
+                if exchange is broken:
+                    raise RuntimeError("a bug")
+                shed(exchange, refusal)
+
+            monkeypatch.setattr(Exchange, "shed", shed_or_fail)
+            memory = Memory(200)
+            proxy.engine.shedder = Shedder(proxy.engine, MARK, memory)
+            proxy.engine.shedder.tick()
+            assert [(await client.response())[0] for client in clients[1:]] == [503] * SHED_REQUESTS
+            assert len(reported) == 1
+            monkeypatch.undo()
+            await settle()
+            clients += await waiting(proxy, SHED_REQUESTS)
+            proxy.engine.shedder.tick()
+            assert (await clients[0].response())[0] == 503
+
+    run(conversation())
 
 
 def test_the_pod_with_the_most_is_answered_503_and_closed_and_the_other_goes_on() -> None:

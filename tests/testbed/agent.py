@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ class Agent:
     bpffs: Path
     home: Path  # holds run/, state/ and agent.log
     options: Sequence[str] = ()
+    main: Sequence[str] = ("-m", "nodeagent")  # what Python runs
     process: subprocess.Popen[bytes] | None = None
     _environment: dict[str, str] = field(default_factory=dict)
 
@@ -47,7 +48,7 @@ class Agent:
 
     def argv(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "nodeagent", "run"),
+            *(sys.executable, *self.main, "run"),
             *("--manifests", str(self.manifests), "--cgroup", str(self.cgroup), "--bpffs", str(self.bpffs)),
             *("--run-dir", str(self.run_dir), "--state-dir", str(self.home / "state")),
             *("--metrics-address", METRICS_ADDRESS),
@@ -85,6 +86,22 @@ class Agent:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the agent was not ready after {seconds} s (last answer: {status}):{self.tail()}")
             time.sleep(0.02)
+
+    def apply(self, change: Callable[[], object], seconds: float = 5.0) -> None:
+        """Makes a change of the manifests that yields a new generation; returns once every worker has it."""
+        before = self._config()["generation"]
+        change()
+        deadline = time.monotonic() + seconds
+        while (config := self._config())["generation"] <= before or config["in_force"] < config["generation"]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"a change of the manifests is not in force after {seconds} s: {config}{self.tail()}"
+                )
+            time.sleep(0.005)
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = json.loads(self.admin("/v1/status")[1])["config"]
+        return config
 
     def _ready_status(self) -> int | str:
         try:

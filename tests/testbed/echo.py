@@ -1,7 +1,7 @@
 """A small HTTP/1.1 server for pods: says in JSON what it received.  Standard library only.
 
 GET /anything            -> 200 {"pod", "namespace", "method", "path", "host", "headers": [[name, value], ...], ...}
-GET /status/418          -> that status
+GET /status/418          -> that status; with --status 503 every request gets that one
 GET /x?delay=0.5         -> waits that many seconds before it answers
 GET /bytes/1000000       -> a body of that many bytes (octet-stream)
 GET /count               -> {"requests": N}: requests served so far, without those to /count
@@ -24,7 +24,8 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, port: int, name: str, namespace: str) -> None:
+    def __init__(self, port: int, name: str, namespace: str, status: int = 200) -> None:
+        self.status = status
         self.pod = name
         self.namespace = namespace
         self.numbers = itertools.count(1)
@@ -59,7 +60,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if first == "bytes" and rest.isdigit():
             self._answer(200, b"x" * int(rest), "application/octet-stream")
         else:
-            self._answer(int(rest) if first == "status" and rest.isdigit() else 200, self._describe(body_bytes))
+            status = int(rest) if first == "status" and rest.isdigit() else self.server.status
+            self._answer(status, self._describe(body_bytes))
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET  # noqa: N815 - http.server's names
 
@@ -116,8 +118,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--namespace", default="")
+    parser.add_argument("--status", type=int, default=200)
     options = parser.parse_args()
-    Server(options.port, options.name, options.namespace).serve_forever()
+    Server(options.port, options.name, options.namespace, options.status).serve_forever()
 
 
 if __name__ == "__main__":
