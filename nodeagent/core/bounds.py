@@ -24,6 +24,10 @@ FDS_PER_POD = 3
 MAX_PODS = 250
 """The kubelet's own bound is 110 by default and 250 where it is raised."""
 MAX_IDLE_UPSTREAMS = 2048
+ENDPOINT_IDLE_SHARE = 0.25
+"""Of those, that one pod may keep to one endpoint.  With less than it uses at a time, a burst of answers closes what
+the next burst of requests opens; each closed one holds its port for a minute (TIME_WAIT), and when most of the 28,232
+are held, connect() searches for a free one for milliseconds: seen at 500 requests at a time with 64 kept."""
 MAX_SOCKET_STOCK = 512
 MAX_MIRRORS = 128
 """Copies of requests under way at once."""
@@ -75,7 +79,7 @@ class Bounds:
     stall_seconds: float = 300.0
     connect_seconds: float = 5.0
     upstream_idle_seconds: float = 4.0
-    upstream_idle_per_endpoint: int = 64
+    upstream_idle_per_endpoint: int = 512
     upstream_idle_total: int = 4096
     socket_stock: int = 512
     replay_bytes: int = 64 * KIB
@@ -110,6 +114,7 @@ def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
     requests = max(16, min(connections, third // REQUEST_BYTES))
     receive_buffer = max(SMALLEST_BUFFER, min(LARGEST_RECEIVE_BUFFER, third // BUFFERS_AT_ONCE))
     buffered = max(MIB, third)
+    kept = min(idle, max(8, connections // 2))
     return Bounds(
         connections=connections,
         connections_per_pod=max(8, int(connections * POD_SHARE)),
@@ -120,7 +125,8 @@ def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
         buffered_per_pod=int(buffered * CLIENT_SHARE),
         receive_buffer=receive_buffer,
         unsent=max(SMALLEST_BUFFER, min(LARGEST_UNSENT, receive_buffer // 2)),
-        upstream_idle_total=min(idle, max(8, connections // 2)),
+        upstream_idle_per_endpoint=max(4, int(kept * ENDPOINT_IDLE_SHARE)),
+        upstream_idle_total=kept,
         socket_stock=stock,
         mirrors=mirrors,
         memory=memory,

@@ -31,6 +31,14 @@ def test_descriptors_of_all_connections_and_some_for_the_admin_side_fit(
     assert 2 * bounds.connections + others <= nofile
 
 
+@given(MEMORY, NOFILE, st.integers(1, 8))
+def test_one_pod_cannot_fill_the_idle_upstream_connections_with_those_to_one_endpoint(
+    memory: int | None, nofile: int, workers: int
+) -> None:
+    bounds = derive(memory, nofile, workers)
+    assert 2 <= bounds.upstream_idle_per_endpoint <= bounds.upstream_idle_total / 2
+
+
 @given(st.integers(64 * MIB, 64 * 1024 * MIB), NOFILE, st.integers(1, 8))
 def test_all_workers_together_stay_within_the_memory_limit(memory: int, nofile: int, workers: int) -> None:
     bounds = derive(memory, nofile, workers)
