@@ -18,21 +18,25 @@ WINDOW = 0.1
 MOST_OF_WINDOW = WINDOW / 2
 SLICE = 0.0002
 """Seconds that one pod runs before the others are looked at."""
-MOST_EVENTS = 64
-EVENTS_ALONE = 32
-"""Events in a row of a pod that was the only one with something to do for a window: about a millisecond."""
+SLICE_ALONE = 0.001
+"""The same of a pod that was the only one with something to do for a window."""
+MOST_EVENTS = 32
 _FIRST_COST = 30e-6
 _SMOOTHING = 0.125
+_DECAY = 1 / 64
+"""What `Share.dearest` falls by, of the difference, in a turn that was cheaper.  Events of one pod differ by ten times
+(a head of 90 fields, the answer to it): turns are planned for the dear ones, or others wait for several slices."""
 
 
 class Share:
     """What one pod had of a worker's time.  Seconds are of processor time, counted while several pods are active."""
 
-    __slots__ = ("behind", "behind_until", "cost", "tag", "used", "window")
+    __slots__ = ("behind", "behind_until", "cost", "dearest", "tag", "used", "window")
 
     def __init__(self) -> None:
         self.tag = 0.0  # virtual time
         self.cost = _FIRST_COST  # seconds per event, smoothed
+        self.dearest = _FIRST_COST  # the same of the dearest turn of late
         self.window = 0  # number of the window that `used` is of
         self.used = 0.0  # seconds
         self.behind_until = 0.0
@@ -74,7 +78,9 @@ class Turns:
         self._virtual = max(self._virtual, share.tag)
         share.tag += took
         if events:
-            share.cost += (took / events - share.cost) * _SMOOTHING
+            cost = took / events
+            share.cost += (cost - share.cost) * _SMOOTHING
+            share.dearest = cost if cost > share.dearest else share.dearest + (cost - share.dearest) * _DECAY
         window = int(now / WINDOW)
         if window != share.window:
             share.window, share.used = window, 0.0
@@ -85,6 +91,6 @@ class Turns:
             share.behind_until = end
 
 
-def events_for(share: Share, seconds: float) -> int:
-    """How many events of the pod are about `seconds` of work, at least one."""
-    return max(1, min(MOST_EVENTS, int(seconds / share.cost)))
+def events_for(cost: float, seconds: float) -> int:
+    """How many events of `cost` seconds each are about `seconds` of work, at least one."""
+    return max(1, min(MOST_EVENTS, int(seconds / cost)))

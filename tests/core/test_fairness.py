@@ -32,7 +32,7 @@ class Node:
         """One slice for whoever is next."""
         began = self.now
         pod = ready[self.turns.order([one.share for one in ready], began)[0]]
-        events = events_for(pod.share, SLICE)
+        events = events_for(pod.share.dearest, SLICE)
         took = events * pod.cost
         self.now += took
         pod.served += took
@@ -42,7 +42,7 @@ class Node:
 
 def longest_turn(pod: Pod) -> float:
     """Before its cost is known a turn may be longer than a slice."""
-    return max(SLICE + pod.cost, events_for(Share(), SLICE) * pod.cost)
+    return max(SLICE + pod.cost, events_for(Share().dearest, SLICE) * pod.cost)
 
 
 @given(st.lists(COST, min_size=2, max_size=8), st.integers(50, 300))
@@ -120,8 +120,17 @@ def test_turns_are_counted_until_one_pod_was_alone_for_a_window() -> None:
 
 @given(st.floats(1e-9, 10), st.floats(0, 1))
 def test_a_turn_has_at_least_one_event_and_a_bound(cost: float, seconds: float) -> None:
-    share = Share()
-    share.cost = cost
-    events = events_for(share, seconds)
+    events = events_for(cost, seconds)
     assert 1 <= events <= MOST_EVENTS
     assert events == 1 or events * cost <= seconds
+
+
+@given(st.floats(1e-6, 1e-4), st.floats(2e-4, 5e-3), st.integers(1, 40))
+def test_a_turn_is_planned_for_the_dear_events_of_a_pod_however_many_cheap_ones_came_between(
+    cheap: float, dear: float, between: int
+) -> None:
+    turns, share = Turns(), Share()
+    turns.ran(share, 1, dear, 0.0)
+    for _ in range(between):
+        turns.ran(share, 1, cheap, 0.0)
+    assert events_for(share.dearest, SLICE) * dear <= max(dear, 2 * SLICE)
