@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import envoy
-from tests.acceptance.tenants import real_time
+from tests.acceptance.tenants import on_own_processor
 from tests.testbed import Pod, Testbed
 from tests.testbed.caps import MemoryCap
 
@@ -52,7 +52,7 @@ def start(bed: Testbed, proxy: Pod, servers: tuple[Pod, Pod], port: int, memory:
     argv = [envoy.binary(), "-c", str(config), "--concurrency", "1", "-l", "error", "--disable-hot-restart"]
     process: subprocess.Popen[bytes] = bed.popen(
         proxy,
-        memory.run(real_time(argv)),
+        memory.run(on_own_processor(argv)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
