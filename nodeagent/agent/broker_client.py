@@ -11,18 +11,17 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from nodeagent.agent import health
-from nodeagent.agent.child import Child, describe_exit
+from nodeagent.agent.child import Child, describe_exit, python_module
 from nodeagent.agent.seqpacket import SeqPacketChannel
 
 log = logging.getLogger(__name__)
 
-BROKER = (sys.executable, "-m", "nodeagent.proxy.broker")
+BROKER = python_module("nodeagent.proxy.broker")
 STOP_SECONDS = 2.0
 # Asked twice a second; silent for 2.5 s = hung.  The first answer may take as long as Python on a loaded node.
 LIMITS = health.Limits(check=0.5, beat=2.5, start=20.0)

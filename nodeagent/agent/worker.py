@@ -7,18 +7,17 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nodeagent.agent.child import Child
+from nodeagent.agent.child import Child, python_module
 from nodeagent.agent.control import ControlChannel
 from nodeagent.kernel.ledger import LedgerFds
 from nodeagent.proxy.frames import encode_command
 
-DEFAULT_ARGV = (sys.executable, "-m", "nodeagent.proxy.worker")
+DEFAULT_ARGV = python_module("nodeagent.proxy.worker")
 
 
 class State(enum.Enum):

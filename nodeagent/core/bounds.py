@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from nodeagent.core.overload import Watermark
+from nodeagent.core.socket_buffers import LARGEST_RECEIVE_BUFFER, LARGEST_UNSENT
 from nodeagent.core.traffic import PodLimits
 
 KIB = 1024
@@ -43,10 +44,6 @@ CLIENT_SHARE = 0.5
 SERVER_SHARE = 0.3
 """The same as server: one that does not answer leaves its callers most of what they may have."""
 SMALLEST_BUFFER = 16 * KIB
-LARGEST_RECEIVE_BUFFER = MIB
-"""SO_RCVBUF of data sockets: what a peer can have sent that nobody takes.  Enough for 10 Gbit/s at a millisecond; the
-kernel's own tuning goes to 6 MB, which 200 stuck connections would turn into 1.2 GB."""
-LARGEST_UNSENT = 128 * KIB
 BUFFERS_AT_ONCE = 400
 """Receive buffers that the kernel's third has room for, all of them full."""
 PROXY_SHARE = 0.6

@@ -4,7 +4,7 @@ It makes listeners for every (pod, worker, family), and upstream sockets when a 
 them on; it never reads a byte of traffic.  It trusts the agent and not the workers: a worker names a pod
 by its cookie, and gets sockets of the pods that the agent named, no more than MAX_SOCKETS at a time.
 
-One thread and no asyncio: it is small (about 11 MB) and does one thing at a time.
+One thread and no asyncio: it is small (about 13 MB) and does one thing at a time.
 """
 
 from __future__ import annotations

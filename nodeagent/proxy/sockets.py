@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nodeagent.core.bounds import LARGEST_RECEIVE_BUFFER, LARGEST_UNSENT
+from nodeagent.core.socket_buffers import LARGEST_RECEIVE_BUFFER, LARGEST_UNSENT
 
 _TCP_NOTSENT_LOWAT = 25
 _SO_RCVBUFFORCE = 33
