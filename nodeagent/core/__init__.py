@@ -1,7 +1,7 @@
 """Pure decisions: no I/O, no clock, no randomness, no third-party import.
 
-    vocabulary       model (what a configuration says), bounds, buckets, addresses, hosts, paths, durations,
-                     route_timeouts, traffic, sessions
+    vocabulary       model (what a configuration says), bounds, socket_buffers, buckets, addresses, hosts,
+                     paths, durations, route_timeouts, traffic, sessions
     a request        decide (the reference) and judge (the same, prepared): matching, authorization, backends,
                      prepared_policies, dry_run (policies that are tried out), balance, route_index, recent, mirrors
     traffic policies treatment (which apply), traffic (what they say), ledger (limits that workers share), ledger_keys,
