@@ -41,7 +41,7 @@ def binary() -> str:
 def version() -> str:
     """Such as "1.40.0"."""
     text = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
-    return text.split("/")[1]
+    return text.partition(" version: ")[2].split("/")[1]  # "<path>  version: <commit>/1.40.0/..."
 
 
 def _rbac() -> dict[str, Any]:
