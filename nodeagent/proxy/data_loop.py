@@ -73,6 +73,8 @@ class DirectSelector(selectors.EpollSelector):
         end = math.inf if timeout is None else now + timeout
         while True:
             keys = self._round(timeout)
+            if self._to_collection <= 0:
+                self._collect()
             self._returned = perf_counter()
             if keys or self.wanted or self._returned >= end:
                 self._mark = thread_time()
@@ -86,7 +88,7 @@ class DirectSelector(selectors.EpollSelector):
         lanes = self._lanes
         if len(events) == 1 and (lane := lanes.get(events[0][0])) is not None and lane is self._alone:
             began = thread_time()
-            self._served(lane.serve(self._events_alone))
+            self._to_collection -= lane.serve(self._events_alone)
             if lane.longest > self._busiest:
                 self._note(lane.longest, thread_time() - began)
             return []
@@ -107,7 +109,7 @@ class DirectSelector(selectors.EpollSelector):
             if lane.closed:
                 continue
             events = lane.serve(events_for(lane.share.dearest, left))
-            self._served(events)
+            self._to_collection -= events
             ended = thread_time()
             if lane.longest > self._busiest:
                 self._note(lane.longest, ended - began)
@@ -121,13 +123,15 @@ class DirectSelector(selectors.EpollSelector):
         else:
             self._alone = None
 
-    def _served(self, events: int) -> None:
-        self._to_collection -= events
-        if self._to_collection <= 0:
-            self._to_collection = COLLECT_AFTER
-            gc.collect(0)
-
     # ---- stalls ----
+
+    def _collect(self) -> None:
+        """A piece of work of its own: no pod is charged for what all of them left."""
+        self._to_collection = COLLECT_AFTER
+        began, busy = perf_counter(), thread_time()
+        gc.collect(0)
+        if (took := perf_counter() - began) > self._busiest:
+            self._note(took, thread_time() - busy)
 
     def _note(self, seconds: float, busy: float) -> None:
         """A piece of work took so long, and at most `busy` of processor time."""

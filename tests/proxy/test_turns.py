@@ -232,3 +232,31 @@ def test_the_young_are_collected_after_so_many_events_though_no_more_objects_are
         assert gc.get_stats()[0]["collections"] - before >= len(events) // (COLLECT_AFTER + MOST_EVENTS) > 2
 
     run(conversation())
+
+
+def test_a_collection_is_a_piece_of_work_that_counts_as_a_stall_and_that_no_pod_is_charged_for() -> None:
+    long = 0.02
+
+    def slowly(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 0:
+            spin(long)
+
+    async def conversation() -> None:
+        poller = loop().poller
+        lane = poller.lane()
+        poller.take_longest()
+        gc_was = gc.get_threshold()
+        gc.set_threshold(0)
+        gc.callbacks.append(slowly)
+        try:
+            with always_ready(lane, GREEDY, lambda: None):
+                await asyncio.sleep(0.09)  # not a window yet: turns are counted
+        finally:
+            gc.callbacks.remove(slowly)
+            gc.set_threshold(*gc_was)
+        longest, busiest = poller.take_longest()
+        assert min(longest, busiest) >= long
+        assert lane.share.used + lane.share.tag < long
+        assert lane.share.dearest < long / MOST_EVENTS
+
+    run(conversation())
