@@ -36,7 +36,7 @@ def test_one_pod_cannot_fill_the_idle_upstream_connections_with_those_to_one_end
     memory: int | None, nofile: int, workers: int
 ) -> None:
     bounds = derive(memory, nofile, workers)
-    assert 2 <= bounds.upstream_idle_per_endpoint <= bounds.upstream_idle_total / 2
+    assert 4 <= bounds.upstream_idle_per_endpoint <= bounds.upstream_idle_total / 2
 
 
 @given(st.integers(64 * MIB, 64 * 1024 * MIB), NOFILE, st.integers(1, 8))
