@@ -257,15 +257,15 @@ struct na_claim {
 	__u64 key;
 	__u32 kind;             /* NA_CLAIM_* */
 	__u32 percent;          /* retry: its share of the requests */
-	__u64 limit;            /* slot */
+	__u64 limit;            /* slot; tokens: ns that must be left; request: how many are counted */
 	__u64 slice;            /* request, retry: ns of a slice of the window */
-	__u64 period;           /* tokens, the floor of a retry: ns per token */
+	__u64 period;           /* tokens: ns of all that are taken; the floor of a retry: ns per token */
 	__u64 tolerance;        /* ns, burst x period */
 };
 
 #define NA_OP_TAKE 1
-#define NA_OP_GIVE 2            /* the slots among the claims */
-#define NA_OP_REAP 3            /* all that the worker holds of them: it is dead */
+#define NA_OP_GIVE 2            /* the slots and tokens among the claims */
+#define NA_OP_REAP 3            /* all slots of them that the worker holds: it is dead */
 struct na_ledger_call {
 	__u32 op;
 	__u32 worker;

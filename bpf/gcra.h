@@ -20,11 +20,12 @@ NA_INLINE bool na_swapped(u64 *word, u64 seen, u64 next)
 }
 
 /*
- * Take a token: NA_ANSWER_*.  The clock is read after the bucket: so a time
+ * Take `period` ns of tokens (NA_ANSWER_*), if at least `leave` ns of the
+ * tolerance would be left.  The clock is read after the bucket: so a time
  * beyond the tolerance was not written by somebody with a later clock, but by a
  * larger limit that the bucket had before.  It then is an empty one, not a debt.
  */
-NA_INLINE int na_take_token(u64 *tat, u64 period, u64 tolerance, int tries)
+NA_INLINE int na_take_tokens(u64 *tat, u64 period, u64 tolerance, u64 leave, int tries)
 {
 	int try;
 
@@ -34,12 +35,17 @@ NA_INLINE int na_take_token(u64 *tat, u64 period, u64 tolerance, int tries)
 		u64 now = bpf_ktime_get_ns();
 		u64 from = seen > now + tolerance ? now + tolerance : seen;
 		u64 later = (from > now ? from : now) + period;
-		bool granted = later - now <= tolerance;
+		bool granted = later - now + leave <= tolerance;
 
 		if (na_swapped(tat, seen, granted ? later : from))
 			return granted ? NA_ANSWER_TAKEN : NA_ANSWER_REFUSED;
 	}
 	return NA_ANSWER_CONTENDED;
+}
+
+NA_INLINE int na_take_token(u64 *tat, u64 period, u64 tolerance, int tries)
+{
+	return na_take_tokens(tat, period, tolerance, 0, tries);
 }
 
 /* It was taken under another period if the time is below one: the bucket is full then. */

@@ -79,7 +79,7 @@ NA_INLINE int na_take_from_bucket(struct na_claim *claim)
 		buckets.insert(&claim->key, &zero);
 		tat = buckets.lookup(&claim->key);
 	}
-	return tat ? na_take_token(tat, claim->period, claim->tolerance, NA_TRIES) : NA_ANSWER_FULL;
+	return tat ? na_take_tokens(tat, claim->period, claim->tolerance, claim->limit, NA_TRIES) : NA_ANSWER_FULL;
 }
 
 NA_INLINE void na_put_back(struct na_claim *claim)
@@ -96,7 +96,6 @@ NA_INLINE void na_put_back(struct na_claim *claim)
 #define NA_LAP_MASK 0xfffffull
 #define NA_REQUESTS_SHIFT 22
 #define NA_COUNT_LIMIT 0x3fffffull
-#define NA_ONE_REQUEST (1ull << NA_REQUESTS_SHIFT)
 
 /* Where in the window a time lies. */
 struct na_moment {
@@ -146,9 +145,10 @@ NA_INLINE int na_count_request(struct na_claim *claim)
 		struct na_moment at = na_moment_of(bpf_ktime_get_ns() / claim->slice);
 		u64 word = na_now_in(&budget->slices[at.place]);
 		u64 current = na_of_this_lap(word, at.lap);
-		bool most = ((current >> NA_REQUESTS_SHIFT) & NA_COUNT_LIMIT) == NA_COUNT_LIMIT;
+		u64 room = NA_COUNT_LIMIT - ((current >> NA_REQUESTS_SHIFT) & NA_COUNT_LIMIT);
+		u64 more = claim->limit < room ? claim->limit : room;
 
-		if (na_swapped(&budget->slices[at.place], word, most ? current : current + NA_ONE_REQUEST))
+		if (na_swapped(&budget->slices[at.place], word, current + (more << NA_REQUESTS_SHIFT)))
 			return NA_ANSWER_TAKEN;
 	}
 	return NA_ANSWER_CONTENDED;
@@ -329,8 +329,12 @@ int na_ledger(struct na_ledger_call *call)
 	for (i = 0; i < NA_MAX_CLAIMS; i++) {
 		struct na_claim claim = na_claim_of(call, i);
 
-		if (i < count && claim.kind == NA_CLAIM_SLOT)
+		if (i >= count)
+			continue;
+		if (claim.kind == NA_CLAIM_SLOT)
 			na_give_slots(&claim, worker, op == NA_OP_GIVE ? 1 : ~0ull);
+		else if (claim.kind == NA_CLAIM_TOKENS && op == NA_OP_GIVE)
+			na_put_back(&claim);
 	}
 	return 0;
 }

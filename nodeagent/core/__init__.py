@@ -5,8 +5,9 @@
     a request        decide (the reference) and judge (the same, prepared): matching, authorization, backends,
                      prepared_policies, dry_run (policies that are tried out), balance, route_index, recent, mirrors
     traffic policies treatment (which apply), traffic (what they say), ledger (limits that workers share), ledger_keys,
-                     retries, breaker, rate_limits, balance, ring, health (of endpoints), outlier (what changes it),
-                     tallies (for success rates), faults, policy_refusals; treatment_text (for people)
+                     prepaid (many requests at once), retries, breaker, rate_limits, balance, ring,
+                     health (of endpoints), outlier (what changes it), tallies (for success rates), faults,
+                     policy_refusals; treatment_text (for people)
     blast radius     fairness (whose turn), overload (what is refused or ended), bounds
     a message        lines, fields, framing, filters, cors, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage

@@ -46,19 +46,25 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """GCRA: one per `period` ns on average, `burst` at once.  Idle buckets may be forgotten: they are full anyway."""
+    """GCRA: one per `period` ns on average, `burst` at once.  Idle buckets may be forgotten: they are full anyway.
+
+    `count` tokens are taken, or none; refused also when fewer than `leave` would be left.
+    """
 
     key: int
     period: int
     burst: int
+    count: int = 1
+    leave: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetRequest:
-    """Count a request towards a retry budget; never refused."""
+    """Count `count` requests towards a retry budget; never refused."""
 
     key: int
     interval: int  # ns, the budget's window
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class Ledger(Protocol):
         """TAKEN, or the index of the claim that was refused: then none is taken."""
 
     def give(self, prepared: Prepared) -> None:
-        """Give back the slots among claims that were taken."""
+        """Give back the slots and tokens among claims that were taken.  What a budget counted stays counted."""
 
     def wait(self, tokens: Tokens) -> int:
         """Nanoseconds until a token will be there, 0 = now."""
@@ -188,9 +194,10 @@ def _check(claim: Claim) -> None:
         case Slot():
             bounds["limit"] = (0, _U32)
         case Tokens():
-            bounds |= {"period": (1, TOLERANCE_LIMIT), "burst": (1, _U64)}
+            most = TOLERANCE_LIMIT // max(1, claim.period)
+            bounds |= {"period": (1, TOLERANCE_LIMIT), "burst": (1, _U64), "count": (1, most), "leave": (0, most)}
         case BudgetRequest():
-            bounds["interval"] = (1, TOLERANCE_LIMIT)
+            bounds |= {"interval": (1, TOLERANCE_LIMIT), "count": (1, COUNT_LIMIT)}
         case BudgetRetry():
             bounds |= {"interval": (1, TOLERANCE_LIMIT), "percent": (0, _U32), "floor": (0, _U32)}
             bounds["floor_interval"] = (0, TOLERANCE_LIMIT)
@@ -306,12 +313,14 @@ class LocalLedger:
         tat = self._tats.pop(claim.key, 0)
         if len(self._tats) >= self._sizes.buckets:
             del self._tats[next(iter(self._tats))]
-        granted, self._tats[claim.key] = _token(tat, claim.period, tolerance(claim.period, claim.burst), now)
+        most = tolerance(claim.period, claim.burst)
+        period, leave = claim.period * claim.count, claim.period * claim.leave
+        granted, self._tats[claim.key] = _token(tat, period, most, now, leave)
         return (lambda: self._put_back(claim)) if granted else None
 
     def _put_back(self, claim: Tokens) -> None:
         if claim.key in self._tats:
-            self._tats[claim.key] = max(0, self._tats[claim.key] - claim.period)
+            self._tats[claim.key] = max(0, self._tats[claim.key] - claim.period * claim.count)
 
     def _budget(self, key: int) -> _Budget | None:
         if key not in self._budgets:
@@ -323,7 +332,7 @@ class LocalLedger:
     def _count_request(self, claim: BudgetRequest, now: int) -> Callable[[], None]:
         if (budget := self._budget(claim.key)) is not None:
             current = budget.current(slice_of(claim.interval), now)
-            current.requests = min(current.requests + 1, COUNT_LIMIT)
+            current.requests = min(current.requests + claim.count, COUNT_LIMIT)
         return lambda: None  # the last claims to be taken, and never refused
 
     def _take_retry(self, claim: BudgetRetry, now: int) -> Callable[[], None] | None:
@@ -349,6 +358,8 @@ class LocalLedger:
         for claim in prepared.claims:
             if isinstance(claim, Slot):
                 self._give_slot(claim.key)
+            elif isinstance(claim, Tokens):
+                self._put_back(claim)
 
     def wait(self, tokens: Tokens) -> int:
         most = tolerance(tokens.period, tokens.burst)
@@ -376,8 +387,8 @@ class LocalLedger:
         return True
 
 
-def _token(tat: int, period: int, tolerance: int, now: int) -> tuple[bool, int]:
-    """(granted, the bucket's new theoretical arrival time)."""
+def _token(tat: int, period: int, tolerance: int, now: int, leave: int = 0) -> tuple[bool, int]:
+    """(granted, the bucket's new theoretical arrival time).  `leave`: of the tolerance, ns."""
     tat = min(tat, now + tolerance)  # a limit that was larger until now left an empty bucket, not a debt
     later = max(tat, now) + period
-    return (True, later) if later - now <= tolerance else (False, tat)
+    return (True, later) if later - now + leave <= tolerance else (False, tat)

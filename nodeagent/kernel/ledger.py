@@ -115,9 +115,10 @@ def _fields(claim: Claim) -> tuple[int, int, int, int, int, int, int]:
         case Slot():
             return claim.key, ClaimKind.SLOT, 0, claim.limit, 0, 0, 0
         case Tokens():
-            return claim.key, ClaimKind.TOKENS, 0, 0, 0, claim.period, tolerance(claim.period, claim.burst)
+            period, leave = claim.period * claim.count, claim.period * claim.leave
+            return claim.key, ClaimKind.TOKENS, 0, leave, 0, period, tolerance(claim.period, claim.burst)
         case BudgetRequest():
-            return claim.key, ClaimKind.REQUEST, 0, 0, slice_of(claim.interval), 0, 0
+            return claim.key, ClaimKind.REQUEST, 0, claim.count, slice_of(claim.interval), 0, 0
         case BudgetRetry():
             return claim.key, ClaimKind.RETRY, claim.percent, 0, slice_of(claim.interval), *floor_of(claim)
 

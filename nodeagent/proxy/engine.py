@@ -27,6 +27,7 @@ from nodeagent.proxy.downstream import Downstream, State
 from nodeagent.proxy.handling import Handlings
 from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.mirror import Copy, Mirrors
+from nodeagent.proxy.prepayments import Prepayments
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
 from nodeagent.proxy.shedding import Shedder
@@ -331,6 +332,7 @@ class Engine:
         self._expire()
         self.shedder.tick()
         self._each(self.handlings.clusters(), self._tick_cluster)
+        self._each((self.handlings.prepayments,), Prepayments.tick)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._sweep(now - self.bounds.idle_seconds, now - self.bounds.stall_seconds)

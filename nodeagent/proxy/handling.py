@@ -20,6 +20,7 @@ from nodeagent.core.treatment import retry_of
 from nodeagent.proxy.cluster import NO_CAPS, Cluster
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.passage import Passage
+from nodeagent.proxy.prepayments import Prepayments
 from nodeagent.proxy.reserve import Reserve
 from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
 from nodeagent.proxy.stickiness import Stickiness, Sticky
@@ -46,8 +47,16 @@ class Way(NamedTuple):
 class Handling:
     """Made per Treatment and snapshot; `cluster` and `shadow` are those of the worker, and outlive it."""
 
-    def __init__(self, ledger: Ledger, treatment: Treatment, cluster: Cluster | None, shadow: Cluster | None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        treatment: Treatment,
+        cluster: Cluster | None,
+        shadow: Cluster | None,
+        prepayments: Prepayments,
+    ) -> None:
         self.ledger = ledger
+        self._prepayments = prepayments
         self.treatment = treatment
         self.cluster = cluster
         self.shadow = shadow
@@ -139,19 +148,21 @@ class Handling:
 
     def _make_gates(self, limits: Limits) -> Gates:
         reserve = self.cluster.reserve if self.cluster is not None else None
-        enforced = self._gate(limits.enforced, self._slot, self._budget, reserve)
-        return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget, None)
+        enforced = self._gate(limits.enforced, self._slot, self._budget, reserve, self._prepayments)
+        return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget)
 
     def _gate(
         self,
         applied: tuple[Applied, ...],
         slot: Slot | None,
         budget: BudgetRequest | None,
-        reserve: Reserve | None,
+        reserve: Reserve | None = None,
+        prepayments: Prepayments | None = None,
     ) -> Gate | None:
+        """Of a dry run nothing is kept or paid in advance: it may be compared with what is counted later."""
         if not applied and slot is None and budget is None:
             return None
-        return Gate(self.ledger, applied, slot, budget, reserve)
+        return Gate(self.ledger, applied, slot, budget, reserve, prepayments)
 
     # ---- words ----
 
@@ -233,6 +244,7 @@ class Handlings:
     def __init__(self, ledger: Ledger, now: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._now = now
+        self.prepayments = Prepayments()
         self._by_treatment: dict[int, Handling] = {}
         self._clusters: dict[ClusterKey, Cluster] = {}
         self._used: dict[ClusterKey, float] = {}  # until when something led there
@@ -245,7 +257,8 @@ class Handlings:
     def _make(self, treatment: Treatment) -> Handling:
         cluster = self._cluster(treatment, treatment.traffic, "")
         shadow = self._cluster(treatment, treatment.shadow, DRY_RUN)
-        handling = self._by_treatment[id(treatment)] = Handling(self._ledger, treatment, cluster, shadow)
+        handling = Handling(self._ledger, treatment, cluster, shadow, self.prepayments)
+        self._by_treatment[id(treatment)] = handling
         return handling
 
     def _cluster(self, treatment: Treatment, traffic: TrafficPolicy | None, variant: str) -> Cluster | None:
@@ -264,6 +277,7 @@ class Handlings:
 
     def forget(self) -> None:
         """A new snapshot: clusters go that nothing led to for KEEP_SECONDS, and that have nothing under way."""
+        self.prepayments.close()
         now = self._now()
         self._used.update(dict.fromkeys(self._leading, now))
         self._leading.clear()

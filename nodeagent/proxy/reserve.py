@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nodeagent.core.ledger import Ledger, Slot
 
-SPARES = 8
+SPARES = 32
 PART = 16
 
 

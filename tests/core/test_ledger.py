@@ -218,12 +218,36 @@ def test_the_claim_that_was_refused_is_named_by_its_place() -> None:
     assert local.held(Slot(1, 1)) == 1
 
 
-def test_given_back_are_the_slots_alone() -> None:
+def test_given_back_are_slots_and_tokens_and_what_a_budget_counted_stays() -> None:
     local = ledger()
-    prepared = local.prepare((Slot(1, 1), Tokens(2, SECOND, 2)))
+    prepared = local.prepare((Slot(1, 1), Tokens(2, SECOND, 9, 3), BudgetRequest(3, SECOND)))
     assert local.take(prepared) == TAKEN
+    assert local.left(Tokens(2, SECOND, 9)) == 6
     local.give(prepared)
-    assert (local.held(Slot(1, 1)), local.left(Tokens(2, SECOND, 2))) == (0, 1)
+    assert (local.held(Slot(1, 1)), local.left(Tokens(2, SECOND, 9))) == (0, 9)
+    assert grants(local, BudgetRetry(3, SECOND, 100, 0, SECOND), 5) == 1
+
+
+@given(st.integers(1, 8), st.integers(0, 8), st.integers(1, 12), st.integers(0, 12))
+def test_many_tokens_are_taken_together_or_not_at_all_and_leave_what_they_must(
+    count: int, leave: int, burst: int, taken: int
+) -> None:
+    local = ledger()
+    one = Tokens(1, SECOND, burst)
+    grants(local, one, taken)
+    left = local.left(one)
+    granted = take(local, Tokens(1, SECOND, burst, count, leave)) == TAKEN
+    assert granted == (left >= count + leave)
+    assert local.left(one) == left - (count if granted else 0)
+
+
+@given(st.integers(1, 30), st.integers(0, 100))
+def test_many_requests_count_as_if_they_had_come_one_by_one(count: int, percent: int) -> None:
+    together, single = ledger(), ledger()
+    take(together, BudgetRequest(1, SECOND, count))
+    grants(single, BudgetRequest(1, SECOND), count)
+    retry = BudgetRetry(1, SECOND, percent, 0, SECOND)
+    assert grants(together, retry, 40) == grants(single, retry, 40)
 
 
 def test_a_full_table_refuses_new_keys_and_counts_it() -> None:
@@ -238,10 +262,14 @@ def test_a_full_table_refuses_new_keys_and_counts_it() -> None:
 
 @pytest.mark.parametrize(
     "claim",
-    [Slot(-1, 1), Slot(1 << 64, 1), Slot(1, -1), Tokens(1, 0, 1), Tokens(1, 1, 0), BudgetRequest(1, 0)],
+    [
+        *(Slot(-1, 1), Slot(1 << 64, 1), Slot(1, -1)),
+        *(Tokens(1, 0, 1), Tokens(1, 1, 0), Tokens(1, 1, 1, 0), Tokens(1, 1 << 40, 1, 1 << 23), Tokens(1, 1, 1, 1, -1)),
+        *(BudgetRequest(1, 0), BudgetRequest(1, 1, 0)),
+    ],
 )
 def test_a_claim_that_cannot_mean_a_limit_is_an_error_that_names_the_field(claim: Claim) -> None:
-    with pytest.raises(ValueError, match=r"(key|limit|period|burst|interval) is .* must be from"):
+    with pytest.raises(ValueError, match=r"(key|limit|period|burst|interval|count|leave) is .* must be from"):
         ledger().prepare((claim,))
 
 

@@ -106,7 +106,8 @@ CLAIMS = st.one_of(
     st.builds(Slot, KEYS, st.integers(0, 4)),
     st.builds(Tokens, st.integers(1, 2), st.just(FOREVER), st.sampled_from([1, 2, 3, 1 << 40])),
     st.just(Tokens(3, 1, 1 << 40)),
-    st.builds(BudgetRequest, KEYS, st.just(FOREVER)),
+    st.builds(Tokens, st.just(2), st.just(FOREVER // 16), st.just(16), st.integers(1, 9), st.integers(0, 16)),
+    st.builds(BudgetRequest, KEYS, st.just(FOREVER), st.integers(1, 5)),
     st.builds(BudgetRetry, KEYS, st.just(FOREVER), st.integers(0, 300), st.integers(0, 2), st.just(FOREVER)),
 )
 TOGETHER = st.lists(CLAIMS, max_size=MAX_CLAIMS)

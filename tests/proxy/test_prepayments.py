@@ -1,0 +1,126 @@
+"""Requests paid for in advance: only a busy gate's, only while there is plenty, and given back in time."""
+
+from __future__ import annotations
+
+from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, Slot, Tokens
+from nodeagent.core.prepaid import COUNT, GATES, PART
+from nodeagent.core.rate_limits import Applied
+from nodeagent.core.traffic import Limit, Mode, RateLimitPolicy, RateLimitRule
+from nodeagent.proxy.gate import Gate
+from nodeagent.proxy.prepayments import BUSY, Prepayments
+from nodeagent.proxy.reserve import Reserve
+from tests.proxy.test_reserve import Counting
+
+SECOND = 1_000_000_000
+LARGE = COUNT * PART
+BUCKET = Tokens(1, SECOND, LARGE)
+BUDGET = BudgetRequest(2, 10 * SECOND)
+RETRY = BudgetRetry(2, 10 * SECOND, 100, 0, SECOND)
+
+
+def ledger() -> Counting:
+    return Counting(lambda: SECOND)
+
+
+def gate(
+    ledger: Counting, prepayments: Prepayments, bucket: Tokens = BUCKET, reserve: Reserve | None = None
+) -> Gate:
+    rule = RateLimitRule("all", Limit(bucket.burst, 1000, bucket.burst))
+    applied = Applied(RateLimitPolicy("shop/limits", Mode.ENFORCE, (rule,)), rule, bucket)
+    return Gate(ledger, (applied,), reserve.slot if reserve else None, BUDGET, reserve, prepayments)
+
+
+def enter(gate: Gate, times: int) -> int:
+    """How many were let in."""
+    let_in = 0
+    for _ in range(times):
+        if gate.enter() is None:
+            let_in += 1
+            gate.leave()
+    return let_in
+
+
+def retries(ledger: Counting) -> int:
+    """How many requests the budget knows of."""
+    claims = ledger.prepare([RETRY])
+    return sum(ledger.take(claims) == TAKEN for _ in range(1000))
+
+
+def test_a_busy_gate_makes_one_call_for_many_requests() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    busy = gate(counting, prepayments)
+    assert enter(busy, BUSY) == counting.calls == BUSY
+    assert enter(busy, 10 * COUNT) == 10 * COUNT
+    assert counting.calls == BUSY + 10
+
+
+def test_a_gate_that_is_seldom_entered_pays_one_by_one() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    quiet = gate(counting, prepayments)
+    for _ in range(5):
+        enter(quiet, BUSY)
+        prepayments.tick()
+    assert counting.calls == 5 * BUSY
+    assert counting.left(BUCKET) == LARGE - 5 * BUSY
+
+
+def test_a_small_limit_is_exact_to_the_request() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    small = Tokens(1, SECOND, 2 * PART - 1)
+    one, other = gate(counting, prepayments, small), gate(counting, prepayments, small)
+    assert enter(one, 3 * BUSY) + enter(other, 2 * small.burst) == small.burst
+
+
+def test_a_limit_that_is_used_up_lets_in_exactly_its_burst() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    gates = [gate(counting, prepayments) for _ in range(3)]
+    let_in = 0
+    while more := sum(enter(one, 7) for one in gates):
+        let_in += more
+    assert let_in == LARGE
+
+
+def test_after_a_tick_without_a_payment_nothing_is_in_hand_and_all_is_counted() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    busy = gate(counting, prepayments)
+    made = enter(busy, BUSY + COUNT + 3)
+    assert counting.left(BUCKET) < LARGE - made
+    prepayments.tick()
+    assert counting.left(BUCKET) < LARGE - made  # it paid during the tick: it is busy
+    prepayments.tick()
+    assert counting.left(BUCKET) == LARGE - made
+    assert retries(counting) == made
+
+
+def test_a_budget_never_counts_a_request_that_was_not_made() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    busy = gate(counting, prepayments)
+    made = enter(busy, BUSY + COUNT // 2)
+    assert retries(counting) <= made
+
+
+def test_a_new_snapshot_leaves_nothing_in_hand() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    busy = gate(counting, prepayments)
+    made = enter(busy, BUSY + 1)
+    prepayments.close()
+    assert counting.left(BUCKET) == LARGE - made
+
+
+def test_only_so_many_gates_have_something_in_hand() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    gates = [gate(counting, prepayments) for _ in range(GATES + 1)]
+    made = sum(enter(one, BUSY + 1) for one in gates)
+    assert counting.left(BUCKET) == LARGE - made - GATES * (COUNT - 1)
+
+
+def test_a_place_is_taken_for_each_request_though_its_tokens_are_paid() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    slot = Slot(9, 3)
+    reserve = Reserve(counting, slot)  # which keeps nothing of so small a cap, but for the one place put there
+    busy = gate(counting, prepayments, reserve=reserve)
+    reserve.most = 1
+    enter(busy, BUSY + 2)
+    reserve.most = 0
+    assert [busy.enter() for _ in range(4)] == [None, None, None, slot]
+    assert counting.held(slot) == 3
