@@ -26,7 +26,7 @@ def gate(
     ledger: Counting, prepayments: Prepayments, bucket: Tokens = BUCKET, reserve: Reserve | None = None
 ) -> Gate:
     rule = RateLimitRule("all", Limit(bucket.burst, 1000, bucket.burst))
-    applied = Applied(RateLimitPolicy("shop/limits", Mode.ENFORCE, (rule,)), rule, bucket)
+    applied = Applied(RateLimitPolicy("shop/limits", (rule,), Mode.ENFORCE), rule, bucket)
     return Gate(ledger, (applied,), reserve.slot if reserve else None, BUDGET, reserve, prepayments)
 
 
