@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, Slot, Tokens
 from nodeagent.core.prepaid import COUNT, GATES, PART
 from nodeagent.core.rate_limits import Applied
@@ -112,6 +114,18 @@ def test_only_so_many_gates_have_something_in_hand() -> None:
     gates = [gate(counting, prepayments) for _ in range(GATES + 1)]
     made = sum(enter(one, BUSY + 1) for one in gates)
     assert counting.left(BUCKET) == LARGE - made - GATES * (COUNT - 1)
+
+
+def test_a_gate_that_cannot_pay_makes_room_for_one_that_can() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    emptied = [Tokens(10 + number, SECOND, LARGE) for number in range(GATES)]
+    for bucket in emptied:
+        assert counting.take(counting.prepare([replace(bucket, count=LARGE - 2 * BUSY)])) == TAKEN
+    for bucket in emptied:
+        enter(gate(counting, prepayments, bucket), BUSY + 1)
+    counting.calls = 0
+    enter(gate(counting, prepayments), BUSY + COUNT)
+    assert counting.calls == BUSY + 1
 
 
 def test_a_place_is_taken_for_each_request_though_its_tokens_are_paid() -> None:
