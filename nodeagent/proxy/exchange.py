@@ -12,6 +12,7 @@ as it arrives.  Either may end first.  Everything that can go wrong ends in one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodeagent.core.model import Decision, Endpoint
@@ -309,7 +310,7 @@ class Exchange:
         """EOF (None), a reset, or what a bug of ours raised over what it said: the client may have any part of that."""
         response = self._response
         if error is not None and not isinstance(error, OSError):
-            self._abort("", INTERNAL_ERROR)
+            self._break()
         elif response.done:
             response.reusable = False
             self._finish()
@@ -380,6 +381,20 @@ class Exchange:
         self._drop_upstream(abort=True)
         self._record(self._response.plan.status if self._response.plan else 0, flag, reason)
         self._down.aborted()
+
+    # ---- bugs ----
+
+    def guarded(self, action: Callable[..., None], *args: object) -> None:
+        """For what comes from a timer: a bug ends this exchange now, not once nothing has moved for too long."""
+        try:
+            action(*args)
+        except Exception as error:  # noqa: BLE001 - reported, counted
+            report = self._down.engine.loop.call_exception_handler
+            report({"message": "a request met a bug and is ended", "exception": error})
+            self._break()
+
+    def _break(self) -> None:
+        self._abort("", INTERNAL_ERROR)
 
     # ---- from the client's side ----
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from asyncio import TimerHandle
+from collections.abc import Callable
 from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING
@@ -199,8 +200,7 @@ class ManagedExchange(TimedExchange):
         if fault.delay_ms:
             self._flag = FAULT_DELAY_FLAG
             self._count_unsent()
-            later = self._down.engine.loop.call_later
-            self._retry_timer = later(fault.delay_ms / 1000, self._suffer, Fault(0, fault.abort_status))
+            self._retry_timer = self._later(fault.delay_ms / 1000, self._suffer, Fault(0, fault.abort_status))
         elif fault.abort_status:
             refusal = FAULT_ABORT._replace(status=fault.abort_status)
             self._refuse(Refusing(refusal, fault_detail(self._handling.policy)))
@@ -256,8 +256,7 @@ class ManagedExchange(TimedExchange):
         if self._passage.shadow is not None:
             self._passage.shadow.connecting()
         if self._handling.connect:
-            later = self._down.engine.loop.call_later
-            self._connect_timer = later(self._handling.connect, self._connect_timed_out)
+            self._connect_timer = self._later(self._handling.connect, self._connect_timed_out)
         upstream.connect()
 
     def upstream_connected(self) -> None:
@@ -389,7 +388,7 @@ class ManagedExchange(TimedExchange):
         self._count_unsent()
         changes = self.decision.changes
         self._response = Response(self._plan, engine.bounds, changes.response if changes is not None else None)
-        self._retry_timer = engine.loop.call_later(seconds, self._try)
+        self._retry_timer = self._later(seconds, self._try)
 
     def _leave_upstream(self) -> None:
         """A response that was read whole leaves its connection to others."""
@@ -466,12 +465,15 @@ class ManagedExchange(TimedExchange):
             self._trying = None
 
     def look_if_idle(self) -> None:
+        self.guarded(self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
         """`used` is on the engine's coarse clock, so this comes up to a tick late."""
         engine, handling = self._down.engine, self._handling
         self._idle = None
         left = self._down.used + handling.idle - engine.tick
         if left > 0:
-            self._idle_timer = engine.loop.call_later(left, self.look_if_idle)
+            self._idle_timer = self._later(left, self._look_if_idle)
         elif self._response.done:
             self._end_upload()
         elif self._response.plan is None:
@@ -479,6 +481,11 @@ class ManagedExchange(TimedExchange):
             self._refuse(Refusing(IDLE_TIMEOUT, idle_detail(handling.policy)))
         else:
             self._abort(IDLE_TIMEOUT.flag, IDLE_TIMEOUT.reason)
+
+    # ---- timers ----
+
+    def _later(self, seconds: float, action: Callable[..., None], *args: object) -> TimerHandle:
+        return self._down.engine.loop.call_later(seconds, self.guarded, action, *args)
 
     def _stop_connect_timer(self) -> None:
         if self._connect_timer is not None:

@@ -45,10 +45,10 @@ class TimedExchange(Exchange):
         super()._go(endpoint, reuse)
 
     def request_timed_out(self) -> None:
-        self._timed_out(REQUEST_TIMEOUT)
+        self.guarded(self._timed_out, REQUEST_TIMEOUT)
 
     def try_timed_out(self) -> None:
-        self._timed_out(BACKEND_REQUEST_TIMEOUT)
+        self.guarded(self._timed_out, BACKEND_REQUEST_TIMEOUT)
 
     def _timed_out(self, reason: str) -> None:
         if self._over:

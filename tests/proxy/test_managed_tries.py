@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,11 +16,13 @@ from nodeagent.core.model import Endpoint
 from nodeagent.core.traffic import (
     Balancing,
     CircuitBreaker,
+    FaultInjection,
     LoadBalancer,
     OutlierDetection,
     PolicyTimeouts,
     Retry,
     RetryBudget,
+    TrafficPolicy,
 )
 from nodeagent.proxy.downstream import Downstream
 from nodeagent.proxy.exchange import Exchange
@@ -598,6 +602,77 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             assert [p.ledger.held(slot) for slot in cluster.caps if slot is not None] == [0, 0, 0, 0]
 
     run(conversation())
+
+
+@pytest.mark.parametrize(
+    ("where", "fields"),
+    [
+        ("managed_exchange.ManagedExchange._go_or_refuse", {"fault_injection": FaultInjection(20, 100.0)}),
+        ("managed_exchange.ManagedExchange._report_lateness", {"timeouts": PolicyTimeouts(idle=20)}),
+        ("managed_exchange.ManagedExchange._report_lateness", {"timeouts": PolicyTimeouts(request=20)}),
+        ("managed_exchange.ManagedExchange._report_lateness", {"timeouts": PolicyTimeouts(per_try=20)}),
+    ],
+)
+def test_a_bug_in_a_timer_ends_its_request_at_once(
+    where: str, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        async with Proxy(traffic=policy(circuit_breaker=CAPS, **fields)) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            monkeypatch.setattr(f"nodeagent.proxy.{where}", broken)
+            await ends_in_a_bug(p, reported)
+
+    run(conversation(), 3.0)
+
+
+def test_a_bug_in_the_next_try_ends_its_request_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        async with Proxy(answer=failed(503), traffic=replace(retrying(backoff=50), circuit_breaker=CAPS)) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            p.engine.loop.call_later(0.03, monkeypatch.setattr, "nodeagent.proxy.passage.Passage.choose", broken)
+            await ends_in_a_bug(p, reported)
+
+    run(conversation(), 3.0)
+
+
+@pytest.mark.parametrize("traffic", [None, policy(circuit_breaker=CAPS)])
+def test_a_bug_once_a_connection_is_made_ends_its_request_at_once(
+    traffic: TrafficPolicy | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        async with Proxy(answer=OK, traffic=traffic) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            monkeypatch.setattr("nodeagent.proxy.upstream._is_connected", lambda _sock: False)
+            monkeypatch.setattr(Exchange, "_send", broken)
+            await ends_in_a_bug(p, reported)
+
+    run(conversation(), 3.0)
+
+
+async def ends_in_a_bug(p: Proxy, reported: list[object]) -> None:
+    """One more request: its client is reset, and nothing of it stays."""
+    client = await p.connect()
+    await client.send(GET)
+    with pytest.raises(ConnectionResetError):
+        await client.read_until_close()
+    assert len(reported) == 1
+    (row,) = p.rows()
+    assert row["reason"] == "internal-error"
+    p.engine.pool.close()
+    held = [p.ledger.held(slot) for one in p.engine.handlings.clusters() for slot in one.caps if slot is not None]
+    assert not any(held)
 
 
 def test_a_request_that_lasts_is_not_idle_while_something_moves() -> None:
