@@ -122,6 +122,7 @@ class Engine:
         known, views = snapshot.destinations, {**self._older, **self._views}
         self._older = {at: view for at, view in views.items() if at in known or (at[0], 0) in known}
         self._views = {}
+        self._each((self.handlings.prepayments,), Prepayments.close)
         self.handlings.forget()
         self.request_deadlines.forget_unused()
         self.try_deadlines.forget_unused()

@@ -126,7 +126,14 @@ class Handling:
         gate, shadow = self._gates_for(caller, address, head)
         if gate is not None and (refused := gate.enter()) is not None:
             return Passage(self, self.refusal(decision, refused), head, address)
-        simulated = None if decision.would or (shadow is None and self.shadow is None) else self._simulate(shadow)
+        simulated = None
+        if not decision.would and (shadow is not None or self.shadow is not None):
+            try:
+                simulated = self._simulate(shadow)
+            except Exception:
+                if gate is not None:
+                    gate.leave()
+                raise
         return Passage(self, decision, head, address, gate, simulated)
 
     def _simulate(self, gate: Gate | None) -> Shadow:
@@ -266,18 +273,20 @@ class Handlings:
             return None
         v6 = bool(treatment.endpoints) and ":" in treatment.endpoints[0].address
         key = (treatment.backend, traffic.name, variant, v6)
-        self._leading.add(key)
         cluster = self._clusters.get(key)
         if cluster is None:
             cluster = Cluster(self._ledger, treatment.backend, traffic, treatment.endpoints, variant, v6=v6)
             self._clusters[key] = cluster
         else:
             cluster.update(traffic, treatment.endpoints)
+        self._leading.add(key)
         return cluster
 
     def forget(self) -> None:
-        """A new snapshot: clusters go that nothing led to for KEEP_SECONDS, and that have nothing under way."""
-        self.prepayments.close()
+        """A new snapshot: clusters go that nothing led to for KEEP_SECONDS, and that have nothing under way.
+
+        Before it `prepayments` are to be closed.
+        """
         now = self._now()
         self._used.update(dict.fromkeys(self._leading, now))
         self._leading.clear()

@@ -17,9 +17,13 @@ from nodeagent.core.traffic import (
     Balancing,
     CircuitBreaker,
     FaultInjection,
+    Limit,
     LoadBalancer,
+    Mode,
     OutlierDetection,
     PolicyTimeouts,
+    RateLimitPolicy,
+    RateLimitRule,
     Retry,
     RetryBudget,
     TrafficPolicy,
@@ -600,6 +604,27 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             assert row["reason"] == "internal-error"
             (cluster,) = p.engine.handlings.clusters()
             assert [p.ledger.held(slot) for slot in cluster.caps if slot is not None] == [0, 0, 0, 0]
+
+    run(conversation())
+
+
+def test_a_dry_run_that_cannot_be_started_leaves_no_place_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        rule = RateLimitRule("all", Limit(1000, 1000, 1000))
+        limits = RateLimitPolicy("shop/limit", (rule,), Mode.DRY_RUN)
+        async with Proxy(answer=OK, traffic=policy(circuit_breaker=CAPS), rate_limits=(limits,)) as p:
+            p.engine.loop.set_exception_handler(lambda _loop, _context: None)
+            client = await p.connect()
+            monkeypatch.setattr("nodeagent.proxy.handling.Shadow", broken)
+            await client.send(GET)
+            with pytest.raises(ConnectionResetError):
+                await client.read_until_close()
+            (cluster,) = p.engine.handlings.clusters()
+            assert cluster.caps.parallel_requests is not None
+            assert p.ledger.held(cluster.caps.parallel_requests) == 0
 
     run(conversation())
 

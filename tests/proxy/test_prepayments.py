@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, Slot, Tokens
+from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, LocalLedger, Prepared, Slot, Tokens
 from nodeagent.core.prepaid import COUNT, GATES, PART
 from nodeagent.core.rate_limits import Applied
-from nodeagent.core.traffic import Limit, Mode, RateLimitPolicy, RateLimitRule
+from nodeagent.core.traffic import Limit, Mode, PodLimits, RateLimitPolicy, RateLimitRule
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.prepayments import BUSY, Prepayments
 from nodeagent.proxy.reserve import Reserve
+from tests.proxy.harness import CALLER, Proxy, run
+from tests.proxy.test_managed import OK, ask
 from tests.proxy.test_reserve import Counting
 
 SECOND = 1_000_000_000
@@ -114,6 +116,30 @@ def test_only_so_many_gates_have_something_in_hand() -> None:
     gates = [gate(counting, prepayments) for _ in range(GATES + 1)]
     made = sum(enter(one, BUSY + 1) for one in gates)
     assert counting.left(BUCKET) == LARGE - made - GATES * (COUNT - 1)
+
+
+def test_a_new_snapshot_is_in_force_though_what_is_in_hand_cannot_be_given_back() -> None:
+    class Failing(LocalLedger):
+        def give(self, prepared: Prepared) -> None:
+            raise OSError("no memory")
+
+    async def conversation() -> None:
+        async with Proxy(answer=OK, ledger=Failing(lambda: SECOND)) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            rule = RateLimitRule("all", Limit(LARGE, 1000, LARGE))
+            p.destination = replace(p.destination, rate_limits=(RateLimitPolicy("shop/limits", (rule,)),))
+            p.apply(p.destination)
+            client = await p.connect()
+            for _ in range(BUSY + 2):
+                assert await ask(client) == (200, b"ok")
+            p.caller = replace(CALLER, limits=PodLimits("shop/caps", max_parallel_requests=3))
+            p.apply(p.destination)
+            (tenant,) = p.engine.tenants
+            assert (tenant.max_requests, len(reported)) == (3, 1)
+            assert await ask(client) == (200, b"ok")
+
+    run(conversation())
 
 
 def test_a_gate_that_cannot_pay_makes_room_for_one_that_can() -> None:
