@@ -77,7 +77,7 @@ class Exchange:
         self._up: Upstream | None = None
         self._reused = False
         self._unsent = b""  # of the request, while there is no connection
-        self._counted = 0  # of that, in the pod's budget
+        self._counted = 0  # of that, in the pod's budget beside `_resend_kept`
         self._resend: bytes | None = None  # the whole request, while it may be sent again
         self._resend_kept = 0  # bytes of that in the pod's budget, until the exchange is over
         self._tried: tuple[Endpoint, ...] = ()
@@ -193,7 +193,9 @@ class Exchange:
         self._up.connect()
 
     def _count_unsent(self) -> None:
-        held = len(self._unsent) if self._up is None or not self._up.connected else 0
+        """Beyond what is kept for resending: that is the whole request, so the same bytes."""
+        unsent = len(self._unsent) if self._up is None or not self._up.connected else 0
+        held = max(unsent - self._resend_kept, 0)
         if held != self._counted:
             self._down.tenant.budget.add(held - self._counted)
             self._counted = held

@@ -182,9 +182,9 @@ class ManagedExchange(TimedExchange):
         super()._pass_body_on(out)
 
     def _count_unsent(self) -> None:
-        """What is kept is counted once, though it may be what is unsent, too."""
+        """What is kept is counted once, though it may be what is unsent, too, or what is kept for resending."""
         unsent = len(self._unsent) if self._up is None or not self._up.connected else 0
-        held = max(unsent, self._kept)
+        held = max(unsent - self._resend_kept, self._kept - self._resend_kept, 0)
         if held != self._counted:
             self._down.tenant.budget.add(held - self._counted)
             self._counted = held

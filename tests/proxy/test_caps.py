@@ -11,9 +11,10 @@ import pytest
 
 from nodeagent.core.bounds import KIB, MIB, Bounds
 from nodeagent.core.model import Destination, Endpoint, Protocol
-from nodeagent.core.traffic import Limit, PodLimits, RateLimitPolicy, RateLimitRule
+from nodeagent.core.traffic import Limit, PodLimits, RateLimitPolicy, RateLimitRule, Retry, TrafficPolicy
 from nodeagent.proxy.budgets import LAST_READ_BYTES, READ_BYTES
 from nodeagent.proxy.tenants import IDLE_SERVERS
+from nodeagent.proxy.upstream import Upstream
 from tests.proxy.harness import CALLER, Client, FixedOriginals, Proxy, ScriptedUpstream, run, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -221,6 +222,25 @@ def test_a_request_that_is_kept_for_resending_is_in_the_budget_until_its_end() -
             await upstream.send(OK)
             assert await client.response() == (200, b"ok")
             assert not proxy.engine.budget.held
+
+    run(conversation())
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("traffic", [None, TrafficPolicy("shop/p", retry=Retry())])
+def test_a_request_that_is_kept_is_counted_once(
+    traffic: TrafficPolicy | None, connected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what is unsent, what a dead connection's request is repeated from, and what a retry sends."""
+
+    async def conversation() -> None:
+        async with Proxy(traffic=traffic) as proxy:
+            if not connected:
+                monkeypatch.setattr(Upstream, "connect", lambda _upstream: None)
+            client = await proxy.connect()
+            await client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n" + b"x" * 30_000)
+            await settle()
+            assert 30_000 < proxy.engine.budget.held < 31_000
 
     run(conversation())
 
