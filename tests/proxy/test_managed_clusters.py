@@ -289,6 +289,26 @@ def test_ejections_are_counted_and_those_of_a_dry_run_are_not(dry_run: bool) -> 
     run(conversation())
 
 
+class Racing(LocalLedger):
+    """What `other` does comes first, once."""
+
+    other: Callable[[], object] | None = None
+
+    def swap(self, key: int, version: int, content: bytes) -> bool:
+        other, self.other = self.other, None
+        if other is not None:
+            other()
+        return super().swap(key, version, content)
+
+
+def test_an_ejection_is_counted_by_the_worker_that_brought_it_about_and_no_other() -> None:
+    shared = Racing(time.monotonic_ns)
+    first, second = cluster(shared, V4), cluster(shared, V4)
+    shared.other = lambda: first.answered(V4[0], 500, 0.1)
+    assert not second.answered(V4[0], 500, 0.1)
+    assert (first.tick(), second.tick()) == ((1, 0), (0, 0))
+
+
 # ---- connections ----
 
 
