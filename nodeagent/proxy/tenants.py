@@ -26,13 +26,14 @@ UNLIMITED = 1 << 62
 class Tenant:
     """One pod as client."""
 
-    __slots__ = ("budget", "connections", "cookie", "lane", "max_connections", "max_requests", "requests")
+    __slots__ = ("budget", "connections", "cookie", "copies", "lane", "max_connections", "max_requests", "requests")
 
     def __init__(self, cookie: int, lane: Lane, worker: Budget, caps: PodCaps) -> None:
         self.cookie = cookie
         self.lane = lane
         self.connections = 0
         self.requests = 0
+        self.copies = 0  # of its requests, under way to mirrors
         self.budget = Budget(caps.buffered, worker)
         self.max_connections = caps.connections
         self.max_requests = caps.requests
