@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from nodeagent.core.addresses import family
@@ -277,7 +278,8 @@ class Engine:
         """Count a request that was refused before it could be judged."""
         self.stats.refused_requests += 1
         plan = RequestPlan("", b"", 1)
-        self.record(down, plan, _REFUSED, refusal.status, request_bytes, response_bytes, started, "DPE", refusal.reason)
+        decision = replace(_REFUSED, detail=refusal.detail)
+        self.record(down, plan, decision, refusal.status, request_bytes, response_bytes, started, "DPE", refusal.reason)
 
     def gauges(self) -> dict[str, float]:
         return {

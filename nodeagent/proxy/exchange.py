@@ -13,6 +13,7 @@ as it arrives.  Either may end first.  Everything that can go wrong ends in one 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nodeagent.core.model import Decision, Endpoint
@@ -149,9 +150,10 @@ class Exchange:
         """The body's framing is broken: the upstream must not take what it got for a whole request."""
         self._drop_upstream(abort=True)
         if self._response.plan is not None:
-            self._abort("DPE", refusal.reason)
+            self._abort("DPE", refusal.reason, refusal.detail)
             return
         self._over = True
+        self._say(refusal.detail)
         down = self._down
         self._response_size += down.fail(refusal.status, refusal.reason, refusal.detail, False, self._plan)
         self._record(refusal.status, "DPE", refusal.reason)
@@ -355,7 +357,7 @@ class Exchange:
         if self._response.plan is None:
             self._answer(refusal.status, refusal.reason, refusal.detail, flag)
         else:
-            self._abort(flag, refusal.reason)
+            self._abort(flag, refusal.reason, refusal.detail)
 
     def _drop_upstream(self, abort: bool = False) -> None:
         self._unsent = b""
@@ -369,6 +371,7 @@ class Exchange:
         if self._over:
             return
         self._over = True
+        self._say(detail)
         self._drop_upstream(abort=not self._body.done)
         down = self._down
         keep = keep and self._plan.keep_alive and self._body.done and not down.engine.draining
@@ -376,13 +379,19 @@ class Exchange:
         self._record(status, flag, reason)
         down.finished(keep)
 
-    def _abort(self, flag: str, reason: str) -> None:
+    def _abort(self, flag: str, reason: str, detail: str) -> None:
         if self._over:
             return
         self._over = True
+        self._say(detail)
         self._drop_upstream(abort=True)
         self._record(self._response.plan.status if self._response.plan else 0, flag, reason)
         self._down.aborted()
+
+    def _say(self, detail: str) -> None:
+        """To who observes requests."""
+        if self._down.engine.observing:
+            self.decision = replace(self.decision, detail=detail)
 
     # ---- bugs ----
 
@@ -396,7 +405,7 @@ class Exchange:
             self._break()
 
     def _break(self) -> None:
-        self._abort("", INTERNAL_ERROR)
+        self._abort("", INTERNAL_ERROR, "the proxy met a bug of its own, which the agent's log describes")
 
     # ---- from the client's side ----
 
@@ -412,17 +421,18 @@ class Exchange:
 
     def stalled(self) -> None:
         """Nothing has moved for too long, in either direction."""
+        detail = "neither request nor response went on for too long"
         if self._response.plan is None:
-            self._answer(504, "stalled", "neither request nor response went on for too long", "SI")
+            self._answer(504, "stalled", detail, "SI")
         else:
-            self._abort("SI", "stalled")
+            self._abort("SI", "stalled", detail)
 
     def shed(self, refusal: PolicyRefusal) -> None:
         """Its memory is needed: an answer if none has begun, and the connection ends."""
         if self._response.plan is None:
             self._answer(refusal.status, refusal.reason, detail_of(refusal), refusal.flag, keep=False)
         else:
-            self._abort(refusal.flag, refusal.reason)
+            self._abort(refusal.flag, refusal.reason, detail_of(refusal))
 
     def pause_response(self) -> None:
         if self._up is not None and self._up.connected:

@@ -445,7 +445,7 @@ class ManagedExchange(TimedExchange):
         """Counted for the policy, as what is refused before a request is forwarded; caps of pods are of none."""
         refusal, detail = refusing
         policy = self._handling.policy if refusal is not SERVER_OVERLOADED else ""
-        self.decision = replace(self.decision, policy=policy, detail=detail)
+        self.decision = replace(self.decision, policy=policy)
         self._answer(refusal.status, refusal.reason, detail, refusal.flag)
 
     def _report_failure(self) -> None:
@@ -480,7 +480,7 @@ class ManagedExchange(TimedExchange):
             self._report_lateness()
             self._refuse(Refusing(IDLE_TIMEOUT, idle_detail(handling.policy)))
         else:
-            self._abort(IDLE_TIMEOUT.flag, IDLE_TIMEOUT.reason)
+            self._abort(IDLE_TIMEOUT.flag, IDLE_TIMEOUT.reason, idle_detail(handling.policy))
 
     # ---- timers ----
 
