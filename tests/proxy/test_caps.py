@@ -150,6 +150,30 @@ def test_a_namespace_may_have_caps_of_its_own_and_they_are_the_nodes() -> None:
     run(conversation())
 
 
+@pytest.mark.parametrize("policy", ["", "shop/caps"])
+def test_a_connection_over_its_pods_cap_is_counted_for_pod_and_destination_and_observed(policy: str) -> None:
+    async def conversation() -> None:
+        async with Proxy(bounds=Bounds(connections_per_pod=1)) as proxy:
+            if policy:
+                proxy.caller = replace(CALLER, limits=PodLimits(policy, max_connections=1))
+                proxy.apply(proxy.destination)
+            proxy.engine.observing = True
+            (first,) = await busy(proxy, 1)
+            with contextlib.suppress(ConnectionResetError):
+                assert await (await proxy.connect()).closed()
+            (event,) = proxy.events
+            counted = row(proxy, "client-connections")
+            assert (counted["source_workload"], counted["destination_service"]) == ("web", "shop/payments:80")
+            assert (counted["policy"], counted["response_code"], counted["response_flags"]) == (policy, "0", "UO")
+            assert (event["source"], event["destination"], event["policy"]) == (CALLER.key, "shop/payments:80", policy)
+            assert (event["reason"], event["status"], event["verdict"]) == ("client-connections", 0, "error")
+            assert "connections" in event["detail"]
+            await proxy.upstream.connections[0].send(OK)
+            assert await first.response() == (200, b"ok")
+
+    run(conversation())
+
+
 def test_a_cap_that_is_lowered_ends_nothing_and_refuses_what_comes() -> None:
     async def conversation() -> None:
         async with Proxy() as proxy:
