@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -46,18 +44,6 @@ def put(body: bytes, fields: bytes = b"") -> tuple[bytes, bytes]:
 def first_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first try goes to the first endpoint."""
     monkeypatch.setattr("nodeagent.proxy.downstream.random", lambda: 0.0)
-
-
-@pytest.fixture
-def silent() -> Iterator[Endpoint]:
-    """An endpoint whose connections are never made."""
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        yield Endpoint(*full.getsockname()[:2])
 
 
 # ---- what is sent again ----
