@@ -400,9 +400,12 @@ class Exchange:
         try:
             action(*args)
         except Exception as error:  # noqa: BLE001 - reported, counted
-            report = self._down.engine.loop.call_exception_handler
-            report({"message": "a request met a bug and is ended", "exception": error})
+            self._report(error)
             self._break()
+
+    def _report(self, error: Exception) -> None:
+        handler = self._down.engine.loop.call_exception_handler
+        handler({"message": "a request met a bug", "exception": error})
 
     def _break(self) -> None:
         self._abort("", INTERNAL_ERROR, "the proxy met a bug of its own, which the agent's log describes")

@@ -139,10 +139,13 @@ class ManagedExchange(TimedExchange):
 
     def _record_usual(self, status: int, flag: str, reason: str) -> None:
         """What `_record` does, where nothing has happened."""
-        if self._made is not None:
-            self._made.end()
-        elif self._gate is not None:
-            self._gate.leave()
+        try:
+            if self._made is not None:
+                self._made.end()
+            elif self._gate is not None:
+                self._gate.leave()
+        except Exception as error:  # noqa: BLE001 - as in `_record`
+            self._report(error)
         timer = self._request_timer
         if timer is not None:
             timer.stop(self)
@@ -509,15 +512,21 @@ class ManagedExchange(TimedExchange):
         if self._usual:
             self._record_usual(status, flag, reason)
             return
+        try:
+            self._give_back()
+        except Exception as error:  # noqa: BLE001 - reported, counted; the client has its answer, and is not to wait
+            self._report(error)
+        super()._record(status, flag or self._flag, reason)
+
+    def _give_back(self) -> None:
         passage = self._passage
-        self._leave_endpoint()
         self._let_go()
         passage.end()
+        self._leave_endpoint()
         if passage.shadow is not None:
             outcomes = passage.shadow.finish()
             if outcomes:
                 self.decision = replace(self.decision, would=tuple(outcomes))
-        super()._record(status, flag or self._flag, reason)
 
 
 def _with_field(out: bytes, head: bytes, field: tuple[str, str]) -> bytes:

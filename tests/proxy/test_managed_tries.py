@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nodeagent.core.bounds import KIB, MIB, Bounds
+from nodeagent.core.ledger import LocalLedger, Prepared
 from nodeagent.core.model import Endpoint
 from nodeagent.core.traffic import (
     Balancing,
@@ -590,6 +592,33 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             assert row["reason"] == "internal-error"
             (cluster,) = p.engine.handlings.clusters()
             assert [p.ledger.held(slot) for slot in cluster.caps if slot is not None] == [0, 0, 0, 0]
+
+    run(conversation())
+
+
+class NoMemory(LocalLedger):
+    """As the kernel's, when it has none for a call that gives back."""
+
+    def give(self, prepared: Prepared) -> None:
+        raise OSError("no memory")
+
+
+@pytest.mark.parametrize("timeouts", [PolicyTimeouts(), PolicyTimeouts(idle=60_000)])
+def test_a_request_whose_place_cannot_be_given_back_ends_as_ever(timeouts: PolicyTimeouts) -> None:
+    """The usual way, and with an idle timeout the long one."""
+
+    async def conversation() -> None:
+        traffic = policy(circuit_breaker=CircuitBreaker(max_parallel_requests=10), timeouts=timeouts)
+        async with Proxy(answer=OK, traffic=traffic, ledger=NoMemory(time.monotonic_ns)) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            client = await p.connect()
+            for count in (1, 2):
+                assert await ask(client) == (200, b"ok")
+                await settle()
+                assert len(reported) == count
+                assert p.engine.tenants.requests == 0
+                assert sum(row["requests"] for row in p.rows()) == count
 
     run(conversation())
 
