@@ -25,7 +25,7 @@ from nodeagent.core.retries import IDEMPOTENT
 from nodeagent.proxy.budgets import READ_BYTES
 from nodeagent.proxy.request_body import RequestBody
 from nodeagent.proxy.response import Response
-from nodeagent.proxy.stream import BULK_READ_BYTES
+from nodeagent.proxy.stream import BULK_READ_BYTES, Bug
 from nodeagent.proxy.upstream import Key, Pool, Upstream
 
 if TYPE_CHECKING:
@@ -311,9 +311,9 @@ class Exchange:
         self._finish()
 
     def upstream_ended(self, error: Exception | None) -> None:
-        """EOF (None), a reset, or what a bug of ours raised over what it said: the client may have any part of that."""
+        """EOF (None), a reset, or a bug of ours over what it said: the client may have any part of that."""
         response = self._response
-        if error is not None and not isinstance(error, OSError):
+        if isinstance(error, Bug):
             self._break()
         elif response.done:
             response.reusable = False

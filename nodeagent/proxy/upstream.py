@@ -17,7 +17,7 @@ from nodeagent.core.model import Endpoint
 from nodeagent.proxy.budgets import READ_BYTES
 from nodeagent.proxy.lane import WRITE
 from nodeagent.proxy.lease import Lease
-from nodeagent.proxy.stream import Stream
+from nodeagent.proxy.stream import Bug, Stream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
@@ -140,7 +140,7 @@ class Upstream:
             report = self._pool.engine.loop.call_exception_handler
             report({"message": "a new connection to an endpoint met a bug", "exception": error})
             if user is not None:
-                user.upstream_ended(error)
+                user.upstream_ended(Bug(error))
 
     @property
     def lateness(self) -> OSError:

@@ -574,12 +574,18 @@ def test_a_worker_that_stops_gives_back_what_its_requests_held() -> None:
     run(conversation())
 
 
-def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("a call of the ledger failed")])
+def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for a failure of the endpoint, which would be blamed, and another one tried."""
+
     def broken(*_: object) -> None:
-        raise RuntimeError("a bug")
+        raise error
 
     async def conversation() -> None:
-        async with Proxy(answer=OK, traffic=policy(circuit_breaker=CAPS)) as p:
+        traffic = replace(retrying(), circuit_breaker=CAPS, outlier_detection=OUTLIER)
+        async with Proxy(answer=OK, traffic=traffic) as p:
             reported: list[object] = []
             p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
             client = await p.connect()
@@ -590,7 +596,10 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             assert len(reported) == 1
             (row,) = p.rows()
             assert row["reason"] == "internal-error"
+            assert p.engine.stats.retries == 0
             (cluster,) = p.engine.handlings.clusters()
+            assert cluster.health is not None
+            assert not cluster.health._refresh().troubled
             assert [p.ledger.held(slot) for slot in cluster.caps if slot is not None] == [0, 0, 0, 0]
 
     run(conversation())
