@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, LocalLedger, Prepared, Slot, Tokens
 from nodeagent.core.prepaid import COUNT, GATES, PART
 from nodeagent.core.rate_limits import Applied
@@ -82,6 +84,22 @@ def test_a_limit_that_is_used_up_lets_in_exactly_its_burst() -> None:
     while more := sum(enter(one, 7) for one in gates):
         let_in += more
     assert let_in == LARGE
+
+
+@pytest.mark.parametrize(("ticks", "more"), [(1, COUNT - 1), (2, 0)])
+def test_after_a_pause_that_filled_the_bucket_what_is_in_hand_comes_on_top_until_the_second_tick(
+    ticks: int, more: int
+) -> None:
+    now = [SECOND]
+    counting, prepayments = Counting(lambda: now[0]), Prepayments()
+    bucket = Tokens(1, SECOND // 10_000, LARGE)
+    busy = gate(counting, prepayments, bucket)
+    enter(busy, BUSY + 1)
+    for _ in range(ticks):
+        now[0] += SECOND // 4
+        prepayments.tick()
+    assert counting.left(bucket) == LARGE
+    assert enter(busy, 2 * LARGE) == LARGE + more <= LARGE + GATES * (COUNT - 1) < LARGE + LARGE // 512
 
 
 def test_after_a_tick_without_a_payment_nothing_is_in_hand_and_all_is_counted() -> None:
