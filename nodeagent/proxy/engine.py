@@ -84,7 +84,7 @@ class Engine:
         self.sockets = sockets
         self.accounting = accounting
         self.ledger = ledger
-        self.handlings = Handlings(ledger)
+        self.handlings = Handlings(ledger, workers=bounds.workers)
         self.request_deadlines = DeadlineTable(loop, TimedExchange.request_timed_out)
         self.try_deadlines = DeadlineTable(loop, TimedExchange.try_timed_out)
         self.idle_deadlines = DeadlineTable(loop, ManagedExchange.look_if_idle)

@@ -13,6 +13,7 @@ from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
 from nodeagent.core.ledger_keys import DRY_RUN, budget_names
 from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
 from nodeagent.core.policy_refusals import RATE_LIMITED, rate_limited_detail
+from nodeagent.core.prepaid import narrowed
 from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_headers
 from nodeagent.core.retries import budget_claims
 from nodeagent.core.traffic import TrafficPolicy
@@ -54,9 +55,11 @@ class Handling:
         cluster: Cluster | None,
         shadow: Cluster | None,
         prepayments: Prepayments,
+        workers: int,
     ) -> None:
         self.ledger = ledger
         self._prepayments = prepayments
+        self._workers = workers
         self.treatment = treatment
         self.cluster = cluster
         self.shadow = shadow
@@ -155,7 +158,8 @@ class Handling:
 
     def _make_gates(self, limits: Limits) -> Gates:
         reserve = self.cluster.reserve if self.cluster is not None else None
-        enforced = self._gate(limits.enforced, self._slot, self._budget, reserve, self._prepayments)
+        applied = tuple(one._replace(tokens=narrowed(one.tokens, self._workers)) for one in limits.enforced)
+        enforced = self._gate(applied, self._slot, self._budget, reserve, self._prepayments)
         return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget)
 
     def _gate(
@@ -248,8 +252,10 @@ class Handlings:
     `now`: seconds of a monotonic clock.
     """
 
-    def __init__(self, ledger: Ledger, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ledger: Ledger, now: Callable[[], float] = time.monotonic, workers: int = 1) -> None:
+        """`workers`: how many of them share the ledger."""
         self._ledger = ledger
+        self._workers = workers
         self._now = now
         self.prepayments = Prepayments()
         self._by_treatment: dict[int, Handling] = {}
@@ -264,7 +270,7 @@ class Handlings:
     def _make(self, treatment: Treatment) -> Handling:
         cluster = self._cluster(treatment, treatment.traffic, "")
         shadow = self._cluster(treatment, treatment.shadow, DRY_RUN)
-        handling = Handling(self._ledger, treatment, cluster, shadow, self.prepayments)
+        handling = Handling(self._ledger, treatment, cluster, shadow, self.prepayments, self._workers)
         self._by_treatment[id(treatment)] = handling
         return handling
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, LocalLedger, Prepared, Slot, Tokens
-from nodeagent.core.prepaid import COUNT, GATES, PART
+from nodeagent.core.prepaid import COUNT, GATES, PART, narrowed
 from nodeagent.core.rate_limits import Applied
 from nodeagent.core.traffic import Limit, Mode, PodLimits, RateLimitPolicy, RateLimitRule
 from nodeagent.proxy.gate import Gate
@@ -86,20 +88,42 @@ def test_a_limit_that_is_used_up_lets_in_exactly_its_burst() -> None:
     assert let_in == LARGE
 
 
+STEPS = st.tuples(st.integers(0, 1), st.sampled_from([0, 1, 33, 9000]), st.integers(0, 120))
+
+
+@given(st.lists(STEPS, min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_two_workers_never_let_in_more_than_the_limit_in_any_window(steps: list[tuple[int, int, int]]) -> None:
+    """Each step: a worker, requests that come to it at once, and milliseconds until the next step."""
+    limit = Tokens(1, SECOND // 100_000, 2 * PART)
+    now = [SECOND]
+    shared = Counting(lambda: now[0])
+    workers = [Prepayments(), Prepayments()]
+    gates = [gate(shared, one, narrowed(limit, len(workers))) for one in workers]
+    let_in: list[tuple[int, int]] = []
+    for worker, requests, pause in steps:
+        let_in.append((now[0], enter(gates[worker], requests)))
+        now[0] += pause * 1_000_000
+        if pause > 100:
+            for one in workers:
+                one.tick()
+    for first, (since, _) in enumerate(let_in):
+        for last, (until, _) in enumerate(let_in[first:], first):
+            assert sum(count for _, count in let_in[first : last + 1]) <= limit.burst + (until - since) // limit.period
+
+
 @pytest.mark.parametrize(("ticks", "more"), [(1, COUNT - 1), (2, 0)])
-def test_after_a_pause_that_filled_the_bucket_what_is_in_hand_comes_on_top_until_the_second_tick(
-    ticks: int, more: int
-) -> None:
+def test_what_is_in_hand_comes_on_top_of_a_bucket_that_filled_up_until_the_second_tick(ticks: int, more: int) -> None:
     now = [SECOND]
     counting, prepayments = Counting(lambda: now[0]), Prepayments()
-    bucket = Tokens(1, SECOND // 10_000, LARGE)
+    bucket = narrowed(Tokens(1, SECOND // 10_000, LARGE + COUNT * PART // 512), 1)
     busy = gate(counting, prepayments, bucket)
     enter(busy, BUSY + 1)
     for _ in range(ticks):
         now[0] += SECOND // 4
         prepayments.tick()
-    assert counting.left(bucket) == LARGE
-    assert enter(busy, 2 * LARGE) == LARGE + more <= LARGE + GATES * (COUNT - 1) < LARGE + LARGE // 512
+    assert counting.left(bucket) == bucket.burst
+    assert enter(busy, 2 * LARGE) == bucket.burst + more <= LARGE + COUNT * PART // 512
 
 
 def test_after_a_tick_without_a_payment_nothing_is_in_hand_and_all_is_counted() -> None:
