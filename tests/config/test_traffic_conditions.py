@@ -88,6 +88,15 @@ def test_a_target_that_is_not_there_is_named(target: Document, field: str, words
         assert "takes effect when it does" in one.message
 
 
+def test_a_rule_that_was_dropped_is_there_all_the_same() -> None:
+    """It answers 500: its name is no mistake of the policy that targets it."""
+    dropped = {"name": "odd", "filters": [{"type": "Later"}], "backendRefs": [{"name": "cart", "port": 80}]}
+    route = manifests.http_route("shop", "r", "cart", [dropped])
+    target = {**ROUTE, "sectionName": "odd"}
+    found = said(*BASE[:-1], route, traffic_policy("shop", "t", target, **TIMEOUTS), limits("l", target))
+    assert {key: one.reason for key, one in found.items()} == {"shop/t": "Accepted", "shop/l": "Accepted"}
+
+
 def test_of_two_with_one_target_the_loser_is_told_who_won_and_why() -> None:
     first, second, third = (traffic_policy("shop", name, SERVICE) for name in "abc")
     second["metadata"]["creationTimestamp"] = third["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
