@@ -51,8 +51,7 @@ class TrafficIndex:
         self.rivals = by_target(objects.traffic.values())
         self.rate_limits = by_target(objects.rate_limits.values())
         self._policies = {
-            one.key: one.policy if allow_faults else replace(one.policy, fault_injection=None)
-            for one in objects.traffic.values()
+            one.key: one.policy if allow_faults else _without_faults(one.policy) for one in objects.traffic.values()
         }
         self._ports: dict[tuple[str, str], OfPort] = {}
 
@@ -111,6 +110,10 @@ class TrafficIndex:
         """One only, as the kernel keeps one bucket a port: an enforced one first, then the most specific."""
         found = [one.connections for target in targets for one in self.rate_limits.get(target, ()) if one.connections]
         return min(found, key=lambda rate: rate.mode is not Mode.ENFORCE, default=None)
+
+
+def _without_faults(policy: TrafficPolicy) -> TrafficPolicy:
+    return replace(policy, fault_injection=None, faults_left_out=True) if policy.fault_injection else policy
 
 
 def with_choice(rules: tuple[Rule, ...], choice: Choice) -> tuple[Rule, ...]:

@@ -84,8 +84,12 @@ def traffic_parts(policy: TrafficPolicy) -> Mapping[str, str]:
         "breaker": breaker_text(policy.circuit_breaker) if policy.circuit_breaker else "",
         "outlier": outlier_text(policy.outlier_detection) if policy.outlier_detection else "",
         "balancer": balancer_text(policy.load_balancer) if policy.load_balancer else "",
-        "fault": fault_text(policy.fault_injection) if policy.fault_injection else "",
+        "fault": fault_text(policy.fault_injection) if policy.fault_injection else _left_out(policy),
     }
+
+
+def _left_out(policy: TrafficPolicy) -> str:
+    return "left out, as the agent runs without --allow-fault-injection" if policy.faults_left_out else ""
 
 
 def timeouts_text(timeouts: PolicyTimeouts) -> str:

@@ -176,6 +176,11 @@ def test_faults_are_injected_only_by_an_agent_that_was_told_so() -> None:
         policy = compile_objects(found, 1, allow_faults=allowed)[0].destinations[some.VIP, 80].traffic
         assert policy is not None
         assert policy.fault_injection == expected
+        assert policy.faults_left_out is not allowed
+    without = some.objects(*BASE, traffic("a", SERVICE))
+    policy = compile_objects(without, 1)[0].destinations[some.VIP, 80].traffic
+    assert policy is not None
+    assert not policy.faults_left_out
 
 
 # ---- rate limits ----
