@@ -121,6 +121,7 @@ class Tenants:
         self._client_limits: dict[int, PodLimits | None] = {}
         self._trial_limits: dict[int, PodLimits] = {}  # of policies in DryRun
         self._server_limits: dict[str, PodLimits | None] = {}
+        self._closed_servers: set[str] = set()  # those that may have no request
         self._resting: WeakValueDictionary[str, Server] = WeakValueDictionary()  # kept by their idle connections
 
     def __iter__(self) -> Iterator[Tenant]:
@@ -146,6 +147,8 @@ class Tenants:
             self._try_out(tenant)
         limited = [pod for pod in pods.values() if pod.limits is not None]
         self._server_limits = {address: pod.limits for pod in limited for address in pod.addresses}
+        caps = {address: server_caps(self._bounds, limits) for address, limits in self._server_limits.items()}
+        self._closed_servers = {address for address, cap in caps.items() if cap.requests == 0}
         for table in (self.servers, self._resting):
             for address, server in list(table.items()):
                 server.limit_to(server_caps(self._bounds, self._server_limits.get(address)))
@@ -193,7 +196,9 @@ class Tenants:
     def has_room(self, address: str) -> bool:
         """Asked for every request, and for every endpoint that it may go to instead."""
         server = self.servers.get(address)
-        return server is None or (server.requests < server.max_requests and not server.full)
+        if server is None:
+            return address not in self._closed_servers
+        return server.requests < server.max_requests and not server.full
 
     def sweep(self) -> None:
         """Servers at rest live as long as connections to them do."""
