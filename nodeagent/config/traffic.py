@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nodeagent.config.objects import ObjectSet
+from nodeagent.config.read_common import YOUNGEST
 from nodeagent.config.resources import RateLimitObject, RouteRule, ServicePort, TargetRef, TrafficObject
 from nodeagent.config.workloads import PodCaps
 from nodeagent.core.model import Backend, Protocol, Rule
@@ -147,7 +148,7 @@ def target_of(namespace: str, ref: TargetRef) -> Target:
 def by_target(policies: Iterable[_AnyPolicy]) -> dict[Target, list[_AnyPolicy]]:
     """The policies of each target, the one that wins a conflict first."""
     found: dict[Target, list[_AnyPolicy]] = {}
-    for policy in sorted(policies, key=lambda one: (one.created, one.key)):
+    for policy in sorted(policies, key=lambda one: (one.created or YOUNGEST, one.key)):
         for ref in policy.targets:
             found.setdefault(target_of(policy.namespace, ref), []).append(policy)
     return found

@@ -98,15 +98,21 @@ def test_a_rule_that_was_dropped_is_there_all_the_same() -> None:
 
 
 def test_of_two_with_one_target_the_loser_is_told_who_won_and_why() -> None:
-    first, second, third = (traffic_policy("shop", name, SERVICE) for name in "abc")
+    """One that does not say when it was made is the youngest, as with routes."""
+    undated, second, third, old = (traffic_policy("shop", name, SERVICE) for name in "abcd")
     second["metadata"]["creationTimestamp"] = third["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
-    for later, why in ((second, "is older"), (third, "is older")):
-        found = said(*BASE, first, later)
-        loser = f"shop/{later['metadata']['name']}"
-        words = f"TrafficPolicy shop/a has the same target and {why}: only that one counts"
-        assert told(found[loser]) == ("False", "Conflicted", words, "spec.targetRefs[0]")
-        assert found["shop/a"].status == "True"
-    assert "comes first by name" in said(*BASE, second, third)["shop/c"].message
+    old["metadata"]["creationTimestamp"] = "2025-12-31T23:00:00-01:00"  # the same moment, and no other one
+    for winner, later, why in (
+        (second, undated, "is older"),
+        (old, undated, "is older"),
+        (second, third, "comes first by name"),
+        (third, old, "comes first by name"),
+    ):
+        found = said(*BASE, winner, later)
+        won, lost = (f"shop/{one['metadata']['name']}" for one in (winner, later))
+        words = f"TrafficPolicy {won} has the same target and {why}: only that one counts"
+        assert told(found[lost]) == ("False", "Conflicted", words, "spec.targetRefs[0]")
+        assert found[won].status == "True"
 
 
 def test_policies_of_different_targets_or_modes_are_no_rivals() -> None:
