@@ -10,12 +10,11 @@ from nodeagent.config.objects import ObjectSet
 from nodeagent.config.resources import RateLimitObject, ServiceObject, ServicePort, TargetRef, TrafficObject
 from nodeagent.config.traffic import TrafficIndex, target_of
 from nodeagent.core.model import Protocol
-from nodeagent.core.traffic import Limit, Per, PolicyTimeouts, RateLimitRule, TrafficPolicy
-from nodeagent.core.treatment_text import limit_text
+from nodeagent.core.traffic import Limit, PolicyTimeouts, TrafficPolicy
+from nodeagent.core.treatment_text import each_text, limit_text
 
 TRAFFIC, RATE_LIMIT = "TrafficPolicy", "RateLimitPolicy"
 _ROUTABLE = (Protocol.HTTP1, Protocol.OPAQUE)  # a route takes an undeclared port of a backend for HTTP/1
-_EACH = {Per.TOTAL: "", Per.SERVICE_ACCOUNT: " for each account", Per.SOURCE_IP: " for each caller address"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +190,7 @@ def _unread(service: ServiceObject, ports: list[ServicePort], parts: list[str]) 
 def _totals(policy: RateLimitObject, nodes: int, *, connections: bool) -> list[str]:
     """`connections`: whether those of a port are limited by this policy."""
     rules = policy.http.rules if policy.http else ()
-    found = [f"rule {rule.name}: {_total(rule.limit, nodes, _each(rule))}" for rule in rules]
+    found = [f"rule {rule.name}: {_total(rule.limit, nodes, each_text(rule))}" for rule in rules]
     limited = policy.connections if connections else None
     return found + ([f"connections: {_total(limited.limit, nodes)}"] if limited else [])
 
@@ -201,10 +200,6 @@ def _total(limit: Limit, nodes: int, each: str = "") -> str:
     whole = replace(limit, requests=limit.requests * nodes, burst=limit.burst * nodes)
     plural = "s" if nodes > 1 else ""
     return f"{limit_text(limit)}{each} on each node, in all {limit_text(whole)}{each} on {nodes} node{plural}"
-
-
-def _each(rule: RateLimitRule) -> str:
-    return f" for each value of {rule.header}" if rule.per is Per.HEADER else _EACH[rule.per]
 
 
 def parts_of(policy: TrafficPolicy) -> list[str]:

@@ -157,6 +157,13 @@ def test_a_service_without_a_cluster_ip_is_reached_by_routes_only() -> None:
     assert "connections: " not in both.message
 
 
+def test_http_and_connections_are_nothing_where_neither_can_be_counted() -> None:
+    http = {"rules": [{"name": "all", "limit": {"requests": 1}}]}
+    found = said(*ports(TLS, vip="None"), connections("c", SERVICE, http=http))["shop/c"]
+    assert (found.status, found.reason) == ("False", "Invalid")
+    assert "no requests to treat" in found.message
+
+
 def test_connections_of_a_service_without_a_tcp_port_are_none_to_limit() -> None:
     found = said(*ports({"name": "dns", "port": 53, "protocol": "UDP"}), connections("c", SERVICE))["shop/c"]
     assert told(found) == ("False", "Invalid", "Service shop/cart has no TCP port", "spec.targetRefs[0]")
