@@ -207,6 +207,7 @@ class Engine:
             down.address, down.port = original
             down.caller_address = _address_of(caller, peer, original[0])
             self.connections[down] = None
+            tenant.connected(down)
             down.stream.start()
             return
         self.stats.relayed += 1
@@ -214,11 +215,13 @@ class Engine:
             self.stats.unknown_destination += 1
         relayed = RelayedConnection(self, sock, tenant, view, original)
         self.connections[relayed] = None
+        tenant.connected(relayed)
         relayed.start()
 
     def closed(self, connection: Downstream | RelayedConnection) -> None:
         del self.connections[connection]
         connection.tenant.connections -= 1
+        connection.tenant.disconnected(connection)
         if isinstance(connection, Downstream):
             self.lingering.stop(connection)
 

@@ -30,7 +30,7 @@ from nodeagent.proxy.upstream import Key, Pool, Upstream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.downstream import Downstream
-    from nodeagent.proxy.tenants import Server
+    from nodeagent.proxy.tenants import Server, Trial
 
 CONNECT_TRIES = 3
 INTERNAL_ERROR = "internal-error"
@@ -54,6 +54,7 @@ class Exchange:
         "_reused",
         "_server",
         "_started",
+        "_trial",
         "_tried",
         "_unsent",
         "_up",
@@ -75,6 +76,9 @@ class Exchange:
         self._server: Server | None = None
         down.tenant.requests += 1
         down.engine.tenants.requests += 1
+        self._trial: Trial | None = None
+        if decision.would:
+            self.not_under_trial()
         self._up: Upstream | None = None
         self._reused = False
         self._unsent = b""  # of the request, while there is no connection
@@ -83,6 +87,12 @@ class Exchange:
         self._resend_kept = 0  # bytes of that in the pod's budget, until the exchange is over
         self._tried: tuple[Endpoint, ...] = ()
         self._over = False
+
+    def not_under_trial(self) -> None:
+        """By a policy in DryRun there would be no such request: it takes no place of the caps that are tried out."""
+        self._trial = self._down.tenant.trial
+        if self._trial is not None:
+            self._trial.refused += 1
 
     @property
     def request_done(self) -> bool:
@@ -462,6 +472,8 @@ class Exchange:
             down.tenant.budget.add(-self._resend_kept)
         down.tenant.requests -= 1
         down.engine.tenants.requests -= 1
+        if self._trial is not None:
+            self._trial.refused -= 1
         if self._server is not None:
             self._server.requests -= 1
         down.engine.record(

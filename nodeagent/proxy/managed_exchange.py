@@ -100,6 +100,8 @@ class ManagedExchange(TimedExchange):
         self._flag = ""
         self._usual = False  # nothing is held but the place that the gate gave, and nothing runs but the request's time
         self.group = handling.group
+        if passage is not None and passage.shadow is not None and passage.shadow.outcome is not None:
+            self.not_under_trial()
 
     @property
     def _passage(self) -> Passage:

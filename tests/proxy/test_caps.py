@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nodeagent.core.bounds import KIB, MIB, Bounds
-from nodeagent.core.model import Destination, Endpoint, Protocol
+from nodeagent.core.model import Destination, Endpoint, Protocol, Workload
 from nodeagent.core.traffic import Limit, PodLimits, RateLimitPolicy, RateLimitRule, Retry, TrafficPolicy
 from nodeagent.proxy.budgets import LAST_READ_BYTES, READ_BYTES
 from nodeagent.proxy.tenants import IDLE_SERVERS
@@ -170,6 +170,22 @@ def test_a_connection_over_its_pods_cap_is_counted_for_pod_and_destination_and_o
             assert "connections" in event["detail"]
             await proxy.upstream.connections[0].send(OK)
             assert await first.response() == (200, b"ok")
+
+    run(conversation())
+
+
+def test_a_server_that_may_have_no_request_gets_none_not_even_the_first() -> None:
+    async def conversation() -> None:
+        async with Proxy() as proxy:
+            (endpoint,) = proxy.destination.endpoints
+            server = Workload("shop", "v1", "v1", "v1", (endpoint.address,), "/run/netns/v1", enrolled=True)
+            limits = PodLimits("shop/caps", max_parallel_requests=0)
+            proxy.engine.tenants.set_limits({9: replace(server, limits=limits)})
+            client = await proxy.connect()
+            await client.send(GET)
+            assert (await client.response())[0] == 503
+            assert client.reason == "server-overloaded"
+            assert proxy.upstream.connections == []
 
     run(conversation())
 
