@@ -14,7 +14,8 @@ from nodeagent.core.ledger_keys import DRY_RUN, budget_names
 from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
 from nodeagent.core.policy_refusals import RATE_LIMITED, rate_limited_detail
 from nodeagent.core.prepaid import narrowed
-from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_headers
+from nodeagent.core.rate_limits import MAX_KNOWN_TOGETHER, Applied, Limits, LimitsOf, rate_limit_headers
+from nodeagent.core.recent import Room
 from nodeagent.core.retries import budget_claims
 from nodeagent.core.traffic import TrafficPolicy
 from nodeagent.core.treatment import retry_of
@@ -56,10 +57,13 @@ class Handling:
         shadow: Cluster | None,
         prepayments: Prepayments,
         workers: int,
+        room: Room,
     ) -> None:
+        """`room`: for gates of requests that are told apart by their headers."""
         self.ledger = ledger
         self._prepayments = prepayments
         self._workers = workers
+        self._room = room
         self.treatment = treatment
         self.cluster = cluster
         self.shadow = shadow
@@ -153,7 +157,9 @@ class Handling:
     def _limits_of(self, key: Caller, caller: Workload, address: str) -> LimitsOf[Gates]:
         if len(self._limits) >= MAX_CALLERS:
             del self._limits[next(iter(self._limits))]
-        limits = self._limits[key] = LimitsOf(self.treatment.rate_limits, caller, address, self._make_gates)
+        limits = self._limits[key] = LimitsOf(
+            self.treatment.rate_limits, caller, address, self._make_gates, self._room
+        )
         return limits
 
     def _make_gates(self, limits: Limits) -> Gates:
@@ -256,6 +262,7 @@ class Handlings:
         """`workers`: how many of them share the ledger."""
         self._ledger = ledger
         self._workers = workers
+        self._room = Room(MAX_KNOWN_TOGETHER)
         self._now = now
         self.prepayments = Prepayments()
         self._by_treatment: dict[int, Handling] = {}
@@ -270,7 +277,7 @@ class Handlings:
     def _make(self, treatment: Treatment) -> Handling:
         cluster = self._cluster(treatment, treatment.traffic, "")
         shadow = self._cluster(treatment, treatment.shadow, DRY_RUN)
-        handling = Handling(self._ledger, treatment, cluster, shadow, self.prepayments, self._workers)
+        handling = Handling(self._ledger, treatment, cluster, shadow, self.prepayments, self._workers, self._room)
         self._by_treatment[id(treatment)] = handling
         return handling
 
@@ -297,6 +304,7 @@ class Handlings:
         self._used.update(dict.fromkeys(self._leading, now))
         self._leading.clear()
         self._by_treatment.clear()
+        self._room = Room(MAX_KNOWN_TOGETHER)
         for key in [key for key, used in self._used.items() if used <= now - KEEP_SECONDS]:
             if not self._clusters[key].loads.busy:
                 self._clusters[key].close()
