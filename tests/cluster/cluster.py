@@ -1,0 +1,165 @@
+"""The cluster: a control plane and nodes, brought up together and taken down together."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from tests.cluster import addresses, builds, hierarchies, images, paths, progress
+from tests.cluster.box import NETNS, Box
+from tests.cluster.certificates import Authority
+from tests.cluster.control import ControlPlane
+from tests.cluster.node import Node
+from tests.testbed.shell import CommandError, run
+
+DEFAULT_TAG = "nac"
+READY_SECONDS = 60
+PROGRAMS = ("etcd", "containerd", "ctr", "runc", "openssl", "nft", "conntrack", "mmdebstrap", "buildah")
+
+
+class ClusterError(RuntimeError):
+    """The cluster is not in the state that was asked for; the message says what to do."""
+
+
+class Cluster:
+    """`tag` begins the name of everything the cluster has, so that two can live on one machine (CLUSTER=name)."""
+
+    def __init__(self, tag: str = DEFAULT_TAG) -> None:
+        self.tag = tag
+        self.directory = paths.run_directory(tag)
+        box = Box(f"{tag}-control", "control", self.directory / "control")
+        self.control = ControlPlane(box, Authority(self.directory / "keys"), self.directory / "kubeconfigs")
+        self.times: dict[str, float] = {}  # what up() measured, in seconds
+
+    @property
+    def kubeconfig(self) -> Path:
+        """All rights.  The API server answers in the network namespace TAG-control only."""
+        return self.control.kubeconfig("admin")
+
+    @property
+    def kubectl_program(self) -> Path:
+        """kubectl as a script that goes where the API server can be reached."""
+        return self.directory / "kubectl"
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes that have been made."""
+        found = sorted(self.directory.glob("node*"))
+        return [self.node(int(path.name.removeprefix("node"))) for path in found]
+
+    def node(self, number: int) -> Node:
+        name = f"node{number}"
+        return Node(number, Box(f"{self.tag}-{name}", name, self.directory / name), self.control)
+
+    def is_up(self) -> bool:
+        """Whether the API server answers."""
+        return bool(hierarchies.processes(self.control.box.name)) and self.control.answers()
+
+    def up(self, count: int) -> None:
+        """Brings up a control plane and `count` nodes, with DNS; builds first what is not in the cache."""
+        _check_programs()
+        if self.directory.exists():
+            raise ClusterError(f"there is a cluster in {self.directory} already: make cluster-down, or use it")
+        if not 1 <= count <= addresses.MOST_NODES:
+            raise ClusterError(f"{count} nodes: addresses are laid out for 1 to {addresses.MOST_NODES}")
+        builds.build("kube")
+        archives = [*images.small(), images.tools()]
+        began = time.monotonic()
+        with ThreadPoolExecutor() as pool:
+            self._open(count)
+            loads = [pool.submit(self._prepare, node, archives) for node in self.nodes]
+            self._start(began, loads)
+        self._apply_dns()
+        self.times["DNS ready"] = time.monotonic() - began
+        for what, seconds in self.times.items():
+            progress.say(f"{what} after {seconds:.1f} s")
+
+    def down(self) -> None:
+        """Ends the cluster and removes what it had, also one that came up half or was killed."""
+        boxes = [self.control.box, *(node.box for node in self.nodes)]
+        with ThreadPoolExecutor() as pool:
+            for closed in [pool.submit(box.close) for box in boxes]:
+                closed.result()
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """What kubectl prints; CommandError with its message if it fails."""
+        return run([str(self.kubectl_program), *arguments], stdin)
+
+    def load(self, archive: Path) -> None:
+        """Makes the images of a docker or OCI archive known on every node."""
+        with progress.step(f"loading {archive.name} on {len(self.nodes)} nodes"), ThreadPoolExecutor() as pool:
+            _results(pool.submit(node.load, archive) for node in self.nodes)
+
+    def _open(self, count: int) -> None:
+        self.directory.mkdir(parents=True)
+        self.control.prepare()
+        self.control.open()
+        for number in range(1, count + 1):
+            self.node(number).open()
+        self._write_kubectl()
+
+    def _prepare(self, node: Node, archives: list[Path]) -> None:
+        node.start_containerd()
+        for archive in archives:
+            node.load(archive)
+
+    def _start(self, began: float, loads: list[Future[None]]) -> None:
+        nodes = self.nodes
+        with progress.step("starting the control plane"):
+            self.control.start()
+        with progress.step(f"starting {len(nodes)} nodes"):
+            for node in nodes:
+                node.start_kubelet()
+                node.start_proxy()
+            self._wait(*(f"node/{node.name}" for node in nodes), what="Ready")
+        self.times[f"{len(nodes)} nodes Ready"] = time.monotonic() - began
+        with progress.step("loading images"):
+            _results(loads)
+        self.times["images loaded"] = time.monotonic() - began
+
+    def _wait(self, *objects: str, what: str) -> None:
+        try:
+            self.kubectl("wait", "--for=create", *objects, f"--timeout={READY_SECONDS}s")
+            self.kubectl("wait", f"--for=condition={what}", *objects, f"--timeout={READY_SECONDS}s")
+        except CommandError as problem:
+            logs = self.directory / "node*" / "log"
+            raise ClusterError(f"{' '.join(objects)} did not become {what}; look into {logs}. {problem}") from None
+
+    def _apply_dns(self) -> None:
+        with progress.step("starting DNS"):
+            self.kubectl("wait", "--for=create", "--namespace=default", "serviceaccount/default", "--timeout=30s")
+            self.kubectl("apply", "-f", str(paths.HERE / "manifests" / "coredns.yaml"))
+            self.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=60s")
+
+    def _write_kubectl(self) -> None:
+        enter = f"nsenter --net={NETNS / self.control.box.name}"
+        program = builds.build("kube").with_name("kubectl")
+        script = f'#!/bin/sh\nexec {enter} {program} --kubeconfig={self.kubeconfig} "$@"\n'
+        self.kubectl_program.write_text(script, encoding="utf-8")
+        self.kubectl_program.chmod(0o755)
+
+
+def _results(futures: Iterable[Future[None]]) -> None:
+    """Waits for all, then raises the first failure."""
+    waited = list(futures)
+    for future in waited:
+        future.exception()
+    for future in waited:
+        future.result()
+
+
+def _check_programs() -> None:
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        raise ClusterError(f"missing programs: {', '.join(missing)}. Install them with: hack/setup.sh cluster")
+
+
+def run_kubectl(cluster: Cluster, arguments: list[str]) -> int:
+    """kubectl on this terminal."""
+    return subprocess.run([str(cluster.kubectl_program), *arguments], check=False).returncode
