@@ -125,7 +125,8 @@ class Cluster:
 
     def _wait(self, *objects: str, what: str) -> None:
         try:
-            self.kubectl("wait", "--for=create", *objects, f"--timeout={READY_SECONDS}s")
+            for name in objects:  # of several, kubectl gives up at the first that is not there
+                self.kubectl("wait", "--for=create", name, f"--timeout={READY_SECONDS}s")
             self.kubectl("wait", f"--for=condition={what}", *objects, f"--timeout={READY_SECONDS}s")
         except CommandError as problem:
             logs = self.directory / "node*" / "log"

@@ -31,10 +31,10 @@ def digest(*parts: bytes | str) -> str:
 
 
 def digest_of_files(*paths: Path) -> str:
-    """A cache key of files, or of all files below a directory: their names, contents and execute bits."""
+    """A cache key of files in the repository, or of all files below a directory: names, contents and execute bits."""
     parts: list[bytes | str] = []
     for file in sorted(_files(paths)):
-        parts += [str(file), "x" if os.access(file, os.X_OK) else "-", file.read_bytes()]
+        parts += [str(file.relative_to(REPOSITORY)), "x" if os.access(file, os.X_OK) else "-", file.read_bytes()]
     return digest(*parts)
 
 
