@@ -20,6 +20,7 @@ from tests.cluster import builds, hierarchies, paths
 from tests.testbed.shell import CommandError, run
 
 NETNS = Path("/run/netns")
+GRACE = 3.0  # seconds in which a program that was started must have become a process
 # Joins the cgroup of every hierarchy, then becomes the command.
 _JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1/cgroup.procs"; shift; n=$((n-1)); done; exec "$@"'
 # The cgroup namespace has to be made while the process is at the box's root, the others after it has gone to the leaf.
@@ -49,16 +50,16 @@ class Box:
         init = [str(paths.HERE / "node.sh"), str(self.home), self.host, str(builds.build("pause"))]
         settle = ["/bin/sh", "-c", _SETTLE, "settle", str(leaf), *namespaces, *init]
         command = ["nsenter", f"--net={NETNS / self.name}", "unshare", "--cgroup", *settle]
-        process = self._spawn("init", _joined(hierarchies.roots(self.name), command))
-        self.wait_for("process 1", "init", process, (self.home / "ready").exists, seconds=10)
+        self._spawn("init", _joined(hierarchies.roots(self.name), command))
+        self._wait_for("init", (self.home / "ready").exists, seconds=10)
 
     def start(
         self, program: str, argv: Sequence[str], ready: Callable[[], bool] | None = None, seconds: float = 60
     ) -> None:
         """Runs `argv` inside as a daemon with a log of its own; with `ready`, waits until that is true."""
-        process = self._spawn(program, self.inside(argv))
+        self._spawn(program, self.inside(argv))
         if ready is not None:
-            self.wait_for(program, program, process, ready, seconds)
+            self._wait_for(program, ready, seconds)
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> str:
         """The output of a command inside; CommandError if it fails."""
@@ -108,20 +109,22 @@ class Box:
     def log(self, program: str) -> Path:
         return self.home / "log" / f"{program}.log"
 
-    def wait_for(
-        self, what: str, program: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], seconds: float
-    ) -> None:
-        deadline = time.monotonic() + seconds
+    def _wait_for(self, program: str, ready: Callable[[], bool], seconds: float) -> None:
+        began = time.monotonic()
         while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                why = f"ended with {process.returncode}" if process.returncode is not None else f"not up in {seconds} s"
+            waited = time.monotonic() - began
+            ended = waited > GRACE and program != "init" and not self.find(program)
+            if ended or waited > seconds:
+                why = "has ended" if ended else f"is not ready after {seconds} s"
                 tail = self.log(program).read_text(encoding="utf-8", errors="replace")[-2000:]
-                raise BoxError(f"{what} of {self.host}: {why}. The end of {self.log(program)}:\n{tail}")
+                raise BoxError(f"{program} of {self.host} {why}. The end of {self.log(program)}:\n{tail}")
             time.sleep(0.05)
 
-    def _spawn(self, program: str, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, program: str, argv: Sequence[str]) -> None:
+        """Starts a daemon that is nobody's child: a cluster outlives the program that brought it up."""
         with self.log(program).open("ab") as log:
-            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            command = ["setsid", "--fork", *argv]
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
 
 
 def _joined(cgroups: Sequence[Path], argv: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -25,6 +26,17 @@ class ClusterError(RuntimeError):
     """The cluster is not in the state that was asked for; the message says what to do."""
 
 
+class Stopwatch:
+    """Seconds from its making until each thing noted."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.times: dict[str, float] = {}
+
+    def note(self, what: str) -> None:
+        self.times[what] = time.monotonic() - self._began
+
+
 class Cluster:
     """`tag` begins the name of everything the cluster has, so that two can live on one machine (CLUSTER=name)."""
 
@@ -33,7 +45,7 @@ class Cluster:
         self.directory = paths.run_directory(tag)
         box = Box(f"{tag}-control", "control", self.directory / "control")
         self.control = ControlPlane(box, Authority(self.directory / "keys"), self.directory / "kubeconfigs")
-        self.times: dict[str, float] = {}  # what up() measured, in seconds
+        self._times = self.directory / "times.json"
 
     @property
     def kubeconfig(self) -> Path:
@@ -55,6 +67,12 @@ class Cluster:
         name = f"node{number}"
         return Node(number, Box(f"{self.tag}-{name}", name, self.directory / name), self.control)
 
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds from the start of `up`, builds not counted, until what the key says."""
+        measured: dict[str, float] = json.loads(self._times.read_text(encoding="utf-8"))
+        return measured
+
     def is_up(self) -> bool:
         """Whether the API server answers."""
         return bool(hierarchies.processes(self.control.box.name)) and self.control.answers()
@@ -68,14 +86,15 @@ class Cluster:
             raise ClusterError(f"{count} nodes: addresses are laid out for 1 to {addresses.MOST_NODES}")
         builds.build("kube")
         archives = [*images.small(), images.tools()]
-        began = time.monotonic()
+        watch = Stopwatch()
         with ThreadPoolExecutor() as pool:
             self._open(count)
             loads = [pool.submit(self._prepare, node, archives) for node in self.nodes]
-            self._start(began, loads)
+            self._start(watch, loads)
         self._apply_dns()
-        self.times["DNS ready"] = time.monotonic() - began
-        for what, seconds in self.times.items():
+        watch.note("DNS ready")
+        self._times.write_text(json.dumps(watch.times), encoding="utf-8")
+        for what, seconds in watch.times.items():
             progress.say(f"{what} after {seconds:.1f} s")
 
     def down(self) -> None:
@@ -109,7 +128,7 @@ class Cluster:
         for archive in archives:
             node.load(archive)
 
-    def _start(self, began: float, loads: list[Future[None]]) -> None:
+    def _start(self, watch: Stopwatch, loads: list[Future[None]]) -> None:
         nodes = self.nodes
         with progress.step("starting the control plane"):
             self.control.start()
@@ -118,10 +137,10 @@ class Cluster:
                 node.start_kubelet()
                 node.start_proxy()
             self._wait(*(f"node/{node.name}" for node in nodes), what="Ready")
-        self.times[f"{len(nodes)} nodes Ready"] = time.monotonic() - began
+        watch.note("nodes Ready")
         with progress.step("loading images"):
             _results(loads)
-        self.times["images loaded"] = time.monotonic() - began
+        watch.note("images loaded")
 
     def _wait(self, *objects: str, what: str) -> None:
         try:

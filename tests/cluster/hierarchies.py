@@ -5,16 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.leftovers import cgroup2_root
+from tests.leftovers import cgroup1_roots, cgroup2_root
 from tests.testbed import cgroups
 
 LEAF = "host"  # cgroup2 wants processes in leaves: the node's own programs are here, pods beside it
-
-
-def legacy() -> list[Path]:
-    """Mount points of v1 hierarchies; none on a machine with cgroup2 alone."""
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    return [Path(line.split()[4]) for line in lines if " - cgroup " in line]
 
 
 def unified(name: str) -> Path:
@@ -25,7 +19,7 @@ def make(name: str) -> None:
     """A cgroup `name` below the root of every hierarchy, able to hold pods with limits."""
     _delegate(cgroup2_root())
     (unified(name) / LEAF).mkdir(parents=True)
-    for root in legacy():
+    for root in cgroup1_roots():
         (root / name).mkdir()
         for file in ("cpuset.cpus", "cpuset.mems"):  # v1: empty in a new cgroup, and then nothing can run there
             if (root / file).exists():
@@ -40,12 +34,12 @@ def _delegate(root: Path) -> None:
 
 def roots(name: str) -> list[Path]:
     """The cgroup `name` in every hierarchy."""
-    return [unified(name), *(root / name for root in legacy())]
+    return [unified(name), *(root / name for root in cgroup1_roots())]
 
 
 def entrances(name: str) -> list[Path]:
     """Where the node's own processes belong, in every hierarchy."""
-    return [unified(name) / LEAF, *(root / name for root in legacy())]
+    return [unified(name) / LEAF, *(root / name for root in cgroup1_roots())]
 
 
 def processes(name: str) -> list[int]:
