@@ -27,7 +27,7 @@ bench: setup      ## against no mesh and against Envoy; CASES=keepalive-c32 ROUN
 lint: setup       ## style, types, who imports whom
 	$(PYTHON) -m ruff check --quiet . && $(PYTHON) -m mypy && .venv/bin/lint-imports --no-logo
 clean:            ## test beds whose owner was killed, and caches; never a living agent
-	if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.testbed.sweep; fi; rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.testbed.sweep; $(PYTHON) -m tests.cluster sweep; fi; rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 setup:
 	@hack/setup.sh
 cluster-setup:

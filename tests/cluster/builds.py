@@ -28,17 +28,22 @@ def build(name: str) -> Path:
     """The path of the program `name` (a directory of go/), built unless this version of it is in the cache."""
     folder = paths.cache() / f"{name}-{_key(name)}"
     if not folder.is_dir():
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-        partial.mkdir(parents=True)
-        try:
-            with progress.step(f"building {name} with Go", USUALLY.get(name, "")):
-                _compile(name, partial / name)
-            if name == "kube":
-                _link_names(partial)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with paths.made_once(name):
+            if not folder.is_dir():
+                _make(name, folder)
     return folder / name
+
+
+def _make(name: str, folder: Path) -> None:
+    """Under another name first: a folder that is there is complete."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with progress.step(f"building {name} with Go", USUALLY.get(name, "")):
+        _compile(name, partial / name)
+    if name == "kube":
+        _link_names(partial)
+    partial.rename(folder)
 
 
 def _link_names(folder: Path) -> None:

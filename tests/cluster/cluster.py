@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,8 +43,8 @@ class Cluster:
     def __init__(self, tag: str = DEFAULT_TAG) -> None:
         self.tag = tag
         self.directory = paths.run_directory(tag)
-        box = Box(f"{tag}-control", "control", self.directory / "control")
-        self.control = ControlPlane(box, Authority(self.directory / "keys"), self.directory / "kubeconfigs")
+        keys = Authority(self.directory / "keys")
+        self.control = ControlPlane(self.box("control"), keys, self.directory / "kubeconfigs")
         self._times = self.directory / "times.json"
 
     @property
@@ -64,8 +64,11 @@ class Cluster:
         return [self.node(int(path.name.removeprefix("node"))) for path in found]
 
     def node(self, number: int) -> Node:
-        name = f"node{number}"
-        return Node(number, Box(f"{self.tag}-{name}", name, self.directory / name), self.control)
+        return Node(number, self.box(f"node{number}"), self.control)
+
+    def box(self, host: str) -> Box:
+        """The machine with that host name: "control", "node1", ..."""
+        return Box(f"{self.tag}-{host}", host, self.directory / host)
 
     @property
     def times(self) -> dict[str, float]:
@@ -180,6 +183,13 @@ def _check_programs() -> None:
         raise ClusterError(f"missing programs: {', '.join(missing)}. Install them with: hack/setup.sh cluster")
 
 
-def run_kubectl(cluster: Cluster, arguments: list[str]) -> int:
-    """kubectl on this terminal."""
-    return subprocess.run([str(cluster.kubectl_program), *arguments], check=False).returncode
+def of_this_process() -> Cluster:
+    """A cluster for one test.  Its name carries the pid, by which `orphans` knows whose owner is gone."""
+    return Cluster(f"{DEFAULT_TAG}{os.getpid()}")
+
+
+def orphans() -> list[Cluster]:
+    """Clusters of tests that were killed."""
+    found = [path.name for path in paths.run_directory("").glob(f"{DEFAULT_TAG}*")]
+    pids = {name: name.removeprefix(DEFAULT_TAG) for name in found}
+    return [Cluster(name) for name, pid in pids.items() if pid.isdigit() and not Path("/proc", pid).exists()]

@@ -6,7 +6,6 @@ the agent's is made by agent_image.py.
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -22,6 +21,7 @@ TOOLS = ("python3-minimal", "libpython3-stdlib", "curl", "iproute2", "procps", "
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WITHOUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 SUITE = "bookworm"
+KEPT = 2  # for who goes back and forth between two versions; the agent's takes 750 MB
 
 
 class ImageError(RuntimeError):
@@ -46,21 +46,23 @@ def debian(name: str, packages: tuple[str, ...]) -> Path:
 
 
 def cached(name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The file `name` of this `key`; `make` writes it if it is not there.  Older ones of the name are removed."""
+    """The file `name` of this `key`; `make` writes it if it is not there.  Of older ones KEPT stay."""
     folder = paths.cache() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}@{key}.tar"
-    if not target.exists():
-        partial = target.with_suffix(f".{os.getpid()}")
-        try:
+    with paths.made_once(name):
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            partial.unlink(missing_ok=True)
             make(partial)
             partial.rename(target)
-        finally:
-            partial.unlink(missing_ok=True)
-        for old in folder.glob(f"{name}@*.tar"):
-            if old != target:
-                old.unlink()
+            _forget(sorted(folder.glob(f"{name}@*.tar"), key=lambda path: path.stat().st_mtime)[: -KEPT - 1])
     return target
+
+
+def _forget(archives_of_the_past: list[Path]) -> None:
+    for archive in archives_of_the_past:
+        archive.unlink()
 
 
 def _program_image(program: str, name: str) -> Path:

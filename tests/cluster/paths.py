@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -19,6 +22,16 @@ def cache() -> Path:
 def run_directory(tag: str) -> Path:
     """Everything that the running cluster `tag` writes, its nodes' /var/lib included."""
     return cache() / "run" / tag
+
+
+@contextmanager
+def made_once(name: str) -> Iterator[None]:
+    """Lets one process at a time make `name` for the cache; who waited finds it made."""
+    locks = cache() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with (locks / name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def digest(*parts: bytes | str) -> str:
