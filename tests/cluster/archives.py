@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import Any
 CREATED = "2026-01-01T00:00:00Z"  # always the same: equal content makes an equal image
 
 
-def layer_of_programs(target: Path, programs: Mapping[str, Path]) -> None:
-    """A layer that holds executables and nothing else: path inside -> file."""
+def layer_of_files(target: Path, files: Mapping[str, Path]) -> None:
+    """A layer of these files (path inside -> file) and a /tmp, with nothing that differs from one run to the next."""
     with tarfile.open(target, "w") as tar:
-        for inside, source in programs.items():
+        scratch = tarfile.TarInfo("tmp")
+        scratch.type, scratch.mode = tarfile.DIRTYPE, 0o1777
+        tar.addfile(scratch)
+        for inside, source in files.items():
             entry = tarfile.TarInfo(inside.lstrip("/"))
-            entry.size, entry.mode = source.stat().st_size, 0o755
+            entry.size, entry.mode = source.stat().st_size, 0o755 if os.access(source, os.X_OK) else 0o644
             with source.open("rb") as data:
                 tar.addfile(entry, data)
 

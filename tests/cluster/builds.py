@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import paths, progress
@@ -17,7 +18,28 @@ SOURCES = paths.HERE / "go"
 KUBE_PROGRAMS = (
     "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl",
 )  # fmt: skip
-USUALLY = {"kube": "5 to 8 minutes the first time", "coredns": "1 to 2 minutes the first time"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """`module` is a directory of go/, `package` what is built there, by `go VERB...`; images have no C library."""
+
+    module: str
+    package: str = "."
+    verb: tuple[str, ...] = ("build",)
+    c_library: bool = False
+    usually: str = ""
+
+
+ECHO = "istio.io/istio/pkg/test/echo/cmd"
+PROGRAMS = {
+    "kube": Program("kube", c_library=True, usually="5 to 8 minutes the first time"),
+    "coredns": Program("coredns", usually="1 to 2 minutes the first time"),
+    "pause": Program("pause"),
+    "conformance": Program("conformance", verb=("test", "-c"), usually="1 to 2 minutes the first time"),
+    "echo-server": Program("echo", f"{ECHO}/server", usually="1 minute the first time"),
+    "echo-client": Program("echo", f"{ECHO}/client"),
+}
 
 
 class BuildError(RuntimeError):
@@ -25,7 +47,7 @@ class BuildError(RuntimeError):
 
 
 def build(name: str) -> Path:
-    """The path of the program `name` (a directory of go/), built unless this version of it is in the cache."""
+    """The path of the program `name` of PROGRAMS, built unless this version of it is in the cache."""
     folder = paths.cache() / f"{name}-{_key(name)}"
     if not folder.is_dir():
         with paths.made_once(name):
@@ -39,7 +61,7 @@ def _make(name: str, folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with progress.step(f"building {name} with Go", USUALLY.get(name, "")):
+    with progress.step(f"building {name} with Go", PROGRAMS[name].usually):
         _compile(name, partial / name)
     if name == "kube":
         _link_names(partial)
@@ -53,8 +75,15 @@ def _link_names(folder: Path) -> None:
 
 
 def _key(name: str) -> str:
-    files = [*sorted((SOURCES / name).glob("*.go")), SOURCES / name / "go.mod", SOURCES / name / "go.sum"]
+    folder = SOURCES / PROGRAMS[name].module
+    files = [*sorted(folder.glob("*.go")), folder / "go.mod", folder / "go.sum"]
     return paths.digest(*(path.read_bytes() for path in files if path.exists()), *_flags(name))
+
+
+def module_directory(program: str, module: str) -> Path:
+    """Where the files of a module lie that `program` is built from: certificates and manifests, say."""
+    _go(program, "mod", "download", module)
+    return Path(_go(program, "list", "-m", "-f", "{{.Dir}}", module).strip())
 
 
 def _flags(name: str) -> list[str]:
@@ -77,16 +106,24 @@ def _version() -> dict[str, str]:
 
 
 def _compile(name: str, target: Path) -> None:
+    program = PROGRAMS[name]
+    _go(name, *program.verb, *_flags(name), "-o", str(target), program.package)
+
+
+def _go(name: str, *arguments: str) -> str:
+    """The output of go in the module of the program `name`."""
+    program = PROGRAMS[name]
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
     if go is None:
         raise BuildError("no go command, and the cluster's programs are Go modules: run hack/setup.sh cluster")
     environment = {**os.environ, "GOFLAGS": "-mod=readonly", "GO111MODULE": "on"}
-    if name != "kube":  # these run in images that have no C library
+    if not program.c_library:
         environment["CGO_ENABLED"] = "0"
-    command = [go, "build", *_flags(name), "-o", str(target), "."]
-    done = subprocess.run(command, cwd=SOURCES / name, env=environment, capture_output=True, text=True, check=False)
+    folder = SOURCES / program.module
+    done = subprocess.run([go, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BuildError(
-            f"go could not build tests/cluster/go/{name}. If it could not download a module: check the network and "
+            f"'go {arguments[0]}' failed in {folder}. If it could not download a module: check the network and "
             f"GOPROXY. If a module is missing in go.mod: run 'go mod tidy' there.\n{done.stderr[-3000:]}"
         )
+    return done.stdout

@@ -6,15 +6,18 @@ the agent's is made by agent_image.py.
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.cluster import archives, builds, paths, progress
 from tests.cluster.node import PAUSE_IMAGE
 from tests.testbed.shell import CommandError, run
 
+ECHO_IMAGE = "registry.k8s.io/gateway-api/echo-advanced:v1.5.1"
 COREDNS_IMAGE = "localhost/coredns:1"
 TOOLS_IMAGE = "localhost/tools:1"
 TOOLS = ("python3-minimal", "libpython3-stdlib", "curl", "iproute2", "procps", "nginx-light", "wrk")
@@ -30,7 +33,19 @@ class ImageError(RuntimeError):
 
 def small() -> list[Path]:
     """Archives that every pod and DNS need."""
-    return [_program_image("pause", PAUSE_IMAGE), _program_image("coredns", COREDNS_IMAGE)]
+    return [
+        _files_image("pause", PAUSE_IMAGE, {"/pause": builds.build("pause")}, {"Entrypoint": ["/pause"]}),
+        _files_image("coredns", COREDNS_IMAGE, {"/coredns": builds.build("coredns")}, {"Entrypoint": ["/coredns"]}),
+    ]
+
+
+def echo() -> Path:
+    """The archive of the app in the pods of Gateway API's mesh tests, under the name that their manifests use."""
+    certificates = builds.module_directory("echo-server", "istio.io/istio") / "tests/testdata/certs/dns"
+    programs = {f"/usr/local/bin/{name}": builds.build(f"echo-{name}") for name in ("server", "client")}
+    keys = {"/cert.crt": certificates / "cert-chain.pem", "/cert.key": certificates / "key.pem"}
+    config = {"Entrypoint": ["/usr/local/bin/server"], "Env": ["PATH=/usr/local/bin"]}
+    return _files_image("echo", ECHO_IMAGE, {**programs, **keys}, config)
 
 
 def tools() -> Path:
@@ -65,16 +80,16 @@ def _forget(archives_of_the_past: list[Path]) -> None:
         archive.unlink()
 
 
-def _program_image(program: str, name: str) -> Path:
-    binary = builds.build(program)
-
+def _files_image(short: str, name: str, files: Mapping[str, Path], config: Mapping[str, Any]) -> Path:
     def make(target: Path) -> None:
         layer = target.with_suffix(".layer")
-        archives.layer_of_programs(layer, {f"/{program}": binary})
-        archives.write(target, name, layer, {"Entrypoint": [f"/{program}"]})
+        archives.layer_of_files(layer, files)
+        archives.write(target, name, layer, config)
         layer.unlink()
 
-    return cached(program, paths.digest(binary.parent.name, name), make)
+    # A program's folder, and a module's, have the version in their names.
+    key = paths.digest(name, json.dumps(config), *(f"{inside}={source}" for inside, source in files.items()))
+    return cached(short, key, make)
 
 
 def _bootstrap(target: Path, packages: tuple[str, ...]) -> None:
