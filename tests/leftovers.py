@@ -10,9 +10,11 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 SESSION_VARIABLE = "NODEAGENT_TEST_SESSION"  # children inherit it: a process that carries ours is ours
+CLUSTER_PREFIX = "nac"  # begins the name of every cluster of tests/cluster, and so of its cgroups
 BPFFS = Path("/sys/fs/bpf")
 NETNS = Path("/run/netns")
 
@@ -69,8 +71,15 @@ def cgroup1_roots() -> list[Path]:
 
 
 def _cgroups() -> set[str]:
-    roots = {cgroup2_root(), *cgroup1_roots()}
-    return {f"cgroup {folder}" for root in roots for folder, _, _ in os.walk(root)}
+    return {f"cgroup {folder}" for root in {cgroup2_root(), *cgroup1_roots()} for folder in _below(root)}
+
+
+def _below(root: Path) -> Iterator[str]:
+    """All cgroups, but of a cluster's machine only the root: pods come and go in a cluster that was there before."""
+    for folder, children, _ in os.walk(root):
+        if Path(folder).parent == root and Path(folder).name.startswith(CLUSTER_PREFIX):
+            children.clear()
+        yield folder
 
 
 def _mounts() -> set[str]:

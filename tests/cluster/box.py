@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import builds, hierarchies, paths
+from tests.leftovers import SESSION_VARIABLE
 from tests.testbed.shell import CommandError, run
 
 NETNS = Path("/run/netns")
@@ -122,9 +123,11 @@ class Box:
 
     def _spawn(self, program: str, argv: Sequence[str]) -> None:
         """Starts a daemon that is nobody's child: a cluster outlives the program that brought it up."""
+        # Nor is it a test run's: what a cluster leaves is seen by its cgroup, which holds all of its processes.
+        environment = {name: value for name, value in os.environ.items() if name != SESSION_VARIABLE}
+        command = ["setsid", "--fork", *argv]
         with self.log(program).open("ab") as log:
-            command = ["setsid", "--fork", *argv]
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, check=True)
 
 
 def _joined(cgroups: Sequence[Path], argv: Sequence[str]) -> list[str]:

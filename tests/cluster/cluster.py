@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable
@@ -15,9 +16,10 @@ from tests.cluster.box import NETNS, Box
 from tests.cluster.certificates import Authority
 from tests.cluster.control import ControlPlane
 from tests.cluster.node import Node
+from tests.leftovers import CLUSTER_PREFIX
 from tests.testbed.shell import CommandError, run
 
-DEFAULT_TAG = "nac"
+DEFAULT_TAG = CLUSTER_PREFIX
 READY_SECONDS = 60
 PROGRAMS = ("etcd", "containerd", "ctr", "runc", "openssl", "nft", "conntrack", "mmdebstrap", "buildah")
 
@@ -83,6 +85,8 @@ class Cluster:
     def up(self, count: int) -> None:
         """Brings up a control plane and `count` nodes, with DNS; builds first what is not in the cache."""
         _check_programs()
+        if not re.fullmatch(rf"{CLUSTER_PREFIX}[a-z0-9]{{0,12}}", self.tag):
+            raise ClusterError(f"{self.tag}: name a cluster {CLUSTER_PREFIX}, then at most 12 of a-z and 0-9")
         if self.directory.exists():
             raise ClusterError(f"there is a cluster in {self.directory} already: make cluster-down, or use it")
         if not 1 <= count <= addresses.MOST_NODES:

@@ -22,6 +22,8 @@ def installed(cluster: Cluster, agent_image_loaded: str) -> Iterator[list[str]]:
     cluster.kubectl("-n", "nodeagent", "rollout", "status", "daemonset/nodeagent", "--timeout=90s")
     yield cluster.kubectl("-n", "nodeagent", "get", "pods", "-o", "name").split()
     cluster.kubectl("delete", "-k", str(MANIFESTS), "--timeout=60s")
+    for node in cluster.nodes:  # --keep-attached leaves these for the next agent; the cluster may go on without one
+        node.box.run(["rm", "-rf", "/sys/fs/bpf/nodeagent", "/var/lib/nodeagent"])
 
 
 def test_the_agent_runs_on_both_nodes_and_its_command_line_answers_in_the_pod(
