@@ -17,6 +17,7 @@ NAME = "localhost/nodeagent:test"
 BASE = "localhost/debian:bookworm"
 DOCKERFILE = "daemonset/Dockerfile"
 SOURCES = (DOCKERFILE, f"{DOCKERFILE}.dockerignore", "requirements.lock", "LICENSE", "nodeagent", "bpf")
+MOST_LAYERS = 60  # about 2 GB; the build after that takes a minute longer
 BUNDLE = "/run/build-ca.crt"  # not below /etc/ssl/certs: there the package ca-certificates wants to write
 
 
@@ -31,6 +32,7 @@ def _build(target: Path) -> None:
         raise images.ImageError("no buildah to make the agent's image with: run hack/setup.sh cluster")
     try:
         _make_base(images.debian("base", ()))
+        _forget_layers()
         with progress.step("building the agent's image from daemonset/Dockerfile", "a minute the first time"):
             _bud()
             _buildah("push", NAME, f"docker-archive:{target}:{NAME}")
@@ -50,6 +52,12 @@ def _make_base(layer: Path) -> None:
         _buildah("tag", BASE, f"localhost/debian:{key}")
     finally:
         _buildah("rm", container)
+
+
+def _forget_layers() -> None:
+    """Every change of the sources leaves layers that no later build asks for: at MOST_LAYERS all unnamed ones go."""
+    if len(_buildah("images", "--all", "--quiet").split()) > MOST_LAYERS:
+        _buildah("rmi", "--prune", "--force")
 
 
 def _bud() -> None:
