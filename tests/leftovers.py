@@ -1,7 +1,7 @@
 """What a run may leave in the machine, as a set of names: taken before and after, the difference is a bug.
 
-Covers what the project makes: BPF pins, links and programs, network namespaces, cgroups, mounts and
-processes.  Everything is read from the kernel, not from our own book-keeping.
+Covers what the project makes: BPF pins, links and programs, network devices and namespaces, cgroups, mounts
+and processes.  Everything is read from the kernel, not from our own book-keeping.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 SESSION_VARIABLE = "NODEAGENT_TEST_SESSION"  # children inherit it: a process that carries ours is ours
+CLUSTER_PREFIX = "nac"  # begins the name of every cluster of tests/cluster, and so of its cgroups
 BPFFS = Path("/sys/fs/bpf")
 NETNS = Path("/run/netns")
 
@@ -20,7 +22,7 @@ NETNS = Path("/run/netns")
 def snapshot(session: str) -> frozenset[str]:
     """Everything of the kinds above that exists now; `session` names the processes that count."""
     found = _pins() | _bpf_objects("link") | _bpf_objects("prog") | _netns() | _cgroups() | _mounts()
-    return frozenset(found | _processes(session))
+    return frozenset(found | _devices() | _processes(session))
 
 
 def wait_until_clean(before: frozenset[str], session: str, seconds: float = 5.0) -> list[str]:
@@ -49,6 +51,10 @@ def _netns() -> set[str]:
     return {f"netns {path.name}" for path in NETNS.iterdir()} if NETNS.is_dir() else set()
 
 
+def _devices() -> set[str]:
+    return {f"device {path.name}" for path in Path("/sys/class/net").iterdir()}
+
+
 def cgroup2_root() -> Path:
     """The mount point of the cgroup2 hierarchy: not always /sys/fs/cgroup (hybrid machines)."""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
@@ -58,8 +64,22 @@ def cgroup2_root() -> Path:
     raise RuntimeError("no cgroup2 mount in /proc/self/mountinfo; mount one: mount -t cgroup2 none /sys/fs/cgroup")
 
 
+def cgroup1_roots() -> list[Path]:
+    """Mount points of v1 hierarchies; none on a machine with cgroup2 alone."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return [Path(line.split()[4]) for line in lines if " - cgroup " in line]
+
+
 def _cgroups() -> set[str]:
-    return {f"cgroup {folder}" for folder, _, _ in os.walk(cgroup2_root())}
+    return {f"cgroup {folder}" for root in {cgroup2_root(), *cgroup1_roots()} for folder in _below(root)}
+
+
+def _below(root: Path) -> Iterator[str]:
+    """All cgroups, but of a cluster's machine only the root: pods come and go in a cluster that was there before."""
+    for folder, children, _ in os.walk(root):
+        if Path(folder).parent == root and Path(folder).name.startswith(CLUSTER_PREFIX):
+            children.clear()
+        yield folder
 
 
 def _mounts() -> set[str]:
