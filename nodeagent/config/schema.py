@@ -84,6 +84,7 @@ class Items:
     least: int = 0
     most: int = 0  # 0 = any
     unique: tuple[str, ...] = ()  # fields that together are the key of a list map
+    is_set: bool = False  # of plain values
     rules: tuple[Rule, ...] = ()
 
 
@@ -208,8 +209,13 @@ def _items(schema: Items, value: Any, path: FieldPath) -> Iterator[FieldError]:
 
 
 def _duplicates(schema: Items, value: list[Any], path: FieldPath) -> Iterator[FieldError]:
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[Any] = set()
     for index, item in enumerate(value):
+        if schema.is_set:
+            if item in seen:
+                yield FieldError((*path, index), f"duplicate value: {_shown(item)}")
+            seen.add(item)
+            continue
         key = tuple(item.get(name) for name in schema.unique)
         if key and key in seen:
             shown = ", ".join(f"{name} {part!r}" for name, part in zip(schema.unique, key, strict=True))
