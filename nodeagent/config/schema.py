@@ -90,7 +90,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A map from text to `of` (labels, annotations)."""
+    """A map from text to `of` (labels, annotations); null stands for the empty text, as the API server reads it."""
 
     of: Schema
     keys: Text | None = None
@@ -229,7 +229,8 @@ def _table(schema: Table, value: Any, path: FieldPath) -> Iterator[FieldError]:
         return
     clean = True
     for name, item in value.items():
-        for error in (*_key(schema, name, path), *_walk(schema.of, item, (*path, name))):
+        content = () if item is None else _walk(schema.of, item, (*path, name))
+        for error in (*_key(schema, name, path), *content):
             clean = False
             yield error
     if clean:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.config.verdicts import everything
+from tests.config.verdicts import core_kinds, everything
 from tests.config.verdicts.cases import Case, Object
 
 CRDS = Path(__file__).resolve().parents[2] / "daemonset" / "crds"
@@ -112,6 +112,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         with proxied(tmp_path_factory.mktemp("proxy")) as api:
             elsewhere = next(case for case in everything.OURS if case.kind == "MeshTLS" and _is_elsewhere(case))
             _wait_until(lambda: api.verdict(elsewhere.value), "the admission policy is in force")
+            _wait_until(lambda: not api.verdict(core_kinds.POD), "the namespace has its service account")
             yield api
     finally:
         kubectl("delete", "namespace", NAMESPACE, "--wait=false")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.config.verdicts import (
     authorization_policy,
+    core_kinds,
     http_route,
     mesh_tls,
     metadata,
@@ -19,4 +20,4 @@ OURS: list[Case] = [
     *mesh_tls.CASES,
     *metadata.CASES,
 ]
-CASES: list[Case] = [*OURS, *http_route.CASES]
+CASES: list[Case] = [*OURS, *http_route.CASES, *core_kinds.CASES]
