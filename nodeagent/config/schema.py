@@ -148,7 +148,7 @@ def _fields(schema: Fields, value: Any, path: FieldPath) -> Iterator[FieldError]
         return
     clean = True
     for error in _members(schema, value, path):
-        clean = False
+        clean = clean and error.beyond
         yield error
     if clean:  # cross-field rules may rely on the shape
         yield from _broken_rules(schema.rules, value, path)
@@ -173,16 +173,19 @@ def _members(schema: Fields, value: dict[str, Any], path: FieldPath) -> Iterator
             yield _unknown(name, schema, path)
 
 
-def _unknown_fields(schema: Schema, value: Any, path: FieldPath) -> Iterator[FieldError]:
-    if isinstance(schema, Fields) and isinstance(value, dict):
+def _unknown_fields(schema: Schema | None, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    """Types are not looked at: whatever has a name is unknown where the schema has no such field."""
+    if isinstance(value, dict):
+        known = schema if isinstance(schema, Fields) else Fields({})
         for name, item in value.items():
-            if name in schema.fields:
-                yield from _unknown_fields(schema.fields[name], item, (*path, name))
+            if name in known.fields:
+                yield from _unknown_fields(known.fields[name], item, (*path, name))
             else:
-                yield _unknown(name, schema, path)
-    elif isinstance(schema, Items) and isinstance(value, list):
+                yield _unknown(name, known, path)
+    elif isinstance(value, list):
+        of = schema.of if isinstance(schema, Items) else None
         for index, item in enumerate(value):
-            yield from _unknown_fields(schema.of, item, (*path, index))
+            yield from _unknown_fields(of, item, (*path, index))
 
 
 def _unknown(name: str, schema: Fields, path: FieldPath) -> FieldError:
@@ -201,7 +204,7 @@ def _items(schema: Items, value: Any, path: FieldPath) -> Iterator[FieldError]:
     clean = True
     for index, item in enumerate(value):
         for error in _walk(schema.of, item, (*path, index)):
-            clean = False
+            clean = clean and error.beyond
             yield error
     if clean:
         yield from _duplicates(schema, value, path)
@@ -231,7 +234,7 @@ def _table(schema: Table, value: Any, path: FieldPath) -> Iterator[FieldError]:
     for name, item in value.items():
         content = () if item is None else _walk(schema.of, item, (*path, name))
         for error in (*_key(schema, name, path), *content):
-            clean = False
+            clean = clean and error.beyond
             yield error
     if clean:
         yield from _broken_rules(schema.rules, value, path)

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
-from tests.config.verdicts import core_kinds, everything
+from tests.config.verdicts import core_kinds, everything, http_route, variants
 from tests.config.verdicts.cases import Case, Object
+from tests.config.verdicts.ours import dropped_field, refusals
 
 CRDS = Path(__file__).resolve().parents[2] / "daemonset" / "crds"
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
@@ -135,3 +137,11 @@ def names(message: str, field: str) -> bool:
     """The API server names the field of a rule of CEL by its own path; what a rule says of items it says in words."""
     last = field.rpartition(".")[2].partition("[")[0]
     return field in message or last in message
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=variants.of([*everything.OURS, *http_route.CASES]))
+def test_whatever_is_put_into_an_object_gets_the_same_verdict(value: Object, api: Api) -> None:
+    said, found = api.verdict(value), refusals(value)
+    newer = value["kind"] == "HTTPRoute" and not found and dropped_field(value)
+    assert newer or bool(said) is bool(found), (said, found)

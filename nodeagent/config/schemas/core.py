@@ -34,6 +34,12 @@ def _ports_are_there(spec: dict[str, Any]) -> Iterator[FieldError]:
         yield FieldError(("ports",), "required value is missing: only a headless Service may do without")
 
 
+def _addresses_agree(spec: dict[str, Any]) -> Iterator[FieldError]:
+    first = (spec.get("clusterIPs") or [None])[0]
+    if first is not None and first != spec.get("clusterIP"):
+        yield FieldError(("clusterIPs", 0), f"{first!r} is not clusterIP, which has to be given and to be the first")
+
+
 def _ports_have_names_if_several(spec: dict[str, Any]) -> Iterator[FieldError]:
     ports = spec.get("ports") or []
     if len(ports) < 2:
@@ -101,7 +107,7 @@ def _differ(names: list[str]) -> Iterator[FieldError]:
 
 def _port_can_be_dialled(port: dict[str, Any]) -> Iterator[FieldError]:
     """0 is let pass, and not used; the API server looks at neither."""
-    if not 0 <= port.get("port", 0) <= 65535:
+    if not 0 <= (port.get("port") or 0) <= 65535:
         yield FieldError(("port",), f"{port['port']} is no port")
 
 
@@ -154,7 +160,7 @@ SERVICE = top_level(
                 "type": Text(enum=("ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "")),
             },
             open_ended=True,
-            rules=(_ports_are_there, _ports_have_names_if_several, _port_numbers_differ),
+            rules=(_addresses_agree, _ports_are_there, _ports_have_names_if_several, _port_numbers_differ),
         )
     },
     ("spec",),
@@ -178,7 +184,7 @@ _ENDPOINT = Fields(
 _SLICE_PORT = Fields(
     {
         "name": _LABEL_OR_NOT,
-        "port": Whole(),
+        "port": Whole(-(2**31), 2**31 - 1),
         "protocol": Text(enum=("TCP", "UDP", "SCTP")),
         "appProtocol": _APP_PROTOCOL,
     },

@@ -171,7 +171,8 @@ def filter_is_what_its_type_says(one: dict[str, Any]) -> Iterator[FieldError]:
     if one.get(wanted) is None:
         yield FieldError((wanted,), f"required value is missing: the type is {kind}")
     for name, value in one.items():
-        if name not in ("type", wanted) and value is not None:
+        is_absent = value is None and name in CONFIGURED_BY.values()
+        if name not in ("type", wanted) and not is_absent:
             yield FieldError((name,), f"must not be given when the type is {kind}")
 
 

@@ -53,6 +53,8 @@ CASES: list[Case] = [
             bad("spec.clusterIPs", ["None", "None", "None"], more={"spec.clusterIP": "None"}),
             bad("spec.clusterIPs", ["nonsense"]),
             bad("spec.clusterIPs", "None"),
+            bad("spec.clusterIPs", ["None"]),
+            bad("spec.clusterIPs", ["10.96.0.77"], more={"spec.clusterIP": "None"}),
             *(good({"spec.trafficDistribution": one}) for one in ("PreferClose", "PreferSameZone", "PreferSameNode")),
             bad("spec.trafficDistribution", "Close"),
             bad("spec.ports", GONE),
