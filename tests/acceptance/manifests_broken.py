@@ -75,14 +75,15 @@ BROKEN: tuple[BrokenManifest, ...] = (
             "unknown field", 'did you mean "enforcementLevel"?'),
     _policy("no-level", "rules: [{}]", "spec.enforcementLevel", "required value is missing"),
     _route("no-port", "rules: [{backendRefs: [{name: cart}]}]", "spec.rules[0].backendRefs[0].port", "needs a port"),
-    BrokenManifest("no-name", b"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop}\nspec: {}\n",
+    BrokenManifest("no-name", b"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop}\nspec: {clusterIP: None}\n",
                    "metadata.name", ["required value is missing"]),
     BrokenManifest("no-kind", b"apiVersion: v1\nmetadata: {name: broken-x}\n", "kind", ["required value is missing"]),
     BrokenManifest("kind-misspelt", b"apiVersion: v1\nkind: Servise\nmetadata: {name: broken-x}\n", "kind",
                    ["no kind Servise in v1", 'did you mean "Service"?']),
     _manifest("old-version", "gateway.networking.k8s.io/v1alpha2", "HTTPRoute", "spec: {}", "apiVersion",
               ["expected gateway.networking.k8s.io/v1"]),
-    BrokenManifest("later-kind", f"apiVersion: {_OURS}\nkind: MeshTLS\nmetadata: {{name: broken-x}}\n".encode(),
+    BrokenManifest("later-kind", f"apiVersion: {_OURS}\nkind: MeshTLS\nmetadata: {{name: broken-x}}\n"
+                   "spec: {mode: STRICT, targetRefs: [{kind: Service, name: cart}]}\n".encode(),
                    "kind", ["is not read by this release"]),
     # duplicates
     BrokenManifest("duplicate-object", f"{_GOOD}---\n{_GOOD}".encode(), "metadata.name", ["duplicate object"], 2),
