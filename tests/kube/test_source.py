@@ -271,13 +271,14 @@ def test_a_disk_that_refuses_is_told_and_stops_nothing(tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.05)
 
     async def script(server: HttpServer) -> None:
-        (tmp_path / "cluster.db").mkdir()
+        database = tmp_path / "last-good" / "cluster.db"
+        database.mkdir(parents=True)
         async with following(server, tmp_path) as one:
             await one.until(lambda objects: objects.problems)
             assert "last good state is not written" in str(one.objects.problems[0])
             server.put(POD, samples.pod("shop", "web-2", "10.0.0.2"))
             await one.until(lambda objects: "shop/web-2" in objects.pods)
-            (tmp_path / "cluster.db").rmdir()
+            database.rmdir()
             await one.until(lambda objects: not objects.problems)
         await server.stop()
         async with following(server, tmp_path) as one:
