@@ -252,7 +252,14 @@ def test_a_token_that_was_renewed_is_read_again(tmp_path: Path) -> None:
             server.kubeconfig(tmp_path, "second")
             server.drop_watches()
             server.put(POD, samples.pod("shop", "web-2", "10.0.0.2"))
-            await one.until(lambda objects: "shop/web-2" in objects.pods, 12)
+            await one.until(lambda objects: "shop/web-2" in objects.pods)
+            await one.until(lambda _: not one.source.freshness().stale)
+            server.tokens = {"third"}  # and one that is refused is not asked with in a loop
+            server.drop_watches()
+            await one.until(lambda _: {kind.state for kind in one.source.freshness().kinds} == {"forbidden"})
+            asked = len(server.asked)
+            await asyncio.sleep(0.5)
+            assert len(server.asked) < asked + 9
 
     play(script)
 
