@@ -84,7 +84,7 @@ class Client:
         self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
         client = self._client or await self._connect()
-        headers: dict[str, str] = {"Accept": "application/json"}
+        headers: dict[str, str] = {"Accept": "application/json", "Accept-Encoding": "identity"}
         await client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
         url = f"{client.configuration.host}{path}?{urlencode(query)}" if query else client.configuration.host + path
         answer = await client.call_api("GET", url, headers, _request_timeout=limits)

@@ -40,6 +40,7 @@ class Table:
         self._noted = noted
         self._resources: dict[str, Resource] = {}
         self._broken: dict[str, Broken] = {}
+        self._marks: dict[str, int] = {}
         self._listed: set[str] = set()
         self._view: dict[str, Any] | None = None
         self._broken_view: tuple[Broken, ...] | None = ()
@@ -64,9 +65,14 @@ class Table:
             self._broken_view = tuple(self._broken[key] for key in sorted(self._broken))
         return self._broken_view
 
+    def mark(self, key: str) -> int | None:
+        """Of the object as it was put last."""
+        return self._marks.get(key)
+
     def restore(self, item: Item) -> None:
         """An object from disk.  A broken one comes after its last good state."""
         key = item.identity.key
+        self._marks[key] = item.mark
         if item.resource is not None:
             self._set(key, item.resource)
         elif item.broken is not None:
@@ -75,6 +81,9 @@ class Table:
     def put(self, item: Item) -> bool:
         """True = something is different now."""
         key, before = item.identity.key, self._broken.get(item.identity.key)
+        if item.resource is None and item.broken is None:
+            return False
+        self._marks[key] = item.mark
         if item.broken is not None:
             now = replace(item.broken, last_good=key in self._resources)
             if now == before:
@@ -92,6 +101,7 @@ class Table:
     def remove(self, identity: Identity) -> bool:
         key = identity.key
         was_there = key in self._resources or key in self._broken
+        self._marks.pop(key, None)
         if self._resources.pop(key, None) is not None:
             self._view = None
         self._forget_broken(key)

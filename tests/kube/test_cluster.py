@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -23,9 +23,9 @@ Step = tuple[str, Document]
 step: st.SearchStrategy[Step] = st.tuples(st.sampled_from(("put", "put", "put", "remove")), document)
 
 
-def item(value: Document) -> Item:
+def item(value: Document, known: Callable[[str], int | None] = lambda _key: None) -> Item:
     kind = BY_NAME[value["kind"]]
-    return judge(kind, samples.record(kind, value), "n1")
+    return judge(kind, samples.record(kind, value), "n1", known)
 
 
 @dataclass
@@ -53,8 +53,8 @@ class Scene:
 
     def take(self, values: Iterable[Step]) -> None:
         for what, value in values:
-            one = item(value)
-            table = self.cluster.tables[one.identity.kind]
+            table = self.cluster.tables[value["kind"]]
+            one = item(value, table.mark)
             if what == "put":
                 table.put(one)
             else:
