@@ -220,7 +220,7 @@ def test_the_advice_fits_what_is_wrong(tmp_path: Path) -> None:
     assert {name: text.split(": ")[1] for name, text in found.items()} == {
         "shop/loser": "give one of the two another target or address, or delete the one that should not count",
         "shop/early": "create the target, or correct spec.targetRefs",
-        "shop/wrong": "correct it and save the file",
+        "shop/wrong": "correct it and save the file, or apply it",
         "shop/lost": "create the Service or its port, or correct spec.parentRefs",
         "shop/dangling": "create what it refers to, or correct the reference",
         "shop/odd": "use a value that is supported",
