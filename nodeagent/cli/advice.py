@@ -11,7 +11,7 @@ class Advice(NamedTuple):
     fix: str
 
 
-_BROKEN = Advice("this object is not in force as written", "correct it and save the file")
+_BROKEN = Advice("this object is not in force as written", "correct it and save the file, or apply it")
 _BEHIND = Advice(
     "what the kernel does is not yet what the configuration says",
     "the agent goes on trying by itself; if the line stays, do as it says, and see the agent's log",

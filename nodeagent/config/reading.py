@@ -1,9 +1,13 @@
-"""From validated manifests to typed resources.  Nothing here checks shape: the schemas did."""
+"""From validated manifests to typed resources.  Nothing here checks shape: the schemas did.
+
+Names and addresses that thousands of pods and endpoints have in common are one text each in memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from sys import intern
 from typing import Any
 
 from nodeagent.config.filters import read_cors, read_filters, read_mirrors, read_reference
@@ -126,15 +130,16 @@ def _node(identity: Identity, value: Value) -> NodeObject:
 def _pod(identity: Identity, value: Value) -> PodObject:
     metadata, spec, status = value["metadata"], value.get("spec") or {}, value.get("status") or {}
     return PodObject(
-        namespace=identity.namespace,
+        namespace=intern(identity.namespace),
         name=identity.name,
-        service_account=spec.get("serviceAccountName") or "default",
-        workload=workload_name(metadata),
+        service_account=intern(spec.get("serviceAccountName") or "default"),
+        workload=intern(workload_name(metadata)),
         addresses=_pod_addresses(status),
         dataplane=_texts(metadata, "labels").get(DATAPLANE_LABEL, ""),
         netns=_texts(metadata, "annotations").get(NETNS_ANNOTATION, ""),
-        node=spec.get("nodeName") or "",
+        node=intern(spec.get("nodeName") or ""),
         host_network=bool(spec.get("hostNetwork")),
+        uid=metadata.get("uid") or "",
     )
 
 
@@ -143,7 +148,7 @@ def _pod_addresses(status: Value) -> tuple[str, ...]:
         return ()  # the address may belong to another pod by now
     listed = [item["ip"] for item in status.get("podIPs") or []]
     first = [status["podIP"]] if status.get("podIP") else []
-    return tuple(dict.fromkeys(canonical(address) for address in (*first, *listed)))
+    return tuple(dict.fromkeys(intern(canonical(address)) for address in (*first, *listed)))
 
 
 def _service(identity: Identity, value: Value) -> ServiceObject:
@@ -185,7 +190,7 @@ def _places(value: Value) -> dict[str, Placement]:
     for endpoint in value.get("endpoints") or [] if value["addressType"] != "FQDN" else ():
         place = _placement(endpoint)
         if place != NOWHERE:
-            address = canonical(endpoint["addresses"][0])
+            address = intern(canonical(endpoint["addresses"][0]))
             found[address] = max(place, found.get(address, place))
     return found
 
@@ -203,7 +208,7 @@ def _hinted(hints: Value, name: str) -> tuple[str, ...]:
 def _endpoint_addresses(value: Value) -> dict[str, Readiness]:
     found: dict[str, Readiness] = {}
     for endpoint in value.get("endpoints") or []:
-        address, readiness = canonical(endpoint["addresses"][0]), _readiness(endpoint.get("conditions") or {})
+        address, readiness = intern(canonical(endpoint["addresses"][0])), _readiness(endpoint.get("conditions") or {})
         found[address] = max(readiness, found.get(address, readiness))
     return found
 

@@ -73,6 +73,7 @@ class PodObject:
     netns: str
     node: str
     host_network: bool
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
