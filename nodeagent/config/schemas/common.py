@@ -75,7 +75,7 @@ LABEL_VALUE = Text(
     most=63,
 )
 _OWNER = ("apiVersion", "kind", "name", "uid")
-_METADATA_FIELDS: dict[str, Schema] = {
+METADATA_FIELDS: dict[str, Schema] = {
     "name": SUBDOMAIN,
     "namespace": LABEL,
     "labels": Table(LABEL_VALUE, keys=QUALIFIED),
@@ -107,7 +107,7 @@ def top_level(
     spec: dict[str, Schema], required: tuple[str, ...] = (), *, open_ended: bool = False, name: Text = SUBDOMAIN
 ) -> Fields:
     """An object with apiVersion, kind, metadata and `spec` fields (spec, status, ...)."""
-    metadata = Fields({**_METADATA_FIELDS, "name": name}, ("name",))
+    metadata = Fields({**METADATA_FIELDS, "name": name}, ("name",))
     fields: dict[str, Schema] = {"apiVersion": Text(), "kind": Text(), "metadata": metadata, **spec}
     return Fields(fields, ("apiVersion", "kind", "metadata", *required), open_ended=open_ended)
 
