@@ -31,6 +31,7 @@ from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
+from nodeagent.core.model import Snapshot
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.instance import Instance, Programs
@@ -263,13 +264,17 @@ class Agent:
     # ---- work ----
 
     async def _configure(self, parts: Parts) -> None:
-        async for snapshot in parts.configuration.snapshots():
-            try:
-                await parts.programmer.apply(snapshot)
-                parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
-            except BpfError as error:
-                parts.programmer.failed(snapshot, error)
-            self._freezer.freeze()
+        async with contextlib.aclosing(parts.configuration.snapshots()) as snapshots:  # its source ends with it
+            async for snapshot in snapshots:
+                await self._apply(parts, snapshot)
+                self._freezer.freeze()
+
+    async def _apply(self, parts: Parts, snapshot: Snapshot) -> None:
+        try:
+            await parts.programmer.apply(snapshot)
+            parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
+        except BpfError as error:
+            parts.programmer.failed(snapshot, error)
 
     async def _watch_namespaces(self, parts: Parts) -> None:
         while True:
