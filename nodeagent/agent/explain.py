@@ -119,7 +119,7 @@ def _is_loopback(address: str) -> bool:
 def _why_not_enrolled(caller: Workload) -> str:
     if not caller.enrolled:
         return f"{caller.key} is not enrolled; label its namespace or pod mesh.nodeagent.dev/dataplane=enabled"
-    if not caller.netns:
+    if not caller.is_here:
         return f"{caller.key} does not live on this node: ask the agent of its own node"
     return f"{caller.key} is not enrolled yet; `nodeagent get workloads` says why"
 
