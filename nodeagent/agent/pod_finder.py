@@ -78,13 +78,14 @@ class PodFinder:
             loop.add_reader(self._watch.fileno(), woken.set)
         try:
             while True:
-                await self._scan_all(changed)
+                await self.scan(changed)
                 await self._quick_looks(woken, changed)
         finally:
             if self._watch is not None:
                 loop.remove_reader(self._watch.fileno())
 
-    async def _scan_all(self, changed: Callable[[], None]) -> None:
+    async def scan(self, changed: Callable[[], None] = lambda: None) -> None:
+        """One look at every pod that has no living sandbox yet."""
         if self.list_pods():
             changed()
         while self._to_look:

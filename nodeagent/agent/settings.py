@@ -62,6 +62,7 @@ class Settings:
     allow_fault_injection: bool = False  # of TrafficPolicies
     node_name: str = ""
     zone: str = ""  # "" = the one of the Node object named `node_name`
+    kubepods: Path | None = None  # the kubelet's cgroup; None = it is looked for below `cgroup`
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:
