@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -15,6 +15,8 @@ import pytest
 
 from tests.testbed import Agent, Pod, Testbed, manifests
 from tests.testbed.kubelet import NODE, Kubelet, KubePod
+
+LABEL = f"{manifests.GROUP}/dataplane"
 
 
 @dataclass
@@ -72,7 +74,7 @@ def node() -> Iterator[Node]:
             manifests.endpoint_slice("plain", "server", [server.ipv4]),
         )
         made.write_pods()
-        made.agent.start()
+        made.agent.start(60)
         yield made
         made.agent.stop()
 
@@ -117,12 +119,33 @@ def test_a_pod_that_ended_leaves_nothing(node: Node) -> None:
     until(lambda: pod.pod.key not in node.rows())
 
 
+def test_a_change_of_the_label_resets_no_connection_in_either_direction(node: Node) -> None:
+    """Through a route, so that the connections of the enrolled pod are proxied ones."""
+    route = manifests.http_route("plain", "all", "server", [{"backendRefs": [manifests.backend("server", 1)]}])
+    node.agent.apply(lambda: node.bed.manifests.write("30-route.yaml", route))
+    pod = node.start("shop", "turncoat")
+    until(lambda: node.state(pod) == "enrolled")
+    container = node.kubelet.container(pod)
+    node.bed.serve(container)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(stream(node, node.server, pod.pod.ipv4, 8080))]
+        for wish, state in (("disabled", "not enrolled"), ("enabled", "enrolled"), ("disabled", "not enrolled")):
+            direct = node.server.ipv4 if wish == "enabled" else ""
+            streams.append(stack.enter_context(stream(node, container, node.bed.vip(1), 80, direct)))
+            assert [one.ask() for one in streams] == ["same"] * len(streams), f"before {wish}"
+            pod.pod.document["metadata"]["labels"] = {LABEL: wish}
+            node.write_pods()
+            until(lambda state=state: node.state(pod) == state)  # type: ignore[misc]  # the default binds it
+            assert [one.ask() for one in streams] == ["same"] * len(streams), f"after {wish}"
+    (node.bed.manifests.path / "30-route.yaml").unlink()
+
+
 def test_pods_that_run_when_the_agent_starts_are_enrolled_before_it_is_ready(node: Node) -> None:
     pod = node.start("shop", "early")
     until(lambda: node.state(pod) == "enrolled")
     node.agent.stop()
     with stream(node, node.kubelet.container(pod), node.bed.vip(1), 80, direct=node.server.ipv4) as old:
-        node.agent.start()
+        node.agent.start(60)
         assert node.state(pod) == "enrolled"
         assert node.agent.metrics().total("nodeagent_connections_unpoliced_total", source_workload="early") == 1
         assert old.ask() == "same"
