@@ -50,11 +50,10 @@ struct na_pod {
 /* ---- who is not in `pods`, and below the kubelet's cgroup: map `guard`, one element ---- */
 struct na_guard {
 	__u64 kubepods;         /* id of that cgroup; 0 = there is none, and nobody is asked for */
-	__u32 level;            /* how many cgroups are above it */
 	__u32 refuse;           /* 1 = refused until classified; 0 = passed and counted */
 	__u32 refuse_away;      /* the same while no worker beats: nobody may be there to classify */
-	__u32 pad;
 };
+#define NA_GUARD_DEPTH 8        /* so many cgroups may be above it, itself included */
 
 /* map `own_addresses`: key -> __u8 1; the pod's own addresses are loopback to it */
 struct na_own_key {

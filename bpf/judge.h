@@ -384,6 +384,20 @@ NA_INLINE void na_note_unjudged(struct bpf_sock_addr *ctx, const struct na_dial 
 }
 
 /*
+ * Is the caller below the kubelet's cgroup?  How deep that one lies, user space
+ * cannot tell where it is in a cgroup namespace, as in a container.
+ */
+NA_INLINE bool na_in_kubepods(const struct na_guard *rule)
+{
+	int level;
+
+	for (level = 1; level <= NA_GUARD_DEPTH; level++)
+		if (bpf_get_current_ancestor_cgroup_id(level) == rule->kubepods)
+			return true;
+	return false;
+}
+
+/*
  * A caller whose namespace the agent has not classified: a pod that has only
  * just started, or no pod of ours.  Only a pod's TCP is policed, so only that
  * is refused.
@@ -397,7 +411,7 @@ NA_INLINE int na_judge_unclassified(struct bpf_sock_addr *ctx, struct na_config 
 	if (ctx->protocol != NA_IPPROTO_TCP || na_is_loopback(&dial->addr))
 		return NA_PASS;
 	rule = guard.lookup(&zero);
-	if (!rule || !rule->kubepods || bpf_get_current_ancestor_cgroup_id(rule->level) != rule->kubepods) {
+	if (!rule || !rule->kubepods || !na_in_kubepods(rule)) {
 		na_note_unjudged(ctx, dial);
 		return NA_PASS;
 	}

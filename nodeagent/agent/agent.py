@@ -358,7 +358,7 @@ def guard(kubepods: Path | None, settings: Settings, snapshot: Snapshot) -> Guar
         return Guard()
     wanted = refusals(settings.unclassified, snapshot.workloads.values())
     try:
-        return Guard(cgroups.cgroup_id(kubepods), cgroups.depth(kubepods), wanted.refuse, wanted.away)
+        return Guard(cgroups.cgroup_id(kubepods), wanted.refuse, wanted.away)
     except FileNotFoundError:
         return Guard()  # the kubelet's cgroups are gone, and all pods with them
 

@@ -221,7 +221,7 @@ class PodFinder:
     def _refuse(self, uid: str, why: str) -> bool:
         if self.refused.get(uid) == why:
             return False
-        log.warning("pod with UID %s: %s", uid, why)
+        log.info("pod with UID %s: %s", uid, why)  # pods with hostNetwork are among them
         self.refused[uid] = why
         return True
 

@@ -153,10 +153,8 @@ class Pod(ctypes.Structure):
 class Guard(ctypes.Structure):
     _fields_ = (
         ("kubepods", c_uint64),
-        ("level", c_uint32),
         ("refuse", c_uint32),
         ("refuse_away", c_uint32),
-        ("pad", c_uint32),
     )
 
 

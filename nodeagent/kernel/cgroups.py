@@ -28,11 +28,6 @@ def cgroup_id(path: Path) -> int:
     return path.stat().st_ino
 
 
-def depth(path: Path) -> int:
-    """How many cgroups are above it: the level that bpf_get_current_ancestor_cgroup_id() counts by."""
-    return len(path.resolve().relative_to(root()).parts)
-
-
 def checked(path: Path) -> Path:
     """The real path of a cgroup below the cgroup2 root.  NoCgroup2Error otherwise."""
     real, top = path.resolve(), root()

@@ -38,7 +38,6 @@ class Guard:
     """What happens to a pod's connects before its namespace is classified; no `kubepods` = nothing."""
 
     kubepods: int = 0  # cgroup id
-    level: int = 0
     refuse: bool = False
     refuse_away: bool = False
 
@@ -133,7 +132,7 @@ class Maps:
         self.map(layout.BYPASS).update(_u32(0), _u32(int(on)))
 
     def write_guard(self, guard: Guard) -> None:
-        packed = abi.Guard(guard.kubepods, guard.level, guard.refuse, guard.refuse_away, 0)
+        packed = abi.Guard(guard.kubepods, guard.refuse, guard.refuse_away)
         self.map(layout.GUARD).update(_u32(0), bytes(packed))
 
     # ---- our own sockets ----

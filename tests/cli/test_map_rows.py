@@ -69,8 +69,8 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any]]] = [
     (
         layout.GUARD,
         number(0),
-        bytes(abi.Guard(4711, 2, 1, 0)),
-        {"key": 0, "kubepods": 4711, "level": 2, "refuse": 1, "refuse_away": 0},
+        bytes(abi.Guard(4711, 1, 0)),
+        {"key": 0, "kubepods": 4711, "refuse": 1, "refuse_away": 0},
     ),
     (
         layout.LISTENERS,

@@ -27,7 +27,7 @@ def guarded(node: Node) -> Iterator[Node]:
 
 def guard(node: Node, *, refuse: bool = True, away: bool = True, below: str = "") -> None:
     top = node.bed.cgroup / below
-    node.maps.write_guard(Guard(cgroups.cgroup_id(top), cgroups.depth(top), refuse, away))
+    node.maps.write_guard(Guard(cgroups.cgroup_id(top), refuse, away))
 
 
 def counted(node: Node) -> Counter[Outcome]:
