@@ -8,7 +8,6 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
@@ -26,6 +25,7 @@ from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
+from nodeagent.agent.parts import Parts
 from nodeagent.agent.pod_finder import PodFinder
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
@@ -39,7 +39,7 @@ from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
-from nodeagent.kernel.maps import Guard, Maps
+from nodeagent.kernel.maps import Guard
 from nodeagent.kernel.syscall import BpfError
 from nodeagent.metrics import reader
 from nodeagent.metrics.collector import MetricsRenderer, Sources
@@ -60,29 +60,6 @@ class AgentError(RuntimeError):
     """The agent cannot start or go on; the text says what happened, why it matters and what to do."""
 
 
-@dataclass(slots=True)
-class Parts:
-    """Everything that lives as long as the agent."""
-
-    settings: Settings
-    lease: Lease
-    instance: Instance
-    programs: Programs
-    cgroup: own_cgroup.OwnCgroup
-    maps: Maps
-    predecessors: Predecessors
-    observers: Observers
-    fleet: Fleet
-    finder: PodFinder
-    inspector: ChildInspect
-    enrolment: Enrolment
-    bystanders: Bystanders
-    connections: NetnsConnections
-    programmer: Programmer
-    kernel: MapKernel
-    configuration: Configuration
-
-
 def run_agent(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.  Raises AgentError."""
     asyncio.run(Agent(settings).run())
@@ -97,7 +74,7 @@ class Agent:
         self._exempted = False  # our cgroup was not exempt before
         self._handed_over = False
         self._freezer = Freezer()
-        self.started = time.monotonic()
+        self._started = time.monotonic()
 
     # ---- life ----
 
@@ -214,7 +191,7 @@ class Agent:
         )
 
     async def _serve(self, parts: Parts) -> None:
-        view = AdminView(parts, self)
+        view = AdminView(parts, self._started, lambda: self._hand_over(parts))
         server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
         await parts.finder.scan()  # pods that run already are enrolled with the first configuration
@@ -293,7 +270,7 @@ class Agent:
         if not await parts.fleet.wait_settled(pods, HANDOVER_SECONDS):
             raise AgentError("the new workers do not listen in every pod; the old agent keeps running")
 
-    def hand_over(self, parts: Parts) -> None:
+    def _hand_over(self, parts: Parts) -> None:
         """A successor is warm: give it the lease, let our workers finish, leave the hooks alone."""
         self._handed_over = True
         self._permitted.clear()

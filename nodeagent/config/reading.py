@@ -237,10 +237,10 @@ def _parent(index: int, ref: Value, namespace: str) -> ParentRef:
 
 def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
     matches = tuple(_route_match(match) for match in rule.get("matches") or [{}])
-    name = rule.get("name") or str(index)
-    fault = rule_fault(rule)
+    section = rule.get("name") or ""
+    name, fault = section or str(index), rule_fault(rule)
     if fault is not None:
-        return RouteRule(name, matches, (), fault=fault)
+        return RouteRule(name, matches, (), section=section, fault=fault)
     backends = enumerate(rule.get("backendRefs") or [])
     return RouteRule(
         name=name,
@@ -248,7 +248,7 @@ def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
         backends=tuple(_backend(ref, number, identity.namespace, matches[0].path) for number, ref in backends),
         filters=read_filters(rule.get("filters") or (), matches[0].path),
         timeouts=_timeouts(rule.get("timeouts") or {}),
-        section=rule.get("name") or "",
+        section=section,
         retry=read_retry(rule.get("retry")),
         session=read_session(rule.get("sessionPersistence"), f"{identity.key} {name}"),
         mirrors=read_mirrors(rule.get("filters") or (), (), identity.namespace),

@@ -25,6 +25,7 @@ from nodeagent.config.ownership import Ownership
 from nodeagent.config.patterns import PatternRoom
 from nodeagent.config.policies import PolicyIndex
 from nodeagent.config.problems import FieldPath, field_text
+from nodeagent.config.read_common import YOUNGEST
 from nodeagent.config.reading import is_service
 from nodeagent.config.resources import (
     INVALID_KIND,
@@ -87,7 +88,7 @@ class RouteIndex:
         self._looked_at: set[str] = set()
         self._patterns = PatternRoom()
         self.conditions: list[Condition] = []
-        for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
+        for route in sorted(objects.routes.values(), key=lambda one: (one.created or YOUNGEST, one.key)):
             for parent in route.parents:
                 self._attach(route, parent)
 

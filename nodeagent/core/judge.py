@@ -24,7 +24,7 @@ from nodeagent.core.filters import Redirect
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import Backend, Decision, Destination, Endpoint, RequestHead, Rule, Workload
 from nodeagent.core.prepared_policies import Applying, PreparedPolicies, applying
-from nodeagent.core.recent import Recent
+from nodeagent.core.recent import Recent, Room
 from nodeagent.core.route_index import finder
 from nodeagent.core.treatment import treatment_of_redirect, treatment_of_rule, treatment_without_route
 
@@ -106,22 +106,6 @@ class Judge:
         key = (rule, caller.namespace, caller.service_account, address, *seen)
         known = self._gated.get(key) or self._gated.recall(key)
         return known or self._gated.keep(key, rule.guarded(caller, address, self._regex))
-
-
-class Room:
-    """How many decisions may still be kept."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, left: int) -> None:
-        self._left = left
-
-    def take(self, count: int) -> bool:
-        """False, and nothing is taken, when so many are not left."""
-        if count > self._left:
-            return False
-        self._left -= count
-        return True
 
 
 class _View(PreparedPolicies):

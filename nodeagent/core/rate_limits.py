@@ -14,6 +14,7 @@ from nodeagent.core.fields import SECRET
 from nodeagent.core.ledger import Tokens, ledger_key
 from nodeagent.core.matching import field_text
 from nodeagent.core.model import Workload
+from nodeagent.core.recent import Room
 from nodeagent.core.traffic import Limit, Mode, Per, RateLimitPolicy, RateLimitRule
 
 Headers = Iterable[tuple[str, str]]
@@ -21,6 +22,8 @@ MAX_VALUE = 1024
 """Characters of a header's value that tell buckets apart; longer ones that begin alike share one."""
 MAX_KNOWN, MAX_KNOWN_SIZE = 64, 128
 """Requests told apart by their headers that are remembered per caller, and the characters of each."""
+MAX_KNOWN_TOGETHER = 16_384
+"""The same for all callers and targets of a worker, of some 3 KB each; the rest are prepared for each request."""
 SECOND = 1_000_000_000
 T = TypeVar("T")
 
@@ -47,7 +50,7 @@ class LimitsOf(Generic[T]):
     requests that no rule looks into; when `is_static`, that is every request.  Not shared between threads.
     """
 
-    __slots__ = ("_always", "_by_request", "_known", "_names", "_prepare", "is_static", "static")
+    __slots__ = ("_always", "_by_request", "_known", "_names", "_prepare", "_room", "is_static", "static")
 
     def __init__(
         self,
@@ -55,13 +58,16 @@ class LimitsOf(Generic[T]):
         caller: Workload,
         address: str,
         prepare: Callable[[Limits], T],
+        room: Room,
     ) -> None:
+        """`room` is shared with others, and not given back: it is thrown away with them."""
         rules = [(policy, rule) for policy in policies for rule in policy.rules if _means(rule, caller, address)]
         prepared = [_Prepared(policy, rule, caller, address) for policy, rule in rules]
         self._always = _sorted_out(one.applied for one in prepared if one.applied is not None)
         self._by_request = [one for one in prepared if one.applied is None]
         self._names = frozenset(name for one in self._by_request for name in one.names)
         self._prepare = prepare
+        self._room = room
         self._known: dict[tuple[tuple[str, str], ...], T] = {}
         self.static = prepare(self._always)
         self.is_static = not self._by_request
@@ -87,10 +93,13 @@ class LimitsOf(Generic[T]):
 
     def _keep(self, fields: tuple[tuple[str, str], ...], prepared: T) -> T:
         """The oldest makes room: who invents values costs time, never memory.  Secrets are not kept."""
+        known = self._known
         if SECRET.isdisjoint(self._names) and sum(len(value) for _, value in fields) <= MAX_KNOWN_SIZE:
-            if len(self._known) >= MAX_KNOWN:
-                del self._known[next(iter(self._known))]
-            self._known[fields] = prepared
+            if len(known) >= MAX_KNOWN:
+                del known[next(iter(known))]
+                known[fields] = prepared
+            elif self._room.take(1):
+                known[fields] = prepared
         return prepared
 
 

@@ -1,4 +1,4 @@
-"""A bounded table of what was asked for lately, at a steady cost: nothing is scanned and nothing is dropped at once."""
+"""Tables with a bound; `Recent` has what was asked for lately, at a steady cost: nothing is scanned or dropped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ from typing import TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class Room:
+    """How many entries several tables may still keep together."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def take(self, count: int) -> bool:
+        """False, and nothing is taken, when so many are not left."""
+        if count > self._left:
+            return False
+        self._left -= count
+        return True
 
 
 class Recent(dict[K, V]):

@@ -15,12 +15,14 @@ from nodeagent.core.model import Workload
 from nodeagent.core.rate_limits import (
     MAX_KNOWN,
     MAX_KNOWN_SIZE,
+    MAX_KNOWN_TOGETHER,
     MAX_VALUE,
     Limits,
     LimitsOf,
     rate_limit_headers,
     tokens,
 )
+from nodeagent.core.recent import Room
 from nodeagent.core.traffic import Limit, Mode, Per, RateLimitPolicy, RateLimitRule
 
 TEN_A_SECOND = Limit(10, 1000, 20)
@@ -66,7 +68,7 @@ def policy(*given_rules: RateLimitRule, name: str = "shop/p", mode: Mode = Mode.
 
 
 def limits_of(given_policies: Sequence[RateLimitPolicy], caller: Workload, address: str) -> LimitsOf[Limits]:
-    return LimitsOf(given_policies, caller, address, lambda limits: limits)
+    return LimitsOf(given_policies, caller, address, lambda limits: limits, Room(MAX_KNOWN_TOGETHER))
 
 
 def buckets(rule: RateLimitRule, caller: Workload, address: str, headers: Headers = ()) -> list[Tokens]:
@@ -173,7 +175,7 @@ def test_what_is_remembered_is_what_would_be_judged(
 
 def test_requests_alike_are_prepared_once_and_a_client_cannot_make_them_pile_up() -> None:
     rule, numbers = RateLimitRule("r", TEN_A_SECOND, Per.HEADER, "x-tenant"), count(1)
-    limits = LimitsOf([policy(rule)], workload(), "10.0.0.1", lambda _limits: next(numbers))
+    limits = LimitsOf([policy(rule)], workload(), "10.0.0.1", lambda _limits: next(numbers), Room(MAX_KNOWN_TOGETHER))
     assert limits.of([("x-tenant", "a")]) == limits.of([("accept", "*"), ("x-tenant", "a")]) == 2
     for number in range(MAX_KNOWN):
         limits.of([("x-tenant", str(number))])
@@ -183,9 +185,22 @@ def test_requests_alike_are_prepared_once_and_a_client_cannot_make_them_pile_up(
     assert limits.of(long) != limits.of(long), "long values are not kept"
 
 
+def test_of_all_callers_together_only_so_many_requests_are_remembered() -> None:
+    rule, numbers, room = RateLimitRule("r", TEN_A_SECOND, Per.HEADER, "x-tenant"), count(1), Room(2)
+    one, other = (
+        LimitsOf([policy(rule)], workload(), address, lambda _limits: next(numbers), room)
+        for address in ("10.0.0.1", "10.0.0.2")
+    )
+    a, b, c = ([("x-tenant", name)] for name in "abc")
+    assert one.of(a) == one.of(a)
+    assert other.of(b) == other.of(b)
+    assert other.of(c) != other.of(c), "there is no room for it"
+    assert one.of(a) == one.of(a)
+
+
 def test_values_of_secret_headers_are_not_kept() -> None:
     rule, numbers = RateLimitRule("r", TEN_A_SECOND, Per.HEADER, "authorization"), count(1)
-    limits = LimitsOf([policy(rule)], workload(), "10.0.0.1", lambda _limits: next(numbers))
+    limits = LimitsOf([policy(rule)], workload(), "10.0.0.1", lambda _limits: next(numbers), Room(MAX_KNOWN_TOGETHER))
     assert [limits.of([("authorization", "Bearer x")]) for _ in range(2)] == [2, 3]
 
 

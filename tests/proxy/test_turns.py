@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+
+import pytest
 
 from nodeagent.core.fairness import MOST_EVENTS, SLICE, WINDOW
 from nodeagent.proxy.data_loop import COLLECT_AFTER, DataLoop
@@ -16,6 +19,14 @@ from tests.proxy.harness import run
 
 GREEDY = 500
 COST = 50e-6
+
+
+@pytest.fixture(autouse=True)
+def undisturbed() -> Iterator[None]:
+    """Windows are wall time and their use is processor time: without it other processes decide who is behind."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # a nice level counts within its session only
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def loop() -> DataLoop:
