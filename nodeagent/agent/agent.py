@@ -14,6 +14,7 @@ from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
 from nodeagent.agent import host_limits, own_cgroup
 from nodeagent.agent.admin_view import AdminView
+from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
@@ -21,22 +22,25 @@ from nodeagent.agent.garbage import Freezer
 from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
 from nodeagent.agent.ledger_sweep import LedgerSweep
 from nodeagent.agent.netns_connections import NetnsConnections
-from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
+from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel
 from nodeagent.agent.object_source import object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
 from nodeagent.agent.parts import Parts
+from nodeagent.agent.pod_finder import PodFinder
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
 from nodeagent.core.model import Snapshot
+from nodeagent.core.unclassified import refusals
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
+from nodeagent.kernel.maps import Guard
 from nodeagent.kernel.syscall import BpfError
 from nodeagent.metrics import reader
 from nodeagent.metrics.collector import MetricsRenderer, Sources
@@ -50,6 +54,7 @@ HANDOVER_SECONDS = 15.0
 NETNS_POLL_SECONDS = 1.0
 COLLECT_SECONDS = 1.0
 ORIGINALS_SWEEP_SECONDS = 10.0
+LET_GO_SECONDS = 5.0
 
 
 class AgentError(RuntimeError):
@@ -153,10 +158,13 @@ class Agent:
         fleet = Fleet(maps, LedgerKeeper(maps, programs.fds), locks, settings.workers, bounds)
         observers = Observers(fleet.observe)
         fleet.on_record = observers.publish
-        enrolment = Enrolment(inspect_in_child)
-        kernel = MapKernel(maps)
+        finder = PodFinder(instance.cgroup, settings.kubepods)
+        inspector = ChildInspect()
+        enrolment = Enrolment(inspector.inspect, found=finder)
+        bystanders = Bystanders(inspector.inspect, finder)
+        kernel = MapKernel(maps, lambda snapshot: guard(finder.kubepods, settings, snapshot))
         connections = NetnsConnections(ChildDiag(), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
-        programmer = Programmer(fleet, kernel, connections, enrolment, self._may_write)
+        programmer = Programmer(fleet, kernel, connections, enrolment, bystanders, self._may_write)
         return Parts(
             settings=settings,
             lease=lease,
@@ -167,7 +175,10 @@ class Agent:
             predecessors=Predecessors(maps, locks, own.id, lambda: listening(fleet), fleet.reap),
             observers=observers,
             fleet=fleet,
+            finder=finder,
+            inspector=inspector,
             enrolment=enrolment,
+            bystanders=bystanders,
             connections=connections,
             programmer=programmer,
             kernel=kernel,
@@ -183,11 +194,14 @@ class Agent:
         view = AdminView(parts, self._started, lambda: self._hand_over(parts))
         server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
+        await parts.finder.scan()  # pods that run already are enrolled with the first configuration
         work = [
             parts.fleet.supervisor.run(),
             self._configure(parts),
             parts.programmer.settler.run(),
             self._watch_namespaces(parts),
+            let_go(parts),
+            parts.finder.run(parts.configuration.again, parts.inspector.expect),
             collect(parts),
         ]
         running = [asyncio.ensure_future(coroutine) for coroutine in work]
@@ -204,6 +218,8 @@ class Agent:
             await asyncio.gather(stopped, *running, return_exceptions=True)
             await server.stop()
             await parts.connections.close()
+            await parts.inspector.close()
+            parts.finder.close()
 
     async def _listen(self, server: AdminServer) -> None:
         settings = self._settings
@@ -282,7 +298,9 @@ class Agent:
             snapshot = parts.configuration.snapshot
             if snapshot is None:
                 continue
-            if parts.programmer.progress.errors or not parts.enrolment.is_current(snapshot.workloads):
+            pods = snapshot.workloads
+            current = parts.enrolment.is_current(pods) and parts.bystanders.is_current(pods)
+            if parts.programmer.progress.errors or not current:
                 parts.configuration.again()
 
 
@@ -307,6 +325,23 @@ def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
             f"cannot move to a cgroup of our own below {error.filename or cgroup}: {error.strerror}. The hooks tell "
             "our own connections from the pods' by it; start the agent in a writable cgroup2 directory of its own"
         ) from error
+
+
+async def let_go(parts: Parts) -> None:
+    while True:
+        await asyncio.sleep(LET_GO_SECONDS)
+        await parts.programmer.let_go()
+
+
+def guard(kubepods: Path | None, settings: Settings, snapshot: Snapshot) -> Guard:
+    """What the hooks do with pods that are not classified yet."""
+    if kubepods is None:
+        return Guard()
+    wanted = refusals(settings.unclassified, snapshot.workloads.values())
+    try:
+        return Guard(cgroups.cgroup_id(kubepods), wanted.refuse, wanted.away)
+    except FileNotFoundError:
+        return Guard()  # the kubelet's cgroups are gone, and all pods with them
 
 
 async def collect(parts: Parts) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nodeagent.agent import own_cgroup
+from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.lease import Lease
 from nodeagent.agent.netns_connections import NetnsConnections
-from nodeagent.agent.node_kernel import MapKernel
+from nodeagent.agent.node_kernel import ChildInspect, MapKernel
 from nodeagent.agent.observers import Observers
+from nodeagent.agent.pod_finder import PodFinder
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.settings import Settings
@@ -32,7 +34,10 @@ class Parts:
     predecessors: Predecessors
     observers: Observers
     fleet: Fleet
+    finder: PodFinder
+    inspector: ChildInspect
     enrolment: Enrolment
+    bystanders: Bystanders
     connections: NetnsConnections
     programmer: Programmer
     kernel: MapKernel

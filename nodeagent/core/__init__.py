@@ -12,4 +12,6 @@
     a message        lines, fields, framing, filters, cors, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
     a change         differences
+    pods that come   pod_cgroup (what /proc/PID/cgroup says), unclassified (what they get until they are known),
+                     located (their addresses)
 """

@@ -17,6 +17,7 @@ from nodeagent.kernel.bytecode import Bytecode, CompileError, Program, compile_i
 from nodeagent.kernel.hooks import HOOKS, PROGRAMS
 from nodeagent.kernel.instance import ConflictError, Instance
 from nodeagent.kernel.loader import KernelError
+from nodeagent.kernel.maps import Guard
 from tests.kernel.build import routed, service
 from tests.kernel.conftest import Node
 
@@ -268,3 +269,10 @@ def test_several_cgroups_can_be_exempt_and_each_once(node: Node) -> None:
         node.maps.end_exemption(own + 1)
         assert node.maps.end_exemption(own)
     assert node.client(f"dial({vip!r}, 80)") == "ECONNREFUSED"
+
+
+def test_after_a_detach_nobody_is_taken_for_a_new_pod_until_a_configuration_says_so(instance: Instance) -> None:
+    with instance.open_maps() as maps:
+        maps.write_guard(Guard(4711, refuse=True, refuse_away=True))
+        instance.detach_links()
+        assert not any(maps.map(layout.GUARD).lookup(bytes(4)) or b"")
