@@ -7,7 +7,7 @@ for, and named after a while: its agent does not run, or could not put the confi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nodeagent.config.conditions import FALSE, PROGRAMMED, TRUE, UNKNOWN
@@ -66,10 +66,9 @@ class Acknowledgements:
         if known is None or known.version != version:
             self._waits[key] = _Wait(version, number, now, over)
 
-    def forget(self, there: Collection[Key]) -> None:
-        """All but these are gone."""
-        for key in self._waits.keys() - set(there):
-            del self._waits[key]
+    def forget(self, key: Key) -> None:
+        """It is gone, or nothing of it is to be put in force."""
+        self._waits.pop(key, None)
 
     def judge(self, key: Key, reports: Iterable[Report], now: float) -> Stated:
         wait = self._waits[key]

@@ -89,7 +89,7 @@ def test_only_what_waits_makes_another_answer_due() -> None:
 
 def test_what_is_gone_is_forgotten() -> None:
     made = waiting("a")
-    made.forget([])
+    made.forget(KEY)
     assert made.pending() == []
 
 
