@@ -21,6 +21,7 @@ RINGS = {
     "status": "pure",
     "proxy": "loopback",
     "agent": "loopback",
+    "kube": "loopback",
     "agent_kernel": "kernel",
     "cli": "loopback",
     "testbed": "kernel",
