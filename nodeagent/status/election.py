@@ -79,7 +79,7 @@ class Election:
     def __init__(self, identity: str, jitter: Callable[[], float], timing: Timing | None = None) -> None:
         self._identity = identity
         self._jitter = jitter
-        self._timing = timing or Timing()
+        self.timing = timing or Timing()
         self._seen: Seen | None = None
         self._changed = 0.0  # when we saw the record change
         self._renewed: float | None = None  # when the request began that made or kept us the holder
@@ -94,11 +94,11 @@ class Election:
 
     def leads(self, now: float) -> bool:
         """Whether a write may begin."""
-        return self._renewed is not None and now < self._renewed + self._timing.renew_within
+        return self._renewed is not None and now < self._renewed + self.timing.renew_within
 
     def leads_for(self, now: float) -> float:
         """Seconds for which that is so, if it is not renewed."""
-        return 0.0 if self._renewed is None else max(0.0, self._renewed + self._timing.renew_within - now)
+        return 0.0 if self._renewed is None else max(0.0, self._renewed + self.timing.renew_within - now)
 
     def step(self, now: float, wall: str) -> Step:
         """`wall`: the time, for the record."""
@@ -127,7 +127,7 @@ class Election:
         self._absent = False
         self._observe(now, seen)
         self._renewed = began
-        self._next = began + self._timing.retry
+        self._next = began + self.timing.retry
 
     def failed(self, now: float, *, conflict: bool = False) -> None:
         """`conflict`: another wrote first (or what was there is gone): only a look tells who."""
@@ -136,7 +136,7 @@ class Election:
         if conflict and held:
             self._renewed, self._next = None, now
         elif held or self.holder == self._identity:  # it is ours, as far as we know
-            self._next = now + self._timing.retry
+            self._next = now + self.timing.retry
         else:
             self._pause(now)
 
@@ -158,14 +158,14 @@ class Election:
         return record.holder in ("", self._identity) or self._changed + record.seconds <= now
 
     def _record(self, wall: str, before: Record | None) -> Record:
-        seconds = round(self._timing.lease)
+        seconds = round(self.timing.lease)
         if before is not None and before.holder == self._identity:
             return replace(before, renewed=wall, seconds=seconds)
         return Record(self._identity, seconds, wall, wall, before.transitions + 1 if before else 0)
 
     def _pause(self, now: float) -> None:
         self._fresh = False
-        self._next = now + self._timing.look * (1 + self._jitter() * self._timing.spread)
+        self._next = now + self.timing.look * (1 + self._jitter() * self.timing.spread)
 
 
 def lease_of(record: Record, namespace: str, name: str, version: str) -> dict[str, Any]:
