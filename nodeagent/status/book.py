@@ -151,12 +151,12 @@ class Book:
             return None
         subject = known.subject
         made = self._wanted(known, now)
-        listed = planned(subject.shape, known.status, made, subject.generation, wall)
-        if listed is None:
+        fields = planned(subject.shape, known.status, made, subject.generation, wall)
+        if fields is None:
             del self._dirty[key]
             return None
         told = tuple(_occurrences(known, subject.shape, made))
-        return Plan(subject, patch(subject.shape, known.version, listed), made, told)
+        return Plan(subject, patch(known.version, fields), made, told)
 
     def _is_compiled(self, kind: str, known: _Known) -> bool:
         at = self.acknowledgements.history(kind).number(self._made_from.get(kind, ""))

@@ -13,11 +13,13 @@ from nodeagent.config.conditions import (
     PROGRAMMED,
     RESOLVED_REFS,
     TRUE,
+    UNKNOWN,
     Condition,
 )
 
 CONTROLLER = "mesh.nodeagent.dev/controller"
 MAX_MESSAGE = 4096  # characters; the API takes 32,768, times 8 conditions, times 32 parents
+_WORSE = {FALSE: 0, UNKNOWN: 1, TRUE: 2}  # of PartiallyInvalid, which is no policy's, it would be the other way
 _ORDER = (ACCEPTED, PARTIALLY_INVALID, RESOLVED_REFS, PROGRAMMED)
 
 Value = Mapping[str, Any]
@@ -25,16 +27,20 @@ Value = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The names that Gateway API has for a kind's entries: spec.`references`, status.`entries`[].`reference`."""
+    """The names that Gateway API has for a kind's entries: spec.`references`, status.`entries`[].`reference`.
+
+    `summed_up`: status.conditions tell the worst of all entries, as it is for kinds that are ours alone.
+    """
 
     references: str
     entries: str
     reference: str
     most: int  # entries, of all controllers
+    summed_up: bool
 
 
-ROUTE = Shape("parentRefs", "parents", "parentRef", 32)
-POLICY = Shape("targetRefs", "ancestors", "ancestorRef", 16)
+ROUTE = Shape("parentRefs", "parents", "parentRef", 32, summed_up=False)
+POLICY = Shape("targetRefs", "ancestors", "ancestorRef", 16, summed_up=True)
 SHAPES = {"HTTPRoute": ROUTE, "AuthorizationPolicy": POLICY, "TrafficPolicy": POLICY, "RateLimitPolicy": POLICY}
 
 
@@ -118,11 +124,27 @@ def with_programmed(made: tuple[Entry, ...], programmed: Stated) -> tuple[Entry,
     )
 
 
+def summary(made: tuple[Entry, ...]) -> tuple[Stated, ...]:
+    """The worst of each type, with the target that it is about, if there are several."""
+    found: dict[str, tuple[Stated, Entry]] = {}
+    for entry in made:
+        for one in entry.conditions:
+            if one.type not in found or _WORSE[one.status] < _WORSE[found[one.type][0].status]:
+                found[one.type] = one, entry
+    return tuple(_about(*found[name], several=len(made) > 1) for name in _ORDER if name in found)
+
+
 def to_be_programmed(made: tuple[Entry, ...]) -> tuple[int, ...]:
     """The positions of the entries whose object is to be put in force by nodes."""
     return tuple(
         number for number, entry in enumerate(made) if any(one.type == PROGRAMMED for one in entry.conditions)
     )
+
+
+def _about(stated: Stated, entry: Entry, *, several: bool) -> Stated:
+    if not several or not stated.message:
+        return stated
+    return replace(stated, message=f"{entry.reference.get('kind')} {entry.reference.get('name')}: {stated.message}")
 
 
 def _is_ours(kind: str, reference: Value) -> bool:

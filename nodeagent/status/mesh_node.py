@@ -12,7 +12,7 @@ from typing import Any
 Value = Mapping[str, Any]
 
 ENFORCING, BYPASSED, DETACHED = "Enforcing", "Bypassed", "Detached"
-READY, ATTACHED, CONFIG_SYNCED = "Ready", "Attached", "ConfigSynced"
+READY, BPF_LOADED, CONFIG_SYNCED = "Ready", "BPFLoaded", "ConfigSynced"
 SYNCED, PENDING, STALE = "Synced", "Pending", "Stale"
 
 
@@ -46,7 +46,6 @@ def planned(facts: NodeFacts, status: Value | None, now: str) -> dict[str, Any] 
         "mode": facts.mode,
         "kernel": facts.kernel,
         "agentVersion": facts.version,
-        "sync": facts.sync,
         "inForce": [
             {"kind": kind, "objects": one.objects, "digest": one.digest}
             for kind, one in sorted(facts.in_force.items())
@@ -73,7 +72,7 @@ def _conditions(facts: NodeFacts) -> list[tuple[str, bool, str, str]]:
     attached, synced = facts.mode != DETACHED, facts.sync == SYNCED
     return [
         (READY, not facts.problem, "Ready" if not facts.problem else "NotReady", facts.problem),
-        (ATTACHED, attached, facts.mode, "" if attached else "no program is attached: all traffic is direct"),
+        (BPF_LOADED, attached, facts.mode, "" if attached else "no program is attached: all traffic is direct"),
         (CONFIG_SYNCED, synced, facts.sync, facts.sync_problem),
     ]
 

@@ -6,10 +6,10 @@ the version that it was made from as its condition, so that it never undoes what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nodeagent.status.entries import CONTROLLER, Entry, Shape, Stated
+from nodeagent.status.entries import CONTROLLER, Entry, Shape, Stated, summary
 
 Value = Mapping[str, Any]
 Reference = tuple[object, ...]
@@ -17,13 +17,21 @@ _DEFAULTS = {"group": "gateway.networking.k8s.io", "kind": "Gateway"}  # as the 
 
 
 def planned(
-    shape: Shape, status: Value | None, wanted: Iterable[Entry], generation: int, now: str
-) -> list[dict[str, Any]] | None:
-    """The list that status.`shape.entries` should be; None = it is.
+    shape: Shape, status: Value | None, wanted: Sequence[Entry], generation: int, now: str
+) -> dict[str, Any] | None:
+    """What has to be set in the status; None = nothing.  `now` is the time of what changes."""
+    fields: dict[str, Any] = {shape.entries: _entries(shape, status, wanted, generation, now)}
+    if shape.summed_up:
+        before = _conditions(status or {})
+        said = summary(tuple(wanted))
+        fields["conditions"] = [_condition(one, before.get(one.type) or {}, generation, now) for one in said]
+    return None if all((status or {}).get(name, []) == value for name, value in fields.items()) else fields
 
-    Entries of other controllers stay as and where they are; of ours, those that nobody wants any more go, and those
-    that are new come last.  `now` is the time of what changes.
-    """
+
+def _entries(
+    shape: Shape, status: Value | None, wanted: Iterable[Entry], generation: int, now: str
+) -> list[dict[str, Any]]:
+    """Those of other controllers stay as and where they are; of ours, what nobody wants goes, what is new comes last."""
     before = _listed(status, shape)
     known = {_reference(one.get(shape.reference)): one for one in reversed(before) if is_ours(one)}
     made = {_reference(one.reference): one for one in wanted}
@@ -36,13 +44,12 @@ def planned(
         if entry is not None:
             after.append(_written(shape, entry, known[_reference(entry.reference)], generation, now))
     after += [_written(shape, entry, {}, generation, now) for entry in made.values()]
-    after = after[: shape.most]  # of ours, unless somebody wrote more than the API takes
-    return None if after == before else after
+    return after[: shape.most]  # what is cut is ours: the API takes no more than these from anybody
 
 
-def patch(shape: Shape, version: str, listed: list[dict[str, Any]]) -> dict[str, Any]:
+def patch(version: str, fields: dict[str, Any]) -> dict[str, Any]:
     """A merge patch of the subresource `status`, which is refused (409) when the object changed since `version`."""
-    return {"metadata": {"resourceVersion": version}, "status": {shape.entries: listed}}
+    return {"metadata": {"resourceVersion": version}, "status": fields}
 
 
 def already_programmed(shape: Shape, status: Value | None, wanted: Iterable[Entry], generation: int) -> bool:

@@ -28,15 +28,10 @@ def said(status: dict[str, object]) -> dict[str, tuple[str, str, str]]:
 def test_a_node_that_works_says_so() -> None:
     status = planned(FACTS, None, "t0")
     assert status is not None
-    assert (status["mode"], status["kernel"], status["agentVersion"], status["sync"]) == (
-        "Enforcing",
-        "6.18.44",
-        "0.1.0",
-        "Synced",
-    )
+    assert (status["mode"], status["kernel"], status["agentVersion"]) == ("Enforcing", "6.18.44", "0.1.0")
     assert said(status) == {
         "Ready": ("True", "Ready", ""),
-        "Attached": ("True", "Enforcing", ""),
+        "BPFLoaded": ("True", "Enforcing", ""),
         "ConfigSynced": ("True", "Synced", ""),
     }
     assert digests_of(status) == {"Aaa": "00", "HTTPRoute": "ab"}
@@ -66,7 +61,7 @@ def test_bypass_is_attached_and_detached_is_not() -> None:
     for mode, attached in ((BYPASSED, "True"), (DETACHED, "False")):
         status = planned(replace(FACTS, mode=mode), None, "t")
         assert status is not None
-        assert said(status)["Attached"][0] == attached
+        assert said(status)["BPFLoaded"][0] == attached
 
 
 def test_a_configuration_that_could_not_be_put_in_force_is_told() -> None:

@@ -23,12 +23,15 @@ OTHERS = {"parentRef": EDGE, "controllerName": "example.com/gateway", "condition
 
 def write(status: Any, *wanted: Entry, generation: int = 1, now: str = NEW, shape: Shape = ROUTE) -> Any:
     """The status after what was planned is written."""
-    listed = planned(shape, status, wanted, generation, now)
-    return status if listed is None else {**(status or {}), shape.entries: listed}
+    fields = planned(shape, status, wanted, generation, now)
+    return status if fields is None else {**(status or {}), **fields}
 
 
 def test_a_new_object_gets_its_entries() -> None:
-    assert planned(ROUTE, None, [Entry(CART, BAD)], 7, NEW) == [
+    fields = planned(ROUTE, None, [Entry(CART, BAD)], 7, NEW)
+    assert fields is not None
+    assert fields.keys() == {"parents"}
+    assert fields["parents"] == [
         {
             "parentRef": CART,
             "controllerName": CONTROLLER,
@@ -110,10 +113,21 @@ def test_there_are_never_more_entries_than_the_api_takes() -> None:
 def test_policies_have_ancestors() -> None:
     status = write(None, Entry(CART, GOOD), shape=POLICY)
     assert status["ancestors"][0]["ancestorRef"] == CART
-    assert patch(POLICY, "77", status["ancestors"]) == {
-        "metadata": {"resourceVersion": "77"},
-        "status": {"ancestors": status["ancestors"]},
-    }
+    assert patch("77", status) == {"metadata": {"resourceVersion": "77"}, "status": status}
+
+
+def test_the_conditions_of_a_policy_are_the_worst_of_its_targets_and_say_which() -> None:
+    lost = (Stated("Accepted", "False", "TargetNotFound", "spec.targetRefs[1].name: no such Service"),)
+    status = write(None, Entry(CART, DONE), Entry(FISH, lost), shape=POLICY, now=OLD)
+    assert [(one["type"], one["status"], one["message"]) for one in status["conditions"]] == [
+        ("Accepted", "False", "Service fish: spec.targetRefs[1].name: no such Service"),
+        ("Programmed", "True", ""),
+    ]
+    assert planned(POLICY, status, [Entry(CART, DONE), Entry(FISH, lost)], 1, NEW) is None
+    accepted, programmed = write(status, Entry(CART, GOOD), Entry(FISH, DONE), shape=POLICY)["conditions"]
+    assert (accepted["status"], accepted["lastTransitionTime"]) == ("True", NEW)
+    assert (programmed["status"], programmed["lastTransitionTime"]) == ("Unknown", NEW)
+    assert write(status, shape=POLICY) == {"ancestors": [], "conditions": []}
 
 
 def test_what_a_writer_before_saw_confirmed_need_not_be_confirmed_again() -> None:
