@@ -31,7 +31,7 @@ def planned(
 def _entries(
     shape: Shape, status: Value | None, wanted: Iterable[Entry], generation: int, now: str
 ) -> list[dict[str, Any]]:
-    """Those of other controllers stay as and where they are; of ours, what nobody wants goes, what is new comes last."""
+    """Others' stay as and where they are; of ours, those that nobody wants any more go, and new ones come last."""
     before = _listed(status, shape)
     known = {_reference(one.get(shape.reference)): one for one in reversed(before) if is_ours(one)}
     made = {_reference(one.reference): one for one in wanted}
