@@ -68,6 +68,10 @@ class AdminView:
         serving = self._parts.fleet.serving()
         return min([self._parts.programmer.progress.synced, *(worker.report.applied for worker in serving)])
 
+    def errors(self) -> list[str]:
+        """Why the newest configuration is not wholly in force."""
+        return self._parts.programmer.errors()
+
     # ---- state ----
 
     def facts(self) -> Facts:

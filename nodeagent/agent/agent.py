@@ -29,6 +29,7 @@ from nodeagent.agent.on_loop import on_loop
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
+from nodeagent.agent.reporting import Reporting, reporting_of
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
 from nodeagent.kernel import cgroups
@@ -74,6 +75,7 @@ class Parts:
     programmer: Programmer
     kernel: MapKernel
     configuration: Configuration
+    reporting: Reporting | None
 
 
 def run_agent(settings: Settings) -> None:
@@ -197,6 +199,7 @@ class Agent:
                 allow_faults=settings.allow_fault_injection,
                 here=Locality(settings.node_name, settings.zone),
             ),
+            reporting=reporting_of(settings),
         )
 
     async def _serve(self, parts: Parts) -> None:
@@ -209,6 +212,7 @@ class Agent:
             parts.programmer.settler.run(),
             self._watch_namespaces(parts),
             collect(parts),
+            *([parts.reporting.run(view, self._permitted)] if parts.reporting else []),
         ]
         running = [asyncio.ensure_future(coroutine) for coroutine in work]
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -222,6 +226,8 @@ class Agent:
             for task in (stopped, *running):
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
+            if parts.reporting:
+                await parts.reporting.end(leaves=not self._handed_over)
             await server.stop()
             await parts.connections.close()
 
@@ -285,6 +291,8 @@ class Agent:
 
     async def _configure(self, parts: Parts) -> None:
         async for snapshot in parts.configuration.snapshots():
+            if parts.reporting:
+                parts.reporting.compiled(snapshot.generation, parts.configuration)
             try:
                 await parts.programmer.apply(snapshot)
                 parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
