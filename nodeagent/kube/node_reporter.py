@@ -53,7 +53,7 @@ class NodeReporter:
         try:
             await self._report()
         except (ApiError, RecordError, TimeoutError) as error:
-            log.info("MeshNode %s does not say that its agent ended: %s", self._node, error or "no answer in time")
+            log.info("MeshNode %s does not say that its agent ended: %s", self._node, str(error) or "no answer in time")
 
     async def run(self) -> None:
         backoff = self._new_backoff()
