@@ -96,6 +96,7 @@ class AdminView:
             settling_errors=parts.programmer.settler.errors,
             apply_seconds=parts.programmer.progress.seconds,
             source=parts.configuration.source.freshness(),
+            told=parts.reporting.told() if parts.reporting else None,
             beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},
         )
 

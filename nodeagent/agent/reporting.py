@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nodeagent import __version__
-from nodeagent.agent.readings import Facts
+from nodeagent.agent.readings import Facts, Told
 from nodeagent.agent.settings import Settings
 from nodeagent.config.conditions import Condition
 from nodeagent.config.objects import ObjectSet
@@ -105,6 +105,22 @@ class Reporting:
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
+
+    def told(self) -> Told:
+        """For metrics."""
+        statuses, events, reporter = self.telling.statuses, self.telling.events, self.telling.reporter
+        return Told(
+            writer=self.telling.leadership.leads,
+            waiting=statuses.waiting,
+            statuses=statuses.counts.written,
+            statuses_conflicting=statuses.counts.conflicts,
+            statuses_failed=statuses.counts.failed,
+            nodes=reporter.written,
+            nodes_failed=reporter.failed,
+            events=events.written,
+            events_failed=events.failed,
+            events_left_out=events.left_out,
+        )
 
     async def end(self, *, leaves: bool) -> None:
         """`leaves`: no other agent takes over on this node."""
