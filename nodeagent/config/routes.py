@@ -39,7 +39,7 @@ from nodeagent.config.resources import (
     ServicePort,
 )
 from nodeagent.config.services import ServicePortKey, Topology
-from nodeagent.config.shadowed import Place, Shadows
+from nodeagent.config.shadowed import Shadows
 from nodeagent.config.traffic import TrafficIndex
 from nodeagent.core.matching import Precedence, precedence
 from nodeagent.core.model import Backend, Fault, Mirror, Protocol, Rule
@@ -96,13 +96,17 @@ class RouteIndex:
         self._looked_at: set[str] = set()
         self._patterns = PatternRoom()
         self._shadows = Shadows(kept.shadows if kept else None)
-        self._accepted: list[tuple[RouteObject, ParentRef, ServiceObject, list[Place]]] = []
+        self._accepted: list[tuple[RouteObject, ParentRef, ServiceObject]] = []
         self.conditions: list[Condition] = []
         for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
             for parent in route.parents:
                 self._attach(route, parent)
-        for accepted in self._accepted:
-            self._say_all(*accepted)
+        shadows = self._shadows.notes((at, attached.groups) for at, attached in self._attached.items())
+        for route, parent, service in self._accepted:  # of two that want the same requests, one gets them
+            shadow = shadows.get((route.key, service.key), "") if shadows else ""
+            self._accept(route, parent, _note(route, parent, service, shadow))
+            self._resolve(route, parent)
+            self._say(route, parent, PROGRAMMED, UNKNOWN, "Pending")
 
     def still_good(self, routes: Mapping[str, RouteObject], affected: AbstractSet[str]) -> Kept:
         """Of the same traffic policies: where the route did not change, and looks at no Service that is `affected`."""
@@ -223,8 +227,7 @@ class RouteIndex:
             return
         group = PRODUCER if route.namespace == service.namespace else route.namespace
         ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
-        places = [(service.key, port, group) for port in ports]
-        refusal = self._patterns.admit(route, places)
+        refusal = self._patterns.admit(route, [(service.key, port, group) for port in ports])
         if refusal:
             self._say(route, parent, ACCEPTED, FALSE, "UnsupportedValue", refusal, "spec.rules")
             return
@@ -233,17 +236,7 @@ class RouteIndex:
             routes = attached.groups.setdefault(group, [])
             if route not in routes:  # two parentRefs may lead to the same port
                 routes.append(route)
-        self._accepted.append((route, parent, service, places))
-
-    def _say_all(self, route: RouteObject, parent: ParentRef, service: ServiceObject, places: list[Place]) -> None:
-        """Once all routes are attached: of two that want the same requests, one gets them."""
-        self._accept(route, parent, _note(route, parent, service, self._shadow(route, places)))
-        self._resolve(route, parent)
-        self._say(route, parent, PROGRAMMED, UNKNOWN, "Pending")
-
-    def _shadow(self, route: RouteObject, places: list[Place]) -> str:
-        notes = (self._shadows.note(at, self._attached[at[:2]].groups[at[2]], route.key) for at in places)
-        return next((note for note in notes if note), "")
+        self._accepted.append((route, parent, service))
 
     def _accept(self, route: RouteObject, parent: ParentRef, note: tuple[str, str]) -> None:
         """One fault stands for all.  It is in force where it is not accepted, too: its rules answer 500."""

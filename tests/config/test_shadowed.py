@@ -69,14 +69,14 @@ def test_a_match_that_a_route_has_twice_is_its_own_business() -> None:
 def test_where_nothing_changed_nothing_is_compared_again() -> None:
     found = objects(route("a", V1), route("b", V1))
     routes: list[RouteObject] = list(found.routes.values())
-    place = ("shop/cart", 80, "")
+    place = ("shop/cart", 80)
     first = Shadows()
-    note = first.note(place, routes, "shop/b")
+    notes = first.notes([(place, {"": routes})])
     again = Shadows(first)
-    assert note.startswith("no request meets this route")
-    assert again.note(place, list(routes), "shop/b") == note
-    assert again._known[place][1] is first._known[place][1]
-    assert again.note(("shop/cart", 81, ""), routes[:1], "shop/a") == ""
+    assert notes.keys() == {("shop/b", "shop/cart")}
+    assert again.notes([(place, {"": list(routes)})]) == notes
+    assert again._known[place, ""][1] is first._known[place, ""][1]
+    assert Shadows(first).notes([(place, {"": routes[:1], "batch": routes[1:]})]) == {}
     assert shadowed(routes).keys() == {"shop/b"}
 
 
