@@ -6,21 +6,19 @@ import dataclasses
 import enum
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nodeagent import __version__
 from nodeagent.admin.api import Json, NotFoundError
 from nodeagent.agent import explain, observe_stream, views
+from nodeagent.agent.parts import Parts
 from nodeagent.agent.readings import Facts
 from nodeagent.agent.worker import Worker
 from nodeagent.config.conditions import programmed
 from nodeagent.core.model import Snapshot
 from nodeagent.regex import compile_regex
-
-if TYPE_CHECKING:
-    from nodeagent.agent.agent import Agent, Parts
 
 # Said wherever the state of the mesh is shown, because it is what a reader would wrongly assume.
 NOTES = (
@@ -35,9 +33,11 @@ NOTES = (
 class AdminView:
     """Implements admin.api.AdminApi."""
 
-    def __init__(self, parts: Parts, agent: Agent) -> None:
+    def __init__(self, parts: Parts, started: float, hand_over: Callable[[], None]) -> None:
+        """`started`: CLOCK_MONOTONIC seconds; `hand_over` gives the instance to a successor."""
         self._parts = parts
-        self._agent = agent
+        self._started = started
+        self._hand_over = hand_over
 
     # ---- health ----
 
@@ -110,7 +110,7 @@ class AdminView:
                 "problem": problem,
                 "pid": os.getpid(),
                 "version": __version__,
-                "uptime_s": round(time.monotonic() - self._agent.started, 1),
+                "uptime_s": round(time.monotonic() - self._started, 1),
             },
             "instance": {
                 "cgroup": str(parts.instance.cgroup),
@@ -217,7 +217,7 @@ class AdminView:
         return ""
 
     async def handover(self) -> Json:
-        self._agent.hand_over(self._parts)
+        self._hand_over()
         return {"pid": os.getpid()}
 
 

@@ -8,7 +8,6 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
@@ -26,18 +25,19 @@ from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
 from nodeagent.agent.object_source import object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
+from nodeagent.agent.parts import Parts
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
-from nodeagent.agent.reporting import Reporting, reporting_of
+from nodeagent.agent.reporting import reporting_of
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
+from nodeagent.core.model import Snapshot
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
-from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.syscall import BpfError
 from nodeagent.metrics import reader
 from nodeagent.metrics.collector import MetricsRenderer, Sources
@@ -57,27 +57,6 @@ class AgentError(RuntimeError):
     """The agent cannot start or go on; the text says what happened, why it matters and what to do."""
 
 
-@dataclass(slots=True)
-class Parts:
-    """Everything that lives as long as the agent."""
-
-    settings: Settings
-    lease: Lease
-    instance: Instance
-    programs: Programs
-    cgroup: own_cgroup.OwnCgroup
-    maps: Maps
-    predecessors: Predecessors
-    observers: Observers
-    fleet: Fleet
-    enrolment: Enrolment
-    connections: NetnsConnections
-    programmer: Programmer
-    kernel: MapKernel
-    configuration: Configuration
-    reporting: Reporting | None
-
-
 def run_agent(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.  Raises AgentError."""
     asyncio.run(Agent(settings).run())
@@ -92,7 +71,7 @@ class Agent:
         self._exempted = False  # our cgroup was not exempt before
         self._handed_over = False
         self._freezer = Freezer()
-        self.started = time.monotonic()
+        self._started = time.monotonic()
 
     # ---- life ----
 
@@ -203,7 +182,7 @@ class Agent:
         )
 
     async def _serve(self, parts: Parts) -> None:
-        view = AdminView(parts, self)
+        view = AdminView(parts, self._started, lambda: self._hand_over(parts))
         server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
         work = [
@@ -280,7 +259,7 @@ class Agent:
         if not await parts.fleet.wait_settled(pods, HANDOVER_SECONDS):
             raise AgentError("the new workers do not listen in every pod; the old agent keeps running")
 
-    def hand_over(self, parts: Parts) -> None:
+    def _hand_over(self, parts: Parts) -> None:
         """A successor is warm: give it the lease, let our workers finish, leave the hooks alone."""
         self._handed_over = True
         self._permitted.clear()
@@ -290,15 +269,19 @@ class Agent:
     # ---- work ----
 
     async def _configure(self, parts: Parts) -> None:
-        async for snapshot in parts.configuration.snapshots():
-            if parts.reporting:
-                parts.reporting.compiled(snapshot.generation, parts.configuration)
-            try:
-                await parts.programmer.apply(snapshot)
-                parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
-            except BpfError as error:
-                parts.programmer.failed(snapshot, error)
-            self._freezer.freeze()
+        async with contextlib.aclosing(parts.configuration.snapshots()) as snapshots:  # its source ends with it
+            async for snapshot in snapshots:
+                await self._apply(parts, snapshot)
+                self._freezer.freeze()
+
+    async def _apply(self, parts: Parts, snapshot: Snapshot) -> None:
+        if parts.reporting:
+            parts.reporting.compiled(snapshot.generation, parts.configuration)
+        try:
+            await parts.programmer.apply(snapshot)
+            parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
+        except BpfError as error:
+            parts.programmer.failed(snapshot, error)
 
     async def _watch_namespaces(self, parts: Parts) -> None:
         while True:

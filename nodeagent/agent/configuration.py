@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from nodeagent.config import compile as compiler
@@ -47,7 +47,7 @@ class Configuration:
         self.noticed = 0.0  # CLOCK_MONOTONIC seconds: the first change that the newest snapshot brings in force
         self.snapshot: Snapshot | None = None
 
-    async def snapshots(self) -> AsyncIterator[Snapshot]:
+    async def snapshots(self) -> AsyncGenerator[Snapshot, None]:
         """The first at once, then one per change of the objects or call of `again`; changes in a burst are merged."""
         try:
             self._take(await self.source.start())

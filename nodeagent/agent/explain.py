@@ -15,6 +15,7 @@ from nodeagent.agent.rule_text import filters_text
 from nodeagent.core.addresses import canonical, family
 from nodeagent.core.authorization import network_verdict
 from nodeagent.core.balance import shares as shares_of
+from nodeagent.core.closed_caps import as_closed, closed_servers, takes_no_connection
 from nodeagent.core.decide import rules_for
 from nodeagent.core.dry_run import has_dry_run, put_in_force
 from nodeagent.core.hosts import HostError, parse_host
@@ -55,6 +56,20 @@ class Question:
     target: str = "/"
     host: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, and what is known about who takes part.  `servers`: see `closed_servers`."""
+
+    question: Question
+    caller: Workload
+    regex: Regex
+    servers: Mapping[str, str]
+
+    def closed(self, decision: Decision, endpoints: Sequence[Endpoint]) -> Decision:
+        """What becomes of it: a cap of 0 lets nothing through, whatever was decided."""
+        return as_closed(decision, self.caller, endpoints, self.servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +119,11 @@ def explain(snapshot: Snapshot, enrolled: Collection[str], question: Question, r
     if destination is None:
         why = f"{address}:{port} is in no Service and belongs to no pod we know: it goes direct"
         return {**base, "rung": "direct", "verdict": "allowed", "why": why}
-    found = _at_connect(destination, caller, question, regex)
+    servers = closed_servers(snapshot.workloads[key] for key in enrolled if key in snapshot.workloads)
+    asked = Asked(question, caller, regex, servers)
+    found = _at_connect(asked, destination)
     if has_dry_run(destination.all_policies):
-        then = _at_connect(put_in_force(destination), caller, question, regex)
+        then = _at_connect(asked, put_in_force(destination))
         tried = dict.fromkeys(policy.name for policy in destination.all_policies if policy.dry_run)
         found["dry_run"] = {"policies": list(tried), **_dry_run(found, then)}
     return {**base, "caps": caps_lines(caller), **found}
@@ -193,7 +210,8 @@ def _frontend(snapshot: Snapshot, service: str, port: int | None) -> Destination
 # ---- what happens ----
 
 
-def _at_connect(destination: Destination, caller: Workload, question: Question, regex: Regex) -> Answer:
+def _at_connect(asked: Asked, destination: Destination) -> Answer:
+    caller = asked.caller
     access = network_verdict(destination, caller)
     audits = list(access.audits)
     if access.denied:
@@ -202,7 +220,12 @@ def _at_connect(destination: Destination, caller: Workload, question: Question, 
     rate = destination.connection_rate
     connect = {**_FREE, "limited": connection_line(rate) if rate else ""}
     if destination.rung is Rung.PROXY:
-        return {"rung": "proxy", "connect": connect, **_at_request(destination, caller, question, regex)}
+        policy = takes_no_connection(caller)
+        if policy:
+            why = f"limits.maxConnections of TrafficPolicy {policy} is 0: the proxy resets each connection of this pod"
+            connect = {**_FREE, "allowed": False, "errno": "ECONNRESET", "policy": policy, "detail": why}
+            return {"rung": "proxy", "verdict": "refused", "connect": connect, "audits": audits}
+        return {"rung": "proxy", "connect": connect, **_at_request(asked, destination)}
     return {"rung": "direct", "connect": connect, "audits": audits, **_direct(destination)}
 
 
@@ -237,7 +260,8 @@ def _direct(destination: Destination) -> Answer:
     return {"verdict": "allowed", "why": why, "endpoints": endpoints, "notes": notes}
 
 
-def _at_request(destination: Destination, caller: Workload, question: Question, regex: Regex) -> Answer:
+def _at_request(asked: Asked, destination: Destination) -> Answer:
+    question, caller, regex = asked.question, asked.caller, asked.regex
     host = question.host if question.host is not None else host_sent(destination, question.to)
     sent = {"host": host, "host_assumed": question.host is None}
     try:
@@ -247,11 +271,13 @@ def _at_request(destination: Destination, caller: Workload, question: Question, 
         return {"verdict": "refused", "request": {"status": 400, "reason": "bad-request", "detail": detail, **sent}}
     address = source_address(destination, caller)
     judge = Judge(destination, regex)
-    decision = judge.decide(caller, address, head, 0.0)
+    decided = judge.decide(caller, address, head, 0.0)
+    decision = asked.closed(decided, [decided.endpoint] if decided.endpoint else [])
     rule = _rule_of(destination, caller, head, decision, regex)
-    shares = list(_shares(judge, rule, caller, address, head)) if rule and not rule.answers and decision.backend else []
+    shares = list(_shares(asked, judge, rule, address, head)) if rule and not rule.answers and decision.backend else []
     if not shares and decision.backend:
-        shares = [Share(decision.backend, 1.0, decision, destination.endpoints, nearby=destination.nearby)]
+        only = asked.closed(decided, destination.endpoints)
+        shares = [Share(only.backend, 1.0, only, destination.endpoints, nearby=destination.nearby)]
     decisions = [share.decision for share in shares] or [decision]
     answer: Answer = {"verdict": _common(map(verdict_of, decisions), "mixed")}
     timeouts, treated = _alike(map(_timeouts, decisions)), _treated_alike(decisions)
@@ -361,12 +387,13 @@ def _nearby_notes(places: Iterable[tuple[str, str]]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _shares(judge: Judge, rule: Rule, caller: Workload, address: str, head: RequestHead) -> Iterator[Share]:
+def _shares(asked: Asked, judge: Judge, rule: Rule, address: str, head: RequestHead) -> Iterator[Share]:
     """Ask the matcher once per backend, with a random number from the middle of that backend's share."""
     start = 0.0
     for backend, part in zip(rule.backends, shares_of(rule.backends), strict=True):
         if part > 0:
-            decision = judge.decide(caller, address, head, start + part / 2)
+            decision = judge.decide(asked.caller, address, head, start + part / 2)
+            decision = asked.closed(decision, backend.endpoints)
             yield Share(backend.name, part, decision, backend.endpoints, tuple(filters_text(backend)), backend.nearby)
         start += part
 

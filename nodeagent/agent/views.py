@@ -163,7 +163,8 @@ def _backend_row(backend: Backend) -> Row:
 
 
 def policies(world: World) -> Iterator[Row]:
-    found: dict[str, Row] = {}
+    """Also those of whose targets there is nothing to protect yet."""
+    found = {key: _policy_row(one.policy) for key, one in world.objects.policies.items()}
     for destination in world.snapshot.destinations.values():
         for policy in destination.policies:
             row = found.setdefault(policy.name, _policy_row(policy))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.agent.preflight import Finding, Level
-from nodeagent.cli import options
+from nodeagent.cli import advice, options
 from nodeagent.cli.errors import CliError, MissingError
 from nodeagent.cli.instance import agent_pid, attached_hooks, dead_status, pinned_cgroup, pins
 from nodeagent.kernel import cgroups, unprivileged
@@ -173,12 +173,9 @@ def check_configuration(place: Place) -> Iterator[Finding]:
         return
     errors = place.status["config"]["errors"]
     for error in errors:
-        why = "this object is not in force as written"
-        yield Finding("configuration", "objects", Level.ERROR, error, why, "correct it and save the file, or apply it")
+        yield Finding("configuration", "objects", Level.ERROR, error, *advice.on_error(error))
     for warning in place.status["config"].get("warnings", []):  # an older agent says none
-        why = "this object is in force, and what it refers to cannot serve"
-        fix = "create what it refers to, or correct the reference"
-        yield Finding("configuration", "references", Level.WARNING, warning, why, fix)
+        yield Finding("configuration", "references", Level.WARNING, warning, *advice.on_warning(warning))
     for pod, problem in sorted(place.status["pods"]["failed"].items()):
         why = "its connections are not in the mesh: no policy applies to them"
         fix = "point the pod's annotation mesh.nodeagent.dev/netns at a namespace of `ip netns list`"

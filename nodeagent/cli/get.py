@@ -9,10 +9,16 @@ import click
 from nodeagent.cli import options
 from nodeagent.cli.output import Column, Row, message, print_line, print_table, printed
 
+_NAMED = (Column("NAMESPACE", "namespace"), Column("NAME", "name"))
+_TARGETING = (*_NAMED, Column("TARGETS", "targets"), Column("MODE", "mode"))
+_JUDGED = (
+    Column("ACCEPTED", "accepted"),
+    Column("STATE", "state", wide=True),
+    Column("MESSAGE", "message", wide=True),
+)
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "services": (
-        Column("NAMESPACE", "namespace"),
-        Column("NAME", "name"),
+        *_NAMED,
         Column("ADDRESS", "address"),
         Column("PORT", "port"),
         Column("PROTOCOL", "protocol"),
@@ -22,8 +28,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("POLICIES", "policies", wide=True),
     ),
     "endpoints": (
-        Column("NAMESPACE", "namespace"),
-        Column("NAME", "name"),
+        *_NAMED,
         Column("ADDRESS", "address"),
         Column("PORT", "port"),
         Column("RUNG", "rung"),
@@ -31,8 +36,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("POLICIES", "policies", wide=True),
     ),
     "routes": (
-        Column("NAMESPACE", "namespace"),
-        Column("NAME", "name"),
+        *_NAMED,
         Column("STATE", "state"),
         Column("PARENTS", "parents"),
         Column("BACKENDS", "backends"),
@@ -41,8 +45,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("MESSAGE", "message", wide=True),
     ),
     "policies": (
-        Column("NAMESPACE", "namespace"),
-        Column("NAME", "name"),
+        *_NAMED,
         Column("STATE", "state"),
         Column("ACTION", "action"),
         Column("LEVEL", "level"),
@@ -51,10 +54,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("MESSAGE", "message", wide=True),
     ),
     "trafficpolicies": (
-        Column("NAMESPACE", "namespace"),
-        Column("NAME", "name"),
-        Column("TARGETS", "targets"),
-        Column("MODE", "mode"),
+        *_TARGETING,
         Column("TIMEOUTS", "timeouts"),
         Column("RETRY", "retry"),
         Column("BREAKER", "breaker"),
@@ -62,24 +62,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("LB", "balancer"),
         Column("FAULT", "fault"),
         Column("LIMITS", "limits"),
-        Column("ACCEPTED", "accepted"),
-        Column("STATE", "state", wide=True),
-        Column("MESSAGE", "message", wide=True),
+        *_JUDGED,
     ),
     "ratelimitpolicies": (
-        Column("NAMESPACE", "namespace"),
-        Column("NAME", "name"),
-        Column("TARGETS", "targets"),
-        Column("MODE", "mode"),
+        *_TARGETING,
         Column("RULES", "limits"),
         Column("CONNECTIONS", "connections"),
-        Column("ACCEPTED", "accepted"),
-        Column("STATE", "state", wide=True),
-        Column("MESSAGE", "message", wide=True),
+        *_JUDGED,
     ),
     "workloads": (
-        Column("NAMESPACE", "namespace"),
-        Column("NAME", "name"),
+        *_NAMED,
         Column("WORKLOAD", "workload"),
         Column("SERVICE ACCOUNT", "service_account"),
         Column("STATE", "state"),
@@ -89,8 +81,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("MESSAGE", "message", wide=True),
     ),
     "connections": (
-        Column("NAMESPACE", "namespace"),
-        Column("NAME", "name"),
+        *_NAMED,
         Column("PATH", "path"),
         Column("LOCAL", "local"),
         Column("REMOTE", "remote"),

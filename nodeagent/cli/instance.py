@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from nodeagent.cli.errors import MissingError
 from nodeagent.kernel import bpf, syscall
 from nodeagent.kernel.hooks import HOOKS
 from nodeagent.kernel.layout import Layout
-from nodeagent.kernel.maps import Maps
+from nodeagent.kernel.maps import ConnectionRow, Maps
+from nodeagent.metrics.series import DRY_RUN_WORDS
 
 
 def agent_pid(run_dir: Path) -> int:
@@ -66,7 +68,7 @@ def dead_status(layout: Layout) -> dict[str, Any]:
     """What the kernel still does without an agent; the same keys where nothing is pinned."""
     if not layout.maps.is_dir():
         instance = {"name": "", "bpffs": str(layout.bpffs), "attached": False, "bypass": False, "hooks": []}
-        return {"instance": instance, "workers_beating": {}, "pods": {"enrolled_count": 0}, "connections": {}}
+        return {"instance": instance, "workers_beating": {}, "pods": {"enrolled_count": 0}, **counted(())}
     hooks = attached_hooks(layout)
     with Maps(layout) as maps:
         config = maps.read_config()
@@ -74,10 +76,7 @@ def dead_status(layout: Layout) -> dict[str, Any]:
         ages = {index: round(now - beat / 1e9, 3) for index, beat in enumerate(maps.heartbeats()) if beat}
         beating = {index: age for index, age in ages.items() if age * 1000 <= config.heartbeat_limit_ms}
         pods = maps.map("pods").count()
-        outcomes: dict[str, int] = {}
-        for row in maps.connections():
-            word = row.outcome.name.lower().replace("_", "-")
-            outcomes[word] = outcomes.get(word, 0) + row.opened
+        counts = counted(maps.connections())
     return {
         "instance": {
             "name": config.instance,
@@ -88,5 +87,15 @@ def dead_status(layout: Layout) -> dict[str, Any]:
         },
         "workers_beating": beating,
         "pods": {"enrolled_count": pods},
-        "connections": outcomes,
+        **counts,
     }
+
+
+def counted(rows: Iterable[ConnectionRow]) -> dict[str, dict[str, int]]:
+    """By outcome.  What a dry run says of a connection is none of its own: it has another outcome, too."""
+    found: dict[str, dict[str, int]] = {"connections": {}, "dry_run": {}}
+    for row in rows:
+        tried = DRY_RUN_WORDS.get(row.outcome)
+        kind, word = ("dry_run", tried) if tried else ("connections", row.outcome.name.lower().replace("_", "-"))
+        found[kind][word] = found[kind].get(word, 0) + row.opened
+    return found

@@ -77,6 +77,7 @@ def lines(answer: Status) -> list[tuple[str, str]]:
         found += _pod_lines(answer["pods"])
     else:
         found += [(f"counted   {word}: {count}", "") for word, count in sorted(answer["connections"].items())]
+        found += [(f"dry run   {word}: {count}", "") for word, count in sorted(answer["dry_run"].items())]
     found += [(f"note      {note}", "dim") for note in answer.get("notes", [])]
     return found
 

@@ -18,12 +18,12 @@ from nodeagent.config.outdated import outdated
 from nodeagent.config.ownership import Owners, Ownership
 from nodeagent.config.policies import PolicyIndex, named_ports, policy_conditions, refused_targets, unenforceable
 from nodeagent.config.resources import PolicyObject, ServiceObject, ServicePort
-from nodeagent.config.routes import PRODUCER, RouteIndex
+from nodeagent.config.routes import PRODUCER, Built, RouteIndex
 from nodeagent.config.services import Topology
-from nodeagent.config.traffic import Choice, OfPort, TrafficIndex, with_choice
+from nodeagent.config.traffic import NO_CHOICE, Choice, OfPort, TrafficIndex, with_choice
 from nodeagent.config.traffic_conditions import treatment_conditions
 from nodeagent.core.addresses import family
-from nodeagent.core.model import Destination, Endpoint, Protocol, Snapshot
+from nodeagent.core.model import Destination, Endpoint, Protocol, Rule, Snapshot
 
 Target = tuple[str, int]
 Table = dict[Target, Destination]
@@ -88,8 +88,8 @@ def _work(
     traffic = last.indexes.traffic if last else TrafficIndex(objects, allow_faults=allow_faults)
     affected, dirty = outdated(ground, last.indexes.policies if last else None, policies)
     topology, ownership = ground.topology, ground.ownership
-    kept = last.indexes.routes.still_good(objects.routes, affected) if last else None
-    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation, kept)
+    built = last.indexes.routes.still_good(objects.routes, affected) if last else Built()
+    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation, built)
     endpoints = {target: one for target, one in last.endpoints.items() if target not in dirty} if last else Table()
     endpoints |= _endpoints(ground, policies, dirty)
     return _Work(of, objects.policies, Indexes(topology, ownership, policies, routes, traffic), endpoints)
@@ -114,6 +114,19 @@ def _same_policies(before: Destination, owners: Owners, policies: PolicyIndex) -
     """What policies make of a destination depends on them, and on what is in the same groundwork."""
     return before.policies == policies.applied(owners.services, owners.namespaces) and not (
         before.refuse or policies.refusal(owners.services, owners.namespaces)
+    )
+
+
+def _same_routes(before: Destination, groups: Mapping[str, tuple[Rule, ...]], choice: Choice) -> bool:
+    """Rules that did not change are the same objects, so that they compare fast."""
+    if not groups:
+        return not before.has_routes
+    others = {group: rules for group, rules in groups.items() if group != PRODUCER}
+    return (
+        choice == NO_CHOICE  # else every rule is made anew of it
+        and before.has_producer_route == (PRODUCER in groups)
+        and before.producer_rules == groups.get(PRODUCER, ())
+        and before.consumer_rules == others
     )
 
 
@@ -170,11 +183,11 @@ def _frontend(
     owners = indexes.ownership.of_service_port(service.key, port.port, wanted)
     treated = indexes.traffic.of_frontend(service.key, port)
     name = f"{service.key}:{port.port}"
-    near = indexes.topology.chosen(service.key, port.port, wanted)
-    unrouted = before and before.name == name and not before.has_routes and not groups
-    if before and unrouted and _same_policies(before, owners, policies) and _same_treatment(before, treated):
-        return before
+    kept = before if before and before.name == name and _same_routes(before, groups, treated.choice) else None
+    if kept and _same_policies(kept, owners, policies) and _same_treatment(kept, treated):
+        return kept
     applied = policies.applied(owners.services, owners.namespaces)
+    near = indexes.topology.chosen(service.key, port.port, wanted)
     return Destination(
         name=name,
         address=address,

@@ -1,6 +1,10 @@
 """How many regular expressions the routes of one Service port may ask a worker to try on a request.
 
 Other matches are found by an index (`core.route_index`); patterns are tried one after the other, about 0.7 us each.
+
+A route over the cap is not attached, as Gateway API has it for what is not accepted: nothing changes for calls that
+were served before it came.  It does not answer 500, as a rule with an unknown value does: which requests would get
+those only its patterns could tell, and without them it would take all that no other rule takes.
 """
 
 from __future__ import annotations
@@ -36,9 +40,10 @@ class PatternRoom:
             others = sum(taken for key, taken in self._taken.get(group, {}).items() if key != route.key)
             if others + count > MAX_PATTERNS:
                 return (
-                    f"has {count} RegularExpression matches, and older routes of Service {group[0]}:{group[1]} have "
-                    f"{others}: every request may have to try all of them, so at most {MAX_PATTERNS} are applied; "
-                    f"use Exact or PathPrefix matches, or split the Service"
+                    f"not attached, and calls are served as if the route was not there: it has {count} "
+                    f"RegularExpression matches, and older routes of Service {group[0]}:{group[1]} have {others}; a "
+                    f"request may have to try each, so they may have {MAX_PATTERNS}. Use Exact or PathPrefix matches, "
+                    f"or split the Service"
                 )
         for group in groups if count else ():
             self._taken.setdefault(group, {})[route.key] = count

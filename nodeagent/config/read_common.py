@@ -7,6 +7,9 @@ from typing import Any
 
 from nodeagent.config.resources import TargetRef
 
+YOUNGEST = "~"
+"""In place of no creation time, where objects are put in order: after every date."""
+
 
 def creation_time(metadata: dict[str, Any]) -> str:
     """RFC 3339 in UTC, so that text order is time order; "" when the manifest has none."""

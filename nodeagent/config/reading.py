@@ -1,9 +1,13 @@
-"""From validated manifests to typed resources.  Nothing here checks shape: the schemas did."""
+"""From validated manifests to typed resources.  Nothing here checks shape: the schemas did.
+
+Names and addresses that thousands of pods and endpoints have in common are one text each in memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from sys import intern
 from typing import Any
 
 from nodeagent.config.filters import read_cors, read_filters, read_mirrors, read_reference
@@ -124,14 +128,14 @@ def _node(identity: Identity, value: Value) -> NodeObject:
 def _pod(identity: Identity, value: Value) -> PodObject:
     metadata, spec, status = value["metadata"], value.get("spec") or {}, value.get("status") or {}
     return PodObject(
-        namespace=identity.namespace,
+        namespace=intern(identity.namespace),
         name=identity.name,
-        service_account=spec.get("serviceAccountName") or "default",
-        workload=workload_name(metadata),
+        service_account=intern(spec.get("serviceAccountName") or "default"),
+        workload=intern(workload_name(metadata)),
         addresses=_pod_addresses(status),
         dataplane=(metadata.get("labels") or {}).get(DATAPLANE_LABEL, ""),
         netns=(metadata.get("annotations") or {}).get(NETNS_ANNOTATION, ""),
-        node=spec.get("nodeName") or "",
+        node=intern(spec.get("nodeName") or ""),
         host_network=bool(spec.get("hostNetwork")),
         uid=metadata.get("uid") or "",
     )
@@ -142,7 +146,7 @@ def _pod_addresses(status: Value) -> tuple[str, ...]:
         return ()  # the address may belong to another pod by now
     listed = [item["ip"] for item in status.get("podIPs") or []]
     first = [status["podIP"]] if status.get("podIP") else []
-    return tuple(dict.fromkeys(canonical(address) for address in (*first, *listed)))
+    return tuple(dict.fromkeys(intern(canonical(address)) for address in (*first, *listed)))
 
 
 def _service(identity: Identity, value: Value) -> ServiceObject:
@@ -184,7 +188,7 @@ def _places(value: Value) -> dict[str, Placement]:
     for endpoint in value.get("endpoints") or [] if value["addressType"] != "FQDN" else ():
         place = _placement(endpoint)
         if place != NOWHERE:
-            address = canonical(endpoint["addresses"][0])
+            address = intern(canonical(endpoint["addresses"][0]))
             found[address] = max(place, found.get(address, place))
     return found
 
@@ -198,7 +202,7 @@ def _placement(endpoint: Value) -> Placement:
 def _endpoint_addresses(value: Value) -> dict[str, Readiness]:
     found: dict[str, Readiness] = {}
     for endpoint in value.get("endpoints") or []:
-        address, readiness = canonical(endpoint["addresses"][0]), _readiness(endpoint.get("conditions") or {})
+        address, readiness = intern(canonical(endpoint["addresses"][0])), _readiness(endpoint.get("conditions") or {})
         found[address] = max(readiness, found.get(address, readiness))
     return found
 
@@ -240,10 +244,10 @@ def _parent(index: int, ref: Value, namespace: str) -> ParentRef:
 
 def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
     matches = tuple(_route_match(match) for match in rule.get("matches") or [{}])
-    name = rule.get("name") or str(index)
-    fault = rule_fault(rule)
+    section = rule.get("name") or ""
+    name, fault = section or str(index), rule_fault(rule)
     if fault is not None:
-        return RouteRule(name, matches, (), fault=fault)
+        return RouteRule(name, matches, (), section=section, fault=fault)
     backends = enumerate(rule.get("backendRefs") or [])
     return RouteRule(
         name=name,
@@ -251,7 +255,7 @@ def _route_rule(rule: Value, index: int, identity: Identity) -> RouteRule:
         backends=tuple(_backend(ref, number, identity.namespace, matches[0].path) for number, ref in backends),
         filters=read_filters(rule.get("filters") or (), matches[0].path),
         timeouts=_timeouts(rule.get("timeouts") or {}),
-        section=rule.get("name") or "",
+        section=section,
         retry=read_retry(rule.get("retry")),
         session=read_session(rule.get("sessionPersistence"), f"{identity.key} {name}"),
         mirrors=read_mirrors(rule.get("filters") or (), (), identity.namespace),

@@ -40,6 +40,16 @@ class Identity(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Namespaced:
+    namespace: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceObject:
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -84,19 +94,13 @@ class TrafficDistribution(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceObject:
+class ServiceObject(Namespaced):
     """`addresses` are cluster IPs, canonical; () = headless or ExternalName.  `ports` are the TCP ones."""
 
-    namespace: str
-    name: str
     addresses: tuple[str, ...]
     ports: tuple[ServicePort, ...]
     headless: bool = False
     distribution: TrafficDistribution = TrafficDistribution.NONE
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 class Readiness(enum.IntEnum):
@@ -203,19 +207,13 @@ class RouteRule:
 
 
 @dataclass(frozen=True, slots=True)
-class RouteObject:
+class RouteObject(Namespaced):
     """An HTTPRoute.  `parents` holds Services only; other parents are for other controllers."""
 
-    namespace: str
-    name: str
     created: str
     hostnames: tuple[str, ...]
     parents: tuple[ParentRef, ...]
     rules: tuple[RouteRule, ...]
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,48 +224,34 @@ class TargetRef:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyObject:
-    namespace: str
-    name: str
+class PolicyObject(Namespaced):
     targets: tuple[TargetRef, ...]
     policy: Policy
 
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
+
+@dataclass(frozen=True, slots=True)
+class TargetingPolicy(Namespaced):
+    """Policies that may be rivals for a target: the older one counts."""
+
+    created: str
+    targets: tuple[TargetRef, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class TrafficObject:
+class TrafficObject(TargetingPolicy):
     """A TrafficPolicy: `limits` for a namespace's pods, or `policy` for the requests to its targets."""
 
-    namespace: str
-    name: str
-    created: str
-    targets: tuple[TargetRef, ...]
     policy: TrafficPolicy
     limits: PodLimits | None = None
 
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
 
 @dataclass(frozen=True, slots=True)
-class RateLimitObject:
+class RateLimitObject(TargetingPolicy):
     """A RateLimitPolicy: at least one of `http` and `connections`."""
 
-    namespace: str
-    name: str
-    created: str
-    targets: tuple[TargetRef, ...]
     mode: Mode
     http: RateLimitPolicy | None = None
     connections: ConnectionRate | None = None
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 Resource = (

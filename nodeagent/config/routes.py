@@ -6,9 +6,9 @@ is a consumer route: for callers of that namespace it replaces the producer's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nodeagent.config.conditions import (
     ACCEPTED,
@@ -25,6 +25,7 @@ from nodeagent.config.ownership import Ownership
 from nodeagent.config.patterns import PatternRoom
 from nodeagent.config.policies import PolicyIndex
 from nodeagent.config.problems import FieldPath, field_text
+from nodeagent.config.read_common import YOUNGEST
 from nodeagent.config.reading import is_service
 from nodeagent.config.resources import (
     INVALID_KIND,
@@ -39,7 +40,7 @@ from nodeagent.config.resources import (
     ServicePort,
 )
 from nodeagent.config.services import ServicePortKey, Topology
-from nodeagent.config.shadowed import Shadows
+from nodeagent.config.shadowed import Notes, Shadows
 from nodeagent.config.traffic import TrafficIndex
 from nodeagent.core.matching import Precedence, precedence
 from nodeagent.core.model import Backend, Fault, Mirror, Protocol, Rule
@@ -50,16 +51,28 @@ Position = tuple[bool, Precedence]  # what takes more than it was meant to, beca
 _ANSWERED = "requests that the rule takes are answered 500"
 _BACKEND_PROTOCOLS = (Protocol.HTTP1, Protocol.OPAQUE)  # an undeclared port of a backend is taken for HTTP/1
 
-# By route and family: the rules, and the Services that were looked at for them.
-Built = dict[tuple[str, int], tuple[list[tuple[Position, Rule]], frozenset[str]]]
+_Said = tuple[str, str, str, str, str, str]  # of a condition: parent, type, status, reason, message, field
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What a later index need not make anew."""
+class OnParent:
+    """A route on one parent: the ports that it applies to, none where it cannot; `said` holds where it is admitted."""
 
-    built: Built
-    shadows: Shadows
+    group: str
+    ports: tuple[ServicePortKey, ...]
+    said: tuple[_Said, ...]
+    ref: int  # position in spec.parentRefs
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What is made once and depends on the route and on the Services that were looked at, which are beside it."""
+
+    rules: dict[tuple[str, int], tuple[list[tuple[Position, Rule]], frozenset[str]]] = field(default_factory=dict)
+    """By route and family."""
+    standings: dict[str, tuple[tuple[OnParent, ...], frozenset[str]]] = field(default_factory=dict)
+    """By route: on each of its parents."""
+    shadows: Shadows = field(default_factory=Shadows)
 
 
 @dataclass(slots=True)
@@ -72,7 +85,7 @@ class Attached:
 class RouteIndex:
     """Routes by Service port.  Rules are built once per route and address family.
 
-    `kept` is what of an index before is `still_good`.
+    `built` are those that an index before had `still_good`.
     """
 
     def __init__(
@@ -83,7 +96,7 @@ class RouteIndex:
         policies: PolicyIndex,
         traffic: TrafficIndex,
         generation: int,
-        kept: Kept | None = None,
+        built: Built | None = None,
     ) -> None:
         self._routes = objects.routes
         self._topology = topology
@@ -92,30 +105,27 @@ class RouteIndex:
         self._traffic = traffic
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
-        self._built: Built = kept.built if kept else {}
+        self._built = built or Built()
         self._looked_at: set[str] = set()
         self._patterns = PatternRoom()
-        self._shadows = Shadows(kept.shadows if kept else None)
-        self._accepted: list[tuple[RouteObject, ParentRef, ServiceObject]] = []
+        self._shadows = Shadows(self._built.shadows)
         self.conditions: list[Condition] = []
-        for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
-            for parent in route.parents:
-                self._attach(route, parent)
+        for route in sorted(objects.routes.values(), key=lambda one: (one.created or YOUNGEST, one.key)):
+            for parent, standing in zip(route.parents, self._standing(route), strict=True):
+                self._attach(route, parent, standing)
         shadows = self._shadows.notes((at, attached.groups) for at, attached in self._attached.items())
-        for route, parent, service in self._accepted:  # of two that want the same requests, one gets them
-            shadow = shadows.get((route.key, service.key), "") if shadows else ""
-            self._accept(route, parent, _note(route, parent, service, shadow))
-            self._resolve(route, parent)
-            self._say(route, parent, PROGRAMMED, UNKNOWN, "Pending")
+        if shadows:
+            self.conditions = [_with_shadow(one, shadows) for one in self.conditions]
 
-    def still_good(self, routes: Mapping[str, RouteObject], affected: AbstractSet[str]) -> Kept:
+    def still_good(self, routes: Mapping[str, RouteObject], affected: AbstractSet[str]) -> Built:
         """Of the same traffic policies: where the route did not change, and looks at no Service that is `affected`."""
-        built = {
-            key: built
-            for key, built in self._built.items()
-            if routes.get(key[0]) is self._routes[key[0]] and built[1].isdisjoint(affected)
-        }
-        return Kept(built, self._shadows)
+        same = {key for key, route in self._routes.items() if routes.get(key) is route}
+        rules, standings = self._built.rules, self._built.standings
+        return Built(
+            {key: one for key, one in rules.items() if key[0] in same and one[1].isdisjoint(affected)},
+            {key: one for key, one in standings.items() if key in same and one[1].isdisjoint(affected)},
+            self._shadows,
+        )
 
     def groups(self, service: str, port: int, family: int) -> dict[str, tuple[Rule, ...]]:
         """Group -> rules in order of precedence, for callers of one address family."""
@@ -130,15 +140,15 @@ class RouteIndex:
 
     def _rules(self, route: RouteObject, family: int) -> list[tuple[Position, Rule]]:
         key = (route.key, family)
-        if key not in self._built:
+        if key not in self._built.rules:
             self._looked_at = set()
             rules = [
                 ((one.matches[number].vague, precedence(rule, route.created, index, number)), rule)
                 for index, one in enumerate(route.rules)
                 for number, rule in enumerate(self._rule(route, one, family))
             ]
-            self._built[key] = rules, frozenset(self._looked_at)
-        return self._built[key][0]
+            self._built.rules[key] = rules, frozenset(self._looked_at)
+        return self._built.rules[key][0]
 
     def _rule(self, route: RouteObject, rule: RouteRule, family: int) -> list[Rule]:
         backends = tuple(self._backend(route.key, rule, ref, family) for ref in rule.backends)
@@ -219,42 +229,51 @@ class RouteIndex:
             return "UnsupportedProtocol", f"port {ref.port} of Service {service} is {port.protocol.value}, not HTTP/1"
         return "", ""
 
-    def _attach(self, route: RouteObject, parent: ParentRef) -> None:
-        service = self._topology.services.get(f"{parent.namespace}/{parent.name}")
-        reason, message, at = _parent_fault(parent, service)
-        if reason or service is None:
-            self._say(route, parent, ACCEPTED, FALSE, reason, message, at)
-            return
-        group = PRODUCER if route.namespace == service.namespace else route.namespace
-        ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
-        refusal = self._patterns.admit(route, [(service.key, port, group) for port in ports])
+    def _attach(self, route: RouteObject, parent: ParentRef, standing: OnParent) -> None:
+        group = standing.group
+        refusal = self._patterns.admit(route, [(service, port, group) for service, port in standing.ports])
         if refusal:
-            self._say(route, parent, ACCEPTED, FALSE, "UnsupportedValue", refusal, "spec.rules")
+            self._add(route, (_said(parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, refusal, "spec.rules"),), parent.index)
             return
-        for port in ports:
-            attached = self._attached.setdefault((service.key, port), Attached())
+        for key in standing.ports:
+            attached = self._attached.setdefault(key, Attached())
             routes = attached.groups.setdefault(group, [])
             if route not in routes:  # two parentRefs may lead to the same port
                 routes.append(route)
-        self._accepted.append((route, parent, service))
+        self._add(route, standing.said, standing.ref)
 
-    def _accept(self, route: RouteObject, parent: ParentRef, note: tuple[str, str]) -> None:
-        """One fault stands for all.  It is in force where it is not accepted, too: its rules answer 500."""
-        message, at = next(_unsupported(route), ("", ""))
-        if message and all(rule.fault and rule.fault.condition == UNSUPPORTED_VALUE for rule in route.rules):
-            self._say(route, parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, message, at)
-            return
-        self._say(route, parent, ACCEPTED, TRUE, "Accepted", *note)
-        if message:
-            self._say(route, parent, PARTIALLY_INVALID, TRUE, UNSUPPORTED_VALUE, message, at)
+    def _add(self, route: RouteObject, said: Iterable[_Said], ref: int) -> None:
+        self.conditions += [Condition(KIND, route.key, *one, self._generation, ref) for one in said]
 
-    def _resolve(self, route: RouteObject, parent: ParentRef) -> None:
+    def _standing(self, route: RouteObject) -> tuple[OnParent, ...]:
+        """On each parent."""
+        found = self._built.standings.get(route.key)
+        if found is None:
+            self._looked_at = {f"{parent.namespace}/{parent.name}" for parent in route.parents}
+            made = tuple(self._on_parent(route, parent) for parent in route.parents)
+            found = self._built.standings[route.key] = made, frozenset(self._looked_at)
+        return found[0]
+
+    def _on_parent(self, route: RouteObject, parent: ParentRef) -> OnParent:
+        service = self._topology.services.get(f"{parent.namespace}/{parent.name}")
+        reason, message, at = _parent_fault(parent, service)
+        if reason or service is None:
+            return OnParent("", (), (_said(parent, ACCEPTED, FALSE, reason, message, at),), parent.index)
+        group = PRODUCER if route.namespace == service.namespace else route.namespace
+        ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
+        said = (
+            *_accepted(route, parent, _note(route, parent, service)),
+            self._resolved(route, parent),
+            _said(parent, PROGRAMMED, UNKNOWN, "Pending"),
+        )
+        return OnParent(group, tuple((service.key, port) for port in ports), said, parent.index)
+
+    def _resolved(self, route: RouteObject, parent: ParentRef) -> _Said:
         fault = next(self._backend_faults(route), None)
         if fault is None:
-            self._say(route, parent, RESOLVED_REFS, TRUE, "ResolvedRefs")
-        else:
-            reason, message, at = fault
-            self._say(route, parent, RESOLVED_REFS, FALSE, reason, message, at)
+            return _said(parent, RESOLVED_REFS, TRUE, "ResolvedRefs")
+        reason, message, at = fault
+        return _said(parent, RESOLVED_REFS, FALSE, reason, message, at)
 
     def _backend_faults(self, route: RouteObject) -> Iterator[tuple[str, str, str]]:
         """(reason, message, field) of each reference that leads nowhere."""
@@ -271,19 +290,31 @@ class RouteIndex:
                 if reason:
                     yield reason, f"{message}; no copies are sent", _below(index, mirror.field)
 
-    def _say(
-        self,
-        route: RouteObject,
-        parent: ParentRef,
-        kind: str,
-        status: str,
-        reason: str,
-        message: str = "",
-        at: str = "",
-    ) -> None:
-        where = f"Service {parent.namespace}/{parent.name}" + (f":{parent.port}" if parent.port else "")
-        said = (kind, status, reason, message, at, self._generation, parent.index)
-        self.conditions.append(Condition(KIND, route.key, where, *said))
+
+def _said(parent: ParentRef, kind: str, status: str, reason: str, message: str = "", at: str = "") -> _Said:
+    where = f"Service {parent.namespace}/{parent.name}" + (f":{parent.port}" if parent.port else "")
+    return where, kind, status, reason, message, at
+
+
+def _with_shadow(condition: Condition, shadows: Notes) -> Condition:
+    """Of two routes that want the same requests one gets them, which the other's Accepted condition tells."""
+    service = condition.parent.removeprefix("Service ").partition(":")[0]
+    note = shadows.get((condition.object, service)) if condition.type == ACCEPTED and condition.status == TRUE else None
+    if note is None:
+        return condition
+    message = f"{condition.message}; {note}" if condition.message else note
+    return replace(condition, message=message, field="spec.rules")
+
+
+def _accepted(route: RouteObject, parent: ParentRef, note: tuple[str, str]) -> Iterator[_Said]:
+    """One fault stands for all.  It is in force where it is not accepted, too: its rules answer 500."""
+    message, at = next(_unsupported(route), ("", ""))
+    if message and all(rule.fault and rule.fault.condition == UNSUPPORTED_VALUE for rule in route.rules):
+        yield _said(parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, message, at)
+        return
+    yield _said(parent, ACCEPTED, TRUE, "Accepted", *note)
+    if message:
+        yield _said(parent, PARTIALLY_INVALID, TRUE, UNSUPPORTED_VALUE, message, at)
 
 
 def _unsupported(route: RouteObject) -> Iterator[tuple[str, str]]:
@@ -326,7 +357,7 @@ def _parent_fault(parent: ParentRef, service: ServiceObject | None) -> tuple[str
     return "", "", ""
 
 
-def _note(route: RouteObject, parent: ParentRef, service: ServiceObject, shadow: str) -> tuple[str, str]:
+def _note(route: RouteObject, parent: ParentRef, service: ServiceObject) -> tuple[str, str]:
     """(message, field) about what an accepted route does not do."""
     notes, at = [], ""
     others = [str(port.port) for port in _ports(parent, service) if port.protocol is not Protocol.HTTP1]
@@ -336,9 +367,6 @@ def _note(route: RouteObject, parent: ParentRef, service: ServiceObject, shadow:
     if route.hostnames:
         notes.append("hostnames are ignored for a Service parent; match the Host header instead")
         at = "spec.hostnames"
-    if shadow:
-        notes.append(shadow)
-        at = "spec.rules"
     return "; ".join(notes), at
 
 

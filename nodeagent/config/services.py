@@ -77,7 +77,10 @@ class Topology:
 
     def port(self, service: str, port: int) -> ServicePort | None:
         found = self.services.get(service)
-        return next((item for item in found.ports if item.port == port), None) if found else None
+        for item in found.ports if found else ():
+            if item.port == port:
+                return item
+        return None
 
     def _join(self, service: ServiceObject, slices: Iterable[SliceObject]) -> None:
         slices = list(slices)

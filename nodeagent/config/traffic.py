@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nodeagent.config.objects import ObjectSet
+from nodeagent.config.read_common import YOUNGEST
 from nodeagent.config.resources import RateLimitObject, RouteRule, ServicePort, TargetRef, TrafficObject
 from nodeagent.config.workloads import PodCaps
 from nodeagent.core.model import Backend, Protocol, Rule
@@ -51,8 +52,7 @@ class TrafficIndex:
         self.rivals = by_target(objects.traffic.values())
         self.rate_limits = by_target(objects.rate_limits.values())
         self._policies = {
-            one.key: one.policy if allow_faults else replace(one.policy, fault_injection=None)
-            for one in objects.traffic.values()
+            one.key: one.policy if allow_faults else _without_faults(one.policy) for one in objects.traffic.values()
         }
         self._ports: dict[tuple[str, str], OfPort] = {}
 
@@ -113,6 +113,10 @@ class TrafficIndex:
         return min(found, key=lambda rate: rate.mode is not Mode.ENFORCE, default=None)
 
 
+def _without_faults(policy: TrafficPolicy) -> TrafficPolicy:
+    return replace(policy, fault_injection=None, faults_left_out=True) if policy.fault_injection else policy
+
+
 def with_choice(rules: tuple[Rule, ...], choice: Choice) -> tuple[Rule, ...]:
     """What applies to the Service dialled counts where nothing closer does."""
     if choice == NO_CHOICE:
@@ -144,7 +148,7 @@ def target_of(namespace: str, ref: TargetRef) -> Target:
 def by_target(policies: Iterable[_AnyPolicy]) -> dict[Target, list[_AnyPolicy]]:
     """The policies of each target, the one that wins a conflict first."""
     found: dict[Target, list[_AnyPolicy]] = {}
-    for policy in sorted(policies, key=lambda one: (one.created, one.key)):
+    for policy in sorted(policies, key=lambda one: (one.created or YOUNGEST, one.key)):
         for ref in policy.targets:
             found.setdefault(target_of(policy.namespace, ref), []).append(policy)
     return found

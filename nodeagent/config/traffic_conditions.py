@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, TRUE, UNKNOWN, Condition
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.resources import RateLimitObject, ServiceObject, ServicePort, TargetRef, TrafficObject
 from nodeagent.config.traffic import TrafficIndex, target_of
-from nodeagent.core.durations import duration_text
 from nodeagent.core.model import Protocol
-from nodeagent.core.traffic import Limit, Per, PolicyTimeouts, RateLimitRule, TrafficPolicy
+from nodeagent.core.traffic import Limit, PolicyTimeouts, TrafficPolicy
+from nodeagent.core.treatment_text import each_text, limit_text
 
 TRAFFIC, RATE_LIMIT = "TrafficPolicy", "RateLimitPolicy"
 _ROUTABLE = (Protocol.HTTP1, Protocol.OPAQUE)  # a route takes an undeclared port of a backend for HTTP/1
-_EACH = {Per.TOTAL: "", Per.SERVICE_ACCOUNT: " for each account", Per.SOURCE_IP: " for each caller address"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def _limits_verdict(policy: RateLimitObject, number: int, ref: TargetRef, known:
     missing = _missing(policy.namespace, ref, at, known.objects)
     if missing:
         return missing
-    service, notes = _service(policy.namespace, ref, known.objects), list[str]()
+    service, notes, connections = _service(policy.namespace, ref, known.objects), list[str](), False
     if service is not None:
         ports = _ports(service, ref)
         lost = _lost_connections(policy, service, ports, known.index)
@@ -100,7 +99,9 @@ def _limits_verdict(policy: RateLimitObject, number: int, ref: TargetRef, known:
         if fault:
             return fault
         notes = [*(_unread(service, ports, ["http"]) if policy.http else ()), *lost]
-    return Verdict("Accepted", "; ".join(["limits are per node", *_totals(policy, known.nodes), *notes]), at)
+        connections = len(lost) < len(ports)
+    totals = _totals(policy, known.nodes, connections=connections)
+    return Verdict("Accepted", "; ".join(["limits are per node", *totals, *notes]), at)
 
 
 # ---- what keeps a policy from applying ----
@@ -137,9 +138,12 @@ def _conflict(policy: TrafficObject, ref: TargetRef, at: str, index: TrafficInde
 def _lost_connections(
     policy: RateLimitObject, service: ServiceObject, ports: list[ServicePort], index: TrafficIndex
 ) -> list[str]:
-    """The ports whose connections another policy limits: the kernel keeps one limit a port."""
+    """The ports whose connections this policy does not limit: the kernel keeps one limit a port."""
     if not policy.connections:
         return []
+    if not service.addresses:
+        why = "there is no cluster IP to connect to"
+        return [f"connections to port {port.port} are not limited: {why}" for port in ports]
     rates = ((port, index.of_port(service.key, port).connection_rate) for port in ports)
     others = ((port, rate.policy) for port, rate in rates if rate is not None and rate.policy != policy.key)
     return [f"connections to port {port.port} are limited by {RATE_LIMIT} {other} instead" for port, other in others]
@@ -150,17 +154,24 @@ def _unlimited(
 ) -> Verdict | None:
     """When no part of the policy has anything to limit at this Service."""
     if policy.http:
-        readable = policy.connections or any(port.protocol in _ROUTABLE for port in ports)
-        return None if readable else Verdict("Invalid", _nothing_to_read(service, ports), at)
+        counts = policy.connections and len(lost) < len(ports)
+        readable = any(port.protocol in _ROUTABLE for port in ports)
+        return None if counts or readable else Verdict("Invalid", _nothing_to_read(service, ports), at)
+    if not ports:
+        return Verdict("Invalid", _no_port(service), at)
     if not service.addresses:
         return Verdict("Invalid", f"Service {service.key} has no cluster IP, so nobody connects to one", at)
-    return Verdict("Conflicted", "; ".join(lost), at) if lost and len(lost) == len(ports) else None
+    return Verdict("Conflicted", "; ".join(lost), at) if len(lost) == len(ports) else None
 
 
 def _nothing_to_read(service: ServiceObject, ports: list[ServicePort]) -> str:
     if not ports:
-        return f"Service {service.key} has no TCP port"
+        return _no_port(service)
     return f"no port of Service {service.key} is plain HTTP/1 ({_listed(ports)}), so there are no requests to treat"
+
+
+def _no_port(service: ServiceObject) -> str:
+    return f"Service {service.key} has no TCP port"
 
 
 # ---- what an accepted policy does not do ----
@@ -172,24 +183,23 @@ def _unread(service: ServiceObject, ports: list[ServicePort], parts: list[str]) 
     if not parts:
         return []
     if not service.addresses:
-        return [f"Service {service.key} has no cluster IP: {said} apply only where an HTTPRoute sends requests to it"]
-    return [f"{said} do not apply to calls of port {_listed(others)}: not plain HTTP/1"] if others else []
+        return [f"Service {service.key} has no cluster IP: only requests that an HTTPRoute sends to it get {said}"]
+    return [f"calls of port {_listed(others)} are not plain HTTP/1 and go without {said}"] if others else []
 
 
-def _totals(policy: RateLimitObject, nodes: int) -> list[str]:
+def _totals(policy: RateLimitObject, nodes: int, *, connections: bool) -> list[str]:
+    """`connections`: whether those of a port are limited by this policy."""
     rules = policy.http.rules if policy.http else ()
-    found = [f"rule {rule.name}: {_total(rule.limit, nodes, _each(rule))}" for rule in rules]
-    return found + ([f"connections: {_total(policy.connections.limit, nodes)}"] if policy.connections else [])
+    found = [f"rule {rule.name}: {_total(rule.limit, nodes, each_text(rule))}" for rule in rules]
+    limited = policy.connections if connections else None
+    return found + ([f"connections: {_total(limited.limit, nodes)}"] if limited else [])
 
 
 def _total(limit: Limit, nodes: int, each: str = "") -> str:
-    """ "100 per 1s for each account on each node, at most 300 per 1s for each account on 3 nodes"."""
-    every, plural = f"per {duration_text(limit.interval)}{each}", "s" if nodes > 1 else ""
-    return f"{limit.requests} {every} on each node, at most {limit.requests * nodes} {every} on {nodes} node{plural}"
-
-
-def _each(rule: RateLimitRule) -> str:
-    return f" for each value of {rule.header}" if rule.per is Per.HEADER else _EACH[rule.per]
+    """ "9 per 1s burst 20 for each account on each node, in all 27 per 1s burst 60 for each account on 3 nodes"."""
+    whole = replace(limit, requests=limit.requests * nodes, burst=limit.burst * nodes)
+    plural = "s" if nodes > 1 else ""
+    return f"{limit_text(limit)}{each} on each node, in all {limit_text(whole)}{each} on {nodes} node{plural}"
 
 
 def parts_of(policy: TrafficPolicy) -> list[str]:

@@ -8,7 +8,7 @@
                      prepaid (many requests at once), retries, breaker, rate_limits, balance, ring,
                      health (of endpoints), outlier (what changes it), tallies (for success rates), faults,
                      policy_refusals; treatment_text (for people)
-    blast radius     fairness (whose turn), overload (what is refused or ended), bounds
+    blast radius     fairness (whose turn), overload (what is refused or ended), bounds, closed_caps (of 0)
     a message        lines, fields, framing, filters, cors, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
     a change         differences

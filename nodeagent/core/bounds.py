@@ -40,7 +40,7 @@ some 150 KiB."""
 POD_SHARE = 0.625
 """Of a worker's connections that one pod may hold: however many it opens, others find room."""
 CLIENT_SHARE = 0.5
-"""Of a worker's requests in flight and buffered bytes that one pod may have as client."""
+"""Of a worker's requests in flight, buffered bytes and copies for mirrors that one pod may have as client."""
 SERVER_SHARE = 0.3
 """The same as server: one that does not answer leaves its callers most of what they may have."""
 SMALLEST_BUFFER = 16 * KIB
@@ -83,6 +83,7 @@ class Bounds:
     linger_seconds: float = 2.0
     interim_responses: int = 16
     mirrors: int = 128
+    mirrors_per_pod: int = 64
     mirror_request_bytes: int = 64 * KIB
     mirror_response_bytes: int = 1024 * KIB
     mirror_seconds: float = 10.0
@@ -126,6 +127,7 @@ def derive(memory: int | None, nofile: int, workers: int) -> Bounds:
         upstream_idle_total=kept,
         socket_stock=stock,
         mirrors=mirrors,
+        mirrors_per_pod=int(mirrors * CLIENT_SHARE),
         memory=memory,
         workers=max(workers, 1),
     )

@@ -57,6 +57,11 @@ def endpoint_key(address: str, port: int) -> int:
     return ledger_key("endpoint", f"{address}:{port}")
 
 
+def out(state: Health) -> set[int]:
+    """Endpoints that get nothing, or one request."""
+    return {key for key, one in state.troubled.items() if one.status is not Status.ADMITTED}
+
+
 def barred(state: Health, now: int) -> Barred:
     waiting = {key: one for key, one in state.troubled.items() if one.status is not Status.ADMITTED}
     due = frozenset(key for key, one in waiting.items() if now >= one.at)

@@ -17,13 +17,16 @@ CLIENT_OVERLOADED = PolicyRefusal(503, "client-overloaded", "UO")
 SERVER_OVERLOADED = PolicyRefusal(503, "server-overloaded", "UO")
 POD_BUFFERS_FULL = PolicyRefusal(503, "pod-buffers-full", "UO")
 MEMORY_PRESSURE = PolicyRefusal(503, "memory-pressure", "UO")
-ALL = (OVERLOADED, CLIENT_OVERLOADED, SERVER_OVERLOADED, POD_BUFFERS_FULL, MEMORY_PRESSURE)
+CLIENT_CONNECTIONS = PolicyRefusal(0, "client-connections", "UO")
+"""A reset at accept: nothing is answered."""
+ALL = (OVERLOADED, CLIENT_OVERLOADED, SERVER_OVERLOADED, POD_BUFFERS_FULL, MEMORY_PRESSURE, CLIENT_CONNECTIONS)
 
 _DETAILS = {
     OVERLOADED: "the proxy has as many requests in flight, or holds as many bytes, as its memory allows",
     CLIENT_OVERLOADED: "this pod has as many requests in flight as one pod may",
     SERVER_OVERLOADED: "the endpoint has as many requests in flight as one pod may, and no other one has room",
     POD_BUFFERS_FULL: "the proxy holds as many bytes for this pod as for one pod it may",
+    CLIENT_CONNECTIONS: "this pod has as many connections as one pod may",
     MEMORY_PRESSURE: "the proxy is short of memory, and this pod holds the most of it",
 }
 

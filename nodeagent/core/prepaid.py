@@ -1,9 +1,9 @@
 """Letting many requests in by one call of the ledger, where nobody can miss what is taken for those still to come.
 
 The call takes the tokens of the next `COUNT` requests at once.  It does so only as long as half of every bucket is left
-after it, and only from buckets so large that what all of a worker's gates have in hand is at most 1/512 of the burst:
-limits below 8,192 are exact to the request, and so is every limit that is being used up.  Between the two, after a
-pause that filled the bucket again, a worker may let in that 1/512 more at once; over time never more than the rate.
+after it, and only from buckets so large that what all of a worker's gates have in hand is at most 1/512 of the burst.
+A bucket that fills up again meanwhile would let in more at once than its burst, so it is made smaller by what workers
+may have in hand (`narrowed`): never more than the limit, in any window.  Limits below 8,192 are exact to the request.
 
 Requests are counted towards a retry budget after they were let in, so that a budget never allows too much.
 """
@@ -40,6 +40,12 @@ class Prepayment:
         made = self.count - 1 - unused
         counted = (claim for claim in self.first if isinstance(claim, BudgetRequest) and made)
         return back, tuple(replace(claim, count=made) for claim in counted)
+
+
+def narrowed(tokens: Tokens, workers: int) -> Tokens:
+    """The bucket that together with what `workers` have in hand of it is no larger than this one."""
+    each = min(COUNT, tokens.burst // PART) - 1
+    return replace(tokens, burst=max(1, tokens.burst - workers * GATES * each)) if each > 0 else tokens
 
 
 def prepayment(claims: Sequence[Claim]) -> Prepayment | None:

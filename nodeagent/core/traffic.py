@@ -129,6 +129,7 @@ class TrafficPolicy:
     outlier_detection: OutlierDetection | None = None
     load_balancer: LoadBalancer | None = None
     fault_injection: FaultInjection | None = None
+    faults_left_out: bool = False  # it asks for some, and the agent was not told to allow them
 
 
 class Carrier(enum.Enum):

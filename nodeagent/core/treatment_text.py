@@ -84,8 +84,12 @@ def traffic_parts(policy: TrafficPolicy) -> Mapping[str, str]:
         "breaker": breaker_text(policy.circuit_breaker) if policy.circuit_breaker else "",
         "outlier": outlier_text(policy.outlier_detection) if policy.outlier_detection else "",
         "balancer": balancer_text(policy.load_balancer) if policy.load_balancer else "",
-        "fault": fault_text(policy.fault_injection) if policy.fault_injection else "",
+        "fault": fault_text(policy.fault_injection) if policy.fault_injection else _left_out(policy),
     }
+
+
+def _left_out(policy: TrafficPolicy) -> str:
+    return "left out, as the agent runs without --allow-fault-injection" if policy.faults_left_out else ""
 
 
 def timeouts_text(timeouts: PolicyTimeouts) -> str:
@@ -151,19 +155,23 @@ def pod_limits_text(limits: PodLimits) -> str:
 
 def rule_text(rule: RateLimitRule) -> str:
     """ "each 10 per 1s burst 20 for each value of x-key of service accounts batch/*"."""
-    each = {
-        Per.TOTAL: "",
-        Per.SERVICE_ACCOUNT: " for each account",
-        Per.HEADER: f" for each value of {rule.header}",
-        Per.SOURCE_IP: " for each caller address",
-    }[rule.per]
     selected = [
         ("of service accounts", rule.service_accounts),
         ("with", tuple(f"{name}: {value}" for name, value in rule.headers)),
         ("from", rule.cidrs),
     ]
     whose = "".join(f" {how} {' '.join(items)}" for how, items in selected if items)
-    return f"{rule.name} {limit_text(rule.limit)}{each}{whose}"
+    return f"{rule.name} {limit_text(rule.limit)}{each_text(rule)}{whose}"
+
+
+def each_text(rule: RateLimitRule) -> str:
+    """Whose a bucket is: "", or " for each value of x-key"."""
+    return {
+        Per.TOTAL: "",
+        Per.SERVICE_ACCOUNT: " for each account",
+        Per.HEADER: f" for each value of {rule.header}",
+        Per.SOURCE_IP: " for each caller address",
+    }[rule.per]
 
 
 def limit_text(limit: Limit) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeagent.config.acceptance import unsupported
@@ -18,29 +19,39 @@ from nodeagent.kube.records import Record, Value, encode
 class Item:
     """An object as it is now: exactly one of `resource` and `broken`.  `row` is what the disk keeps of it.
 
+    With neither, it is as the table has it already.  `mark` tells rows apart: a keyed hash of 64 bits, which nobody
+    outside of the process can aim at, and which is a tenth of what the rows would take.
     `made`: its uid and generation.
     """
 
     identity: Identity
     row: bytes
+    mark: int = 0
     resource: Resource | None = None
     broken: Broken | None = None
     made: tuple[str, int] = ("", 0)
 
 
-def judge(kind: Kind, record: Record, node: str) -> Item:
-    """An API server whose CRD is older or newer than ours may accept what we cannot put in force."""
+def judge(kind: Kind, record: Record, node: str, known: Callable[[str], int | None] = lambda _key: None) -> Item:
+    """An API server whose CRD is older or newer than ours may accept what we cannot put in force.
+
+    `known`: the mark of the object that is in force under a key.  Most events change nothing that is read.
+    """
     identity, value = Identity(kind.name, record.namespace, record.name), record.value
     if kind.name == "Pod":
         _trim_pod(value, node)
+    row = encode(value)
+    mark = hash(row)
+    if known(identity.key) == mark:
+        return Item(identity, row, mark)
     metadata = value["metadata"]
     made = (str(metadata.get("uid") or ""), int(metadata.get("generation") or 0))
     errors, reason = violations(kind.schema, value), "Invalid"
     if not errors:
         errors, reason = unsupported(kind.name, value), "UnsupportedValue"
     if errors:
-        return Item(identity, encode(value), broken=_broken(identity, value, errors, reason), made=made)
-    return Item(identity, encode(value), resource=read_resource(identity, value), made=made)
+        return Item(identity, row, mark, broken=_broken(identity, value, errors, reason), made=made)
+    return Item(identity, row, mark, resource=read_resource(identity, value), made=made)
 
 
 def _trim_pod(value: Value, node: str) -> None:

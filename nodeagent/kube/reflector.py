@@ -122,7 +122,7 @@ class Reflector:
 
     def _judged(self, body: bytes) -> tuple[Page, list[Item]]:
         page = read_page(self._kind, body)
-        return page, [judge(self._kind, record, self._shared.node) for record in page.records]
+        return page, [judge(self._kind, record, self._shared.node, self._table.mark) for record in page.records]
 
     async def _watch(self, step: Watch) -> None:
         query = {
@@ -146,7 +146,7 @@ class Reflector:
 
     def _take(self, event: Event) -> None:
         if event.record is not None:
-            item = judge(self._kind, event.record, self._shared.node)
+            item = judge(self._kind, event.record, self._shared.node, self._table.mark)
             different = self._table.remove(item.identity) if event.deleted else self._table.put(item)
             if different:
                 self._changed()
@@ -185,4 +185,5 @@ class Reflector:
             self._told = failure.reason.value
             state, message = self._state()
             level = logging.INFO if state == "absent" else logging.WARNING
-            log.log(level, "%s: %s; what was last known stays in force", self._kind.resource, message)
+            rest = "" if state == "absent" else "; what was last known stays in force"
+            log.log(level, "%s: %s%s", self._kind.resource, message, rest)

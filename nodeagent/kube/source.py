@@ -72,6 +72,7 @@ class KubernetesSource:
         self._tasks.append(asyncio.create_task(self._save_changes()))
         until = time.monotonic() + PATIENCE
         while not self._may_begin(until):
+            self._dirty.clear()
             await self._next_change(0.05)
         self._dirty.clear()
         self._given = self._objects()

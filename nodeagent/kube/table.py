@@ -43,6 +43,7 @@ class Table:
         self._digest = Digest() if counted else None
         self._resources: dict[str, Resource] = {}
         self._broken: dict[str, Broken] = {}
+        self._marks: dict[str, int] = {}
         self._listed: set[str] = set()
         self._view: dict[str, Any] | None = None
         self._broken_view: tuple[Broken, ...] | None = ()
@@ -72,10 +73,15 @@ class Table:
         """What it holds, broken or not, as any other agent would say it of the same; None = it is not counted."""
         return Contents(len(self._digest), self._digest.text) if self._digest is not None else None
 
+    def mark(self, key: str) -> int | None:
+        """Of the object as it was put last."""
+        return self._marks.get(key)
+
     def restore(self, item: Item) -> None:
         """An object from disk.  A broken one comes after its last good state."""
         key = item.identity.key
         self._count(item)
+        self._marks[key] = item.mark
         if item.resource is not None:
             self._set(key, item.resource)
         elif item.broken is not None:
@@ -84,6 +90,9 @@ class Table:
     def put(self, item: Item) -> bool:
         """True = something is different now."""
         key, before = item.identity.key, self._broken.get(item.identity.key)
+        if item.resource is None and item.broken is None:
+            return False
+        self._marks[key] = item.mark
         counted = self._count(item)
         if item.broken is not None:
             now = replace(item.broken, last_good=key in self._resources)
@@ -104,6 +113,7 @@ class Table:
     def remove(self, identity: Identity) -> bool:
         key = identity.key
         was_there = key in self._resources or key in self._broken
+        self._marks.pop(key, None)
         if self._resources.pop(key, None) is not None:
             self._view = None
         self._forget_broken(key)

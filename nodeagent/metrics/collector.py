@@ -46,7 +46,6 @@ REFUSED = {
     Outcome.RATE_LIMITED: "rate-limited",
 }
 DENIED = {Outcome.DENIED: "connect", Outcome.DENIED_UNENFORCEABLE: "unenforceable"}
-DRY_RUN = {Outcome.WOULD_DENY: "would-deny", Outcome.WOULD_RATE_LIMIT: "would-limit"}
 CALLER = ("source_workload", "source_workload_namespace")
 # Families by caller: name, help, labels, and the outcomes that count with the word of each.
 BY_CALLER: tuple[tuple[str, str, tuple[str, ...], Mapping[Outcome, str]], ...] = (
@@ -121,7 +120,7 @@ class NodeCollector(Collector):
         yield _duration_family(durations)
         yield from _tcp_families(tcp)
         yield _count_family("authz_denied", "Connections and requests denied by a policy.", denied)
-        dry_run = series.dry_runs_by_labels(tried, connections, DRY_RUN, shown["dry_run"])
+        dry_run = series.dry_runs_by_labels(tried, connections, shown["dry_run"])
         yield _count_family("dry_run", "What policies in DryRun would have done.", dry_run)
         dropped = requests.dropped + durations.dropped + tcp.dropped + denied.dropped + dry_run.dropped
         for name, text, labels, words in BY_CALLER:

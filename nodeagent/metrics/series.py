@@ -34,6 +34,8 @@ DURATION_LABELS = ("reporter", *CALLER_AND_CALLEE, "response_code", "route", "ru
 TCP_LABELS = ("reporter", *CALLER_AND_CALLEE, "outcome")
 DRY_RUN_LABELS = (*CALLER_AND_CALLEE, "policy", "outcome")
 WOULD = "would-"
+DRY_RUN_WORDS = {Outcome.WOULD_DENY: "would-deny", Outcome.WOULD_RATE_LIMIT: "would-limit"}
+"""Beside the outcome that a connection really had."""
 
 Key = tuple[str, ...]
 
@@ -140,16 +142,14 @@ def outcomes_by_labels(
     return totals
 
 
-def dry_runs_by_labels(
-    rows: Iterable[SeriesRow], connections: Iterable[ConnectionRow], words: Mapping[Outcome, str], shown: Shown
-) -> Totals:
+def dry_runs_by_labels(rows: Iterable[SeriesRow], connections: Iterable[ConnectionRow], shown: Shown) -> Totals:
     """What policies in DryRun would have done: to requests (`rows` of dry runs only), and to connections."""
     totals = Totals(DRY_RUN_LABELS, 1, shown)
     for row in rows:
         key = (*request_key(row.labels, CALLER_AND_CALLEE), row.labels.get("policy", ""), row.labels["reason"])
         totals.add(key, (row.requests,))
     for connection in connections:
-        word = words.get(connection.outcome)
+        word = DRY_RUN_WORDS.get(connection.outcome)
         if word is not None:
             totals.add((*caller_and_callee(connection), connection.rule, word), (connection.opened,))
     return totals

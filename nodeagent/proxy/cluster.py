@@ -68,7 +68,7 @@ class Cluster:
         """Under a new snapshot."""
         if traffic == self._traffic and endpoints == self.loads.endpoints:
             return
-        self._traffic = traffic
+        self._traffic = None  # until all is done: the ledger may fail in between
         self.policy = traffic.name
         self.timeouts = traffic.timeouts
         self.retry = traffic.retry
@@ -82,6 +82,7 @@ class Cluster:
         self._pick: Picker | None = picker(balancer, self.loads) if balancer is not None else None
         self.weighs_load = balancer is not None and balancer.type in {Balancing.LEAST_REQUEST, Balancing.PEAK_EWMA}
         self._update_health(traffic, endpoints)
+        self._traffic = traffic
 
     def _update_reserve(self) -> None:
         """A dry run keeps nothing: it may be compared with what is counted later."""

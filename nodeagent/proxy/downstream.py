@@ -28,6 +28,7 @@ from nodeagent.proxy.head_wait import HeadWait
 from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import redirection, reply
+from nodeagent.proxy.shadow import WOULD_OVERFLOW
 from nodeagent.proxy.stream import Stream
 from nodeagent.proxy.timed_exchange import TimedExchange
 
@@ -290,6 +291,8 @@ class Downstream:
         if refusal is not None and not decision.status:
             self._answer(plan, refused(decision, refusal), len(head), rest)
             return
+        if self.tenant.trial is not None and not (decision.status or decision.would):
+            decision = self._tried(decision)
         if decision.treatment is not None:
             self._managed_request(plan, decision, decision.treatment, judged, head, rest)
             return
@@ -302,6 +305,11 @@ class Downstream:
             return
         kind = Exchange if decision.timeouts is None else TimedExchange
         self._exchange(kind(self, plan, decision, started, len(head)), plan, judged, rest)
+
+    def _tried(self, decision: Decision) -> Decision:
+        """What caps of the pod in DryRun would have done comes to nothing further, as what would have been denied."""
+        policy = self.tenant.would_refuse(self)
+        return replace(decision, would=((WOULD_OVERFLOW, policy),)) if policy else decision
 
     def _managed_request(
         self, plan: RequestPlan, decision: Decision, treatment: Treatment, judged: RequestHead, head: bytes, rest: bytes

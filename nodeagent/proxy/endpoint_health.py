@@ -111,21 +111,14 @@ class EndpointHealth:
             return False
         if (counts := self.tallies.get(endpoint)) is not None:
             counts[0] += 1
-        before = self._out()
-        self._change(lambda state: outlier.after_failure(state, self._config, key, kind, now, self._all, probe))
-        ejected = key in self._out() - before
-        self.ejected += ejected
-        return ejected
+        config = self._config
+        return bool(self._eject(lambda state: outlier.after_failure(state, config, key, kind, now, self._all, probe)))
 
     def unanswered(self, endpoint: Endpoint, now: int, probe: int) -> None:
         """The probe ended without an outcome."""
         key = self._keys.get(endpoint)
         if key is not None:
             self._change(lambda state: outlier.give_back_probe(state, key, now, probe))
-
-    def _out(self) -> set[int]:
-        troubled = self._refresh().troubled
-        return {key for key, one in troubled.items() if one.status is not health.Status.ADMITTED}
 
     # ---- success rates ----
 
@@ -134,11 +127,8 @@ class EndpointHealth:
         finished = self._share(now) if self._config.success_rate is not None else None
         if finished is None:
             return 0
-        before = self._out()
-        self._change(lambda state: outlier.evaluate_success_rate(state, self._config, finished, now, self._all))
-        ejected = len(self._out() - before)
-        self.ejected += ejected
-        return ejected
+        config = self._config
+        return self._eject(lambda state: outlier.evaluate_success_rate(state, config, finished, now, self._all))
 
     def taken(self) -> tuple[int, int]:
         """(ejections, events lost) since the last call."""
@@ -185,10 +175,19 @@ class EndpointHealth:
         self._pulse = self.calm_at = -1  # either way what is there now is not what was read
         return done
 
-    def _change(self, change: Change) -> None:
+    def _change(self, change: Change) -> tuple[Health, Health]:
+        """(before, after), the same where nothing was written."""
         for _ in range(_SWAP_TRIES):
             before = self._refresh()
             after = change(before)
             if after is before or self._swap(after):
-                return
+                return before, after
         self.lost += 1
+        return before, before
+
+    def _eject(self, change: Change) -> int:
+        """How many endpoints that took out, by this worker and no other."""
+        before, after = self._change(change)
+        ejected = len(health.out(after) - health.out(before)) if after is not before else 0
+        self.ejected += ejected
+        return ejected

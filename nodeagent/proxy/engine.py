@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from nodeagent.core.addresses import family
@@ -16,6 +17,7 @@ from nodeagent.core.dry_run import WOULD_DENY, WOULD_DENY_CONNECT
 from nodeagent.core.ledger import Ledger
 from nodeagent.core.matching import Regex
 from nodeagent.core.model import Decision, Destination, Snapshot, Workload, Would
+from nodeagent.core.overload import CLIENT_CONNECTIONS, detail_of
 from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy import patience
@@ -82,7 +84,7 @@ class Engine:
         self.sockets = sockets
         self.accounting = accounting
         self.ledger = ledger
-        self.handlings = Handlings(ledger)
+        self.handlings = Handlings(ledger, workers=bounds.workers)
         self.request_deadlines = DeadlineTable(loop, TimedExchange.request_timed_out)
         self.try_deadlines = DeadlineTable(loop, TimedExchange.try_timed_out)
         self.idle_deadlines = DeadlineTable(loop, ManagedExchange.look_if_idle)
@@ -122,6 +124,7 @@ class Engine:
         known, views = snapshot.destinations, {**self._older, **self._views}
         self._older = {at: view for at, view in views.items() if at in known or (at[0], 0) in known}
         self._views = {}
+        self._each((self.handlings.prepayments,), Prepayments.close)
         self.handlings.forget()
         self.request_deadlines.forget_unused()
         self.try_deadlines.forget_unused()
@@ -173,12 +176,25 @@ class Engine:
         elif len(self.connections) >= self.bounds.connections:
             self.stats.reset_over_limit += 1
         elif (tenant := self.tenants.client(cookie)).connections >= tenant.max_connections:
-            self.stats.reset_over_pod_limit += 1
+            self._refuse_connection(caller, self.view(*original))
         else:
             self._serve(sock, tenant, caller, peer, original)
             return
         reset_on_close(sock)
         sock.close()
+
+    def _refuse_connection(self, caller: Workload, view: View) -> None:
+        """Of a pod that has as many as it may: counted as a request of which nothing is known."""
+        self.stats.reset_over_pod_limit += 1
+        limits = caller.limits
+        policy = limits.policy if limits is not None and limits.max_connections is not None else ""
+        _, reason, flag = CLIENT_CONNECTIONS
+        names = (caller.workload, caller.namespace, view.name, view.namespace)
+        self.accounting.count((*names, "", "", policy, "", _STATUS_TEXT[0], flag, reason), 0, 0, 0)
+        if self.observing:
+            decision = Decision(reason=reason, flag=flag, detail=detail_of(CLIENT_CONNECTIONS), policy=policy)
+            nothing = {"method": "", "host": "", "path": ""}
+            self.on_event({**_event(caller, view, decision, 0, 0, 0, 0), "verdict": "error", **nothing})
 
     def _serve(
         self, sock: socket.socket, tenant: Tenant, caller: Workload, peer: str, original: tuple[str, int]
@@ -191,6 +207,7 @@ class Engine:
             down.address, down.port = original
             down.caller_address = _address_of(caller, peer, original[0])
             self.connections[down] = None
+            tenant.connected(down)
             down.stream.start()
             return
         self.stats.relayed += 1
@@ -198,11 +215,13 @@ class Engine:
             self.stats.unknown_destination += 1
         relayed = RelayedConnection(self, sock, tenant, view, original)
         self.connections[relayed] = None
+        tenant.connected(relayed)
         relayed.start()
 
     def closed(self, connection: Downstream | RelayedConnection) -> None:
         del self.connections[connection]
         connection.tenant.connections -= 1
+        connection.tenant.disconnected(connection)
         if isinstance(connection, Downstream):
             self.lingering.stop(connection)
 
@@ -248,7 +267,7 @@ class Engine:
             duration_us,
         )
         if self.observing:
-            event = _event(down, decision, status, request_bytes, response_bytes, duration_us)
+            event = _event(caller, view, decision, status, request_bytes, response_bytes, duration_us)
             event["verdict"] = _verdict(decision, status, flag)
             path, _, _ = plan.target.decode("ascii", "replace").partition("?")
             event |= {"method": plan.method, "host": plan.host, "path": path}
@@ -276,7 +295,8 @@ class Engine:
         """Count a request that was refused before it could be judged."""
         self.stats.refused_requests += 1
         plan = RequestPlan("", b"", 1)
-        self.record(down, plan, _REFUSED, refusal.status, request_bytes, response_bytes, started, "DPE", refusal.reason)
+        decision = replace(_REFUSED, detail=refusal.detail)
+        self.record(down, plan, decision, refusal.status, request_bytes, response_bytes, started, "DPE", refusal.reason)
 
     def gauges(self) -> dict[str, float]:
         return {
@@ -406,16 +426,22 @@ def _verdict(decision: Decision, status: int, flag: str) -> str:
 
 
 def _event(
-    down: Downstream, decision: Decision, status: int, request_bytes: int, response_bytes: int, duration_us: int
+    caller: Workload,
+    view: View,
+    decision: Decision,
+    status: int,
+    request_bytes: int,
+    response_bytes: int,
+    duration_us: int,
 ) -> dict[str, Any]:
     endpoint = decision.endpoint
     return {
         "op": "event",
         "time": _now_text(),
-        "source": down.caller.key,
-        "source_workload": down.caller.workload,
-        "source_namespace": down.caller.namespace,
-        "destination": down.view.name,
+        "source": caller.key,
+        "source_workload": caller.workload,
+        "source_namespace": caller.namespace,
+        "destination": view.name,
         "status": status,
         "route": decision.route,
         "rule": decision.rule,
@@ -424,6 +450,8 @@ def _event(
         "would": [f"{word} by {policy}" for word, policy in decision.would],
         "backend": decision.backend,
         "endpoint": f"{endpoint.address}:{endpoint.port}" if endpoint else "",
+        "flags": decision.flag,
+        "reason": decision.reason,
         "detail": decision.detail,
         "duration_us": duration_us,
         "request_bytes": request_bytes,

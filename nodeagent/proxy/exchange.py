@@ -12,6 +12,8 @@ as it arrives.  Either may end first.  Everything that can go wrong ends in one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nodeagent.core.model import Decision, Endpoint
@@ -23,12 +25,12 @@ from nodeagent.core.retries import IDEMPOTENT
 from nodeagent.proxy.budgets import READ_BYTES
 from nodeagent.proxy.request_body import RequestBody
 from nodeagent.proxy.response import Response
-from nodeagent.proxy.stream import BULK_READ_BYTES
+from nodeagent.proxy.stream import BULK_READ_BYTES, Bug
 from nodeagent.proxy.upstream import Key, Pool, Upstream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.downstream import Downstream
-    from nodeagent.proxy.tenants import Server
+    from nodeagent.proxy.tenants import Server, Trial
 
 CONNECT_TRIES = 3
 INTERNAL_ERROR = "internal-error"
@@ -52,6 +54,7 @@ class Exchange:
         "_reused",
         "_server",
         "_started",
+        "_trial",
         "_tried",
         "_unsent",
         "_up",
@@ -73,14 +76,23 @@ class Exchange:
         self._server: Server | None = None
         down.tenant.requests += 1
         down.engine.tenants.requests += 1
+        self._trial: Trial | None = None
+        if decision.would:
+            self.not_under_trial()
         self._up: Upstream | None = None
         self._reused = False
         self._unsent = b""  # of the request, while there is no connection
-        self._counted = 0  # of that, in the pod's budget
+        self._counted = 0  # of that, in the pod's budget beside `_resend_kept`
         self._resend: bytes | None = None  # the whole request, while it may be sent again
         self._resend_kept = 0  # bytes of that in the pod's budget, until the exchange is over
         self._tried: tuple[Endpoint, ...] = ()
         self._over = False
+
+    def not_under_trial(self) -> None:
+        """By a policy in DryRun there would be no such request: it takes no place of the caps that are tried out."""
+        self._trial = self._down.tenant.trial
+        if self._trial is not None:
+            self._trial.refused += 1
 
     @property
     def request_done(self) -> bool:
@@ -148,9 +160,10 @@ class Exchange:
         """The body's framing is broken: the upstream must not take what it got for a whole request."""
         self._drop_upstream(abort=True)
         if self._response.plan is not None:
-            self._abort("DPE", refusal.reason)
+            self._abort("DPE", refusal.reason, refusal.detail)
             return
         self._over = True
+        self._say(refusal.detail)
         down = self._down
         self._response_size += down.fail(refusal.status, refusal.reason, refusal.detail, False, self._plan)
         self._record(refusal.status, "DPE", refusal.reason)
@@ -192,7 +205,9 @@ class Exchange:
         self._up.connect()
 
     def _count_unsent(self) -> None:
-        held = len(self._unsent) if self._up is None or not self._up.connected else 0
+        """Beyond what is kept for resending: that is the whole request, so the same bytes."""
+        unsent = len(self._unsent) if self._up is None or not self._up.connected else 0
+        held = max(unsent - self._resend_kept, 0)
         if held != self._counted:
             self._down.tenant.budget.add(held - self._counted)
             self._counted = held
@@ -306,10 +321,10 @@ class Exchange:
         self._finish()
 
     def upstream_ended(self, error: Exception | None) -> None:
-        """EOF (None), a reset, or what a bug of ours raised over what it said: the client may have any part of that."""
+        """EOF (None), a reset, or a bug of ours over what it said: the client may have any part of that."""
         response = self._response
-        if error is not None and not isinstance(error, OSError):
-            self._abort("", INTERNAL_ERROR)
+        if isinstance(error, Bug):
+            self._break()
         elif response.done:
             response.reusable = False
             self._finish()
@@ -352,7 +367,7 @@ class Exchange:
         if self._response.plan is None:
             self._answer(refusal.status, refusal.reason, refusal.detail, flag)
         else:
-            self._abort(flag, refusal.reason)
+            self._abort(flag, refusal.reason, refusal.detail)
 
     def _drop_upstream(self, abort: bool = False) -> None:
         self._unsent = b""
@@ -366,6 +381,7 @@ class Exchange:
         if self._over:
             return
         self._over = True
+        self._say(detail)
         self._drop_upstream(abort=not self._body.done)
         down = self._down
         keep = keep and self._plan.keep_alive and self._body.done and not down.engine.draining
@@ -373,13 +389,36 @@ class Exchange:
         self._record(status, flag, reason)
         down.finished(keep)
 
-    def _abort(self, flag: str, reason: str) -> None:
+    def _abort(self, flag: str, reason: str, detail: str) -> None:
         if self._over:
             return
         self._over = True
+        self._say(detail)
         self._drop_upstream(abort=True)
         self._record(self._response.plan.status if self._response.plan else 0, flag, reason)
         self._down.aborted()
+
+    def _say(self, detail: str) -> None:
+        """To who observes requests."""
+        if self._down.engine.observing:
+            self.decision = replace(self.decision, detail=detail)
+
+    # ---- bugs ----
+
+    def guarded(self, action: Callable[..., None], *args: object) -> None:
+        """For what comes from a timer: a bug ends this exchange now, not once nothing has moved for too long."""
+        try:
+            action(*args)
+        except Exception as error:  # noqa: BLE001 - reported, counted
+            self._report(error)
+            self._break()
+
+    def _report(self, error: Exception) -> None:
+        handler = self._down.engine.loop.call_exception_handler
+        handler({"message": "a request met a bug", "exception": error})
+
+    def _break(self) -> None:
+        self._abort("", INTERNAL_ERROR, "the proxy met a bug of its own, which the agent's log describes")
 
     # ---- from the client's side ----
 
@@ -395,17 +434,18 @@ class Exchange:
 
     def stalled(self) -> None:
         """Nothing has moved for too long, in either direction."""
+        detail = "neither request nor response went on for too long"
         if self._response.plan is None:
-            self._answer(504, "stalled", "neither request nor response went on for too long", "SI")
+            self._answer(504, "stalled", detail, "SI")
         else:
-            self._abort("SI", "stalled")
+            self._abort("SI", "stalled", detail)
 
     def shed(self, refusal: PolicyRefusal) -> None:
         """Its memory is needed: an answer if none has begun, and the connection ends."""
         if self._response.plan is None:
             self._answer(refusal.status, refusal.reason, detail_of(refusal), refusal.flag, keep=False)
         else:
-            self._abort(refusal.flag, refusal.reason)
+            self._abort(refusal.flag, refusal.reason, detail_of(refusal))
 
     def pause_response(self) -> None:
         if self._up is not None and self._up.connected:
@@ -432,6 +472,8 @@ class Exchange:
             down.tenant.budget.add(-self._resend_kept)
         down.tenant.requests -= 1
         down.engine.tenants.requests -= 1
+        if self._trial is not None:
+            self._trial.refused -= 1
         if self._server is not None:
             self._server.requests -= 1
         down.engine.record(

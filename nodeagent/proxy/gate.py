@@ -45,8 +45,9 @@ class Gate:
         self._held = ledger.prepare([slot]) if slot is not None else None
         self._reserve = reserve if not self._batches else None
         beside = [claim for claim in claims if claim is not slot] if not self._batches else []
-        self._beside = ledger.prepare(beside) if beside else None  # what a place does not cover
-        many = prepayment(beside) if slot is None or reserve is not None else None
+        keeps = self._reserve is not None
+        self._beside = ledger.prepare(beside) if beside and keeps else None  # what a place does not cover
+        many = prepayment(beside) if slot is None or keeps else None
         self._paid = Paid(ledger, many, prepayments) if many is not None and prepayments is not None else None
 
     def enter(self) -> Applied | Slot | None:

@@ -13,6 +13,7 @@ from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
 from nodeagent.core.ledger_keys import DRY_RUN, budget_names
 from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
 from nodeagent.core.policy_refusals import RATE_LIMITED, rate_limited_detail
+from nodeagent.core.prepaid import narrowed
 from nodeagent.core.rate_limits import Applied, Limits, LimitsOf, rate_limit_headers
 from nodeagent.core.retries import budget_claims
 from nodeagent.core.traffic import TrafficPolicy
@@ -54,9 +55,11 @@ class Handling:
         cluster: Cluster | None,
         shadow: Cluster | None,
         prepayments: Prepayments,
+        workers: int,
     ) -> None:
         self.ledger = ledger
         self._prepayments = prepayments
+        self._workers = workers
         self.treatment = treatment
         self.cluster = cluster
         self.shadow = shadow
@@ -126,7 +129,14 @@ class Handling:
         gate, shadow = self._gates_for(caller, address, head)
         if gate is not None and (refused := gate.enter()) is not None:
             return Passage(self, self.refusal(decision, refused), head, address)
-        simulated = None if decision.would or (shadow is None and self.shadow is None) else self._simulate(shadow)
+        simulated = None
+        if not decision.would and (shadow is not None or self.shadow is not None):
+            try:
+                simulated = self._simulate(shadow)
+            except Exception:
+                if gate is not None:
+                    gate.leave()
+                raise
         return Passage(self, decision, head, address, gate, simulated)
 
     def _simulate(self, gate: Gate | None) -> Shadow:
@@ -148,7 +158,8 @@ class Handling:
 
     def _make_gates(self, limits: Limits) -> Gates:
         reserve = self.cluster.reserve if self.cluster is not None else None
-        enforced = self._gate(limits.enforced, self._slot, self._budget, reserve, self._prepayments)
+        applied = tuple(one._replace(tokens=narrowed(one.tokens, self._workers)) for one in limits.enforced)
+        enforced = self._gate(applied, self._slot, self._budget, reserve, self._prepayments)
         return enforced, self._gate(limits.dry_run, self._shadow_slot, self._shadow_budget)
 
     def _gate(
@@ -241,8 +252,10 @@ class Handlings:
     `now`: seconds of a monotonic clock.
     """
 
-    def __init__(self, ledger: Ledger, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ledger: Ledger, now: Callable[[], float] = time.monotonic, workers: int = 1) -> None:
+        """`workers`: how many of them share the ledger."""
         self._ledger = ledger
+        self._workers = workers
         self._now = now
         self.prepayments = Prepayments()
         self._by_treatment: dict[int, Handling] = {}
@@ -257,7 +270,7 @@ class Handlings:
     def _make(self, treatment: Treatment) -> Handling:
         cluster = self._cluster(treatment, treatment.traffic, "")
         shadow = self._cluster(treatment, treatment.shadow, DRY_RUN)
-        handling = Handling(self._ledger, treatment, cluster, shadow, self.prepayments)
+        handling = Handling(self._ledger, treatment, cluster, shadow, self.prepayments, self._workers)
         self._by_treatment[id(treatment)] = handling
         return handling
 
@@ -266,18 +279,20 @@ class Handlings:
             return None
         v6 = bool(treatment.endpoints) and ":" in treatment.endpoints[0].address
         key = (treatment.backend, traffic.name, variant, v6)
-        self._leading.add(key)
         cluster = self._clusters.get(key)
         if cluster is None:
             cluster = Cluster(self._ledger, treatment.backend, traffic, treatment.endpoints, variant, v6=v6)
             self._clusters[key] = cluster
         else:
             cluster.update(traffic, treatment.endpoints)
+        self._leading.add(key)
         return cluster
 
     def forget(self) -> None:
-        """A new snapshot: clusters go that nothing led to for KEEP_SECONDS, and that have nothing under way."""
-        self.prepayments.close()
+        """A new snapshot: clusters go that nothing led to for KEEP_SECONDS, and that have nothing under way.
+
+        Before it `prepayments` are to be closed.
+        """
         now = self._now()
         self._used.update(dict.fromkeys(self._leading, now))
         self._leading.clear()

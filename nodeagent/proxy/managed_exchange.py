@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from asyncio import TimerHandle
+from collections.abc import Callable
 from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING
@@ -99,6 +100,8 @@ class ManagedExchange(TimedExchange):
         self._flag = ""
         self._usual = False  # nothing is held but the place that the gate gave, and nothing runs but the request's time
         self.group = handling.group
+        if passage is not None and passage.shadow is not None and passage.shadow.outcome is not None:
+            self.not_under_trial()
 
     @property
     def _passage(self) -> Passage:
@@ -138,10 +141,13 @@ class ManagedExchange(TimedExchange):
 
     def _record_usual(self, status: int, flag: str, reason: str) -> None:
         """What `_record` does, where nothing has happened."""
-        if self._made is not None:
-            self._made.end()
-        elif self._gate is not None:
-            self._gate.leave()
+        try:
+            if self._made is not None:
+                self._made.end()
+            elif self._gate is not None:
+                self._gate.leave()
+        except Exception as error:  # noqa: BLE001 - as in `_record`
+            self._report(error)
         timer = self._request_timer
         if timer is not None:
             timer.stop(self)
@@ -181,9 +187,9 @@ class ManagedExchange(TimedExchange):
         super()._pass_body_on(out)
 
     def _count_unsent(self) -> None:
-        """What is kept is counted once, though it may be what is unsent, too."""
+        """What is kept is counted once, though it may be what is unsent, too, or what is kept for resending."""
         unsent = len(self._unsent) if self._up is None or not self._up.connected else 0
-        held = max(unsent, self._kept)
+        held = max(unsent - self._resend_kept, self._kept - self._resend_kept, 0)
         if held != self._counted:
             self._down.tenant.budget.add(held - self._counted)
             self._counted = held
@@ -199,8 +205,7 @@ class ManagedExchange(TimedExchange):
         if fault.delay_ms:
             self._flag = FAULT_DELAY_FLAG
             self._count_unsent()
-            later = self._down.engine.loop.call_later
-            self._retry_timer = later(fault.delay_ms / 1000, self._suffer, Fault(0, fault.abort_status))
+            self._retry_timer = self._later(fault.delay_ms / 1000, self._suffer, Fault(0, fault.abort_status))
         elif fault.abort_status:
             refusal = FAULT_ABORT._replace(status=fault.abort_status)
             self._refuse(Refusing(refusal, fault_detail(self._handling.policy)))
@@ -256,8 +261,7 @@ class ManagedExchange(TimedExchange):
         if self._passage.shadow is not None:
             self._passage.shadow.connecting()
         if self._handling.connect:
-            later = self._down.engine.loop.call_later
-            self._connect_timer = later(self._handling.connect, self._connect_timed_out)
+            self._connect_timer = self._later(self._handling.connect, self._connect_timed_out)
         upstream.connect()
 
     def upstream_connected(self) -> None:
@@ -389,7 +393,7 @@ class ManagedExchange(TimedExchange):
         self._count_unsent()
         changes = self.decision.changes
         self._response = Response(self._plan, engine.bounds, changes.response if changes is not None else None)
-        self._retry_timer = engine.loop.call_later(seconds, self._try)
+        self._retry_timer = self._later(seconds, self._try)
 
     def _leave_upstream(self) -> None:
         """A response that was read whole leaves its connection to others."""
@@ -446,7 +450,7 @@ class ManagedExchange(TimedExchange):
         """Counted for the policy, as what is refused before a request is forwarded; caps of pods are of none."""
         refusal, detail = refusing
         policy = self._handling.policy if refusal is not SERVER_OVERLOADED else ""
-        self.decision = replace(self.decision, policy=policy, detail=detail)
+        self.decision = replace(self.decision, policy=policy)
         self._answer(refusal.status, refusal.reason, detail, refusal.flag)
 
     def _report_failure(self) -> None:
@@ -466,19 +470,27 @@ class ManagedExchange(TimedExchange):
             self._trying = None
 
     def look_if_idle(self) -> None:
+        self.guarded(self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
         """`used` is on the engine's coarse clock, so this comes up to a tick late."""
         engine, handling = self._down.engine, self._handling
         self._idle = None
         left = self._down.used + handling.idle - engine.tick
         if left > 0:
-            self._idle_timer = engine.loop.call_later(left, self.look_if_idle)
+            self._idle_timer = self._later(left, self._look_if_idle)
         elif self._response.done:
             self._end_upload()
         elif self._response.plan is None:
             self._report_lateness()
             self._refuse(Refusing(IDLE_TIMEOUT, idle_detail(handling.policy)))
         else:
-            self._abort(IDLE_TIMEOUT.flag, IDLE_TIMEOUT.reason)
+            self._abort(IDLE_TIMEOUT.flag, IDLE_TIMEOUT.reason, idle_detail(handling.policy))
+
+    # ---- timers ----
+
+    def _later(self, seconds: float, action: Callable[..., None], *args: object) -> TimerHandle:
+        return self._down.engine.loop.call_later(seconds, self.guarded, action, *args)
 
     def _stop_connect_timer(self) -> None:
         if self._connect_timer is not None:
@@ -502,15 +514,21 @@ class ManagedExchange(TimedExchange):
         if self._usual:
             self._record_usual(status, flag, reason)
             return
+        try:
+            self._give_back()
+        except Exception as error:  # noqa: BLE001 - reported, counted; the client has its answer, and is not to wait
+            self._report(error)
+        super()._record(status, flag or self._flag, reason)
+
+    def _give_back(self) -> None:
         passage = self._passage
-        self._leave_endpoint()
         self._let_go()
         passage.end()
+        self._leave_endpoint()
         if passage.shadow is not None:
             outcomes = passage.shadow.finish()
             if outcomes:
                 self.decision = replace(self.decision, would=tuple(outcomes))
-        super()._record(status, flag or self._flag, reason)
 
 
 def _with_field(out: bytes, head: bytes, field: tuple[str, str]) -> bytes:

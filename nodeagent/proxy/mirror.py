@@ -2,8 +2,8 @@
 
 A copy goes when the request itself goes and its body is whole, on a connection of its own.  Nothing of it reaches
 the request: not its failure, not its slowness, not a body too large to be kept.  It is counted, and that is all.
-Bounds: `mirrors` copies under way in a worker, each for `mirror_seconds`; `mirror_request_bytes` of a body, which
-count in the pod's budget, and `mirror_response_bytes` of an answer.
+Bounds: `mirrors` copies under way in a worker and `mirrors_per_pod` of one pod, each for `mirror_seconds`;
+`mirror_request_bytes` of a body, which count in the pod's budget, and `mirror_response_bytes` of an answer.
 """
 
 from __future__ import annotations
@@ -75,13 +75,18 @@ class Mirrors:
         """Soon: the request itself comes first, and a fault in here is not one of its exchange."""
         engine = self.engine
         for key in keys:
-            busy = engine.tenants.client(key[0]).budget.exhausted or not engine.tenants.has_room(key[1].address)
-            if busy or len(self) >= engine.bounds.mirrors:
+            if not self._has_room(key):
                 engine.stats.mirror_skipped += 1
                 continue
             copy = Copy(self, key, plan, request)
             self.under_way.start(copy, engine.now())
             engine.loop.call_soon(copy.start)
+
+    def _has_room(self, key: Key) -> bool:
+        tenants, bounds = self.engine.tenants, self.engine.bounds
+        pod = tenants.client(key[0])
+        fits = len(self) < bounds.mirrors and pod.copies < bounds.mirrors_per_pod and not pod.budget.exhausted
+        return fits and tenants.has_room(key[1].address)
 
     def close(self) -> None:
         """The worker stops."""
@@ -145,18 +150,19 @@ class CopiedBody(RequestBody):
 class Copy:
     """One request to one mirror, from when it is due to the end of its answer."""
 
-    __slots__ = ("_budget", "_key", "_mirrors", "_over", "_received", "_request", "_response", "_up")
+    __slots__ = ("_key", "_mirrors", "_over", "_pod", "_received", "_request", "_response", "_up")
 
     def __init__(self, mirrors: Mirrors, key: Key, plan: RequestPlan, request: bytes) -> None:
         self._mirrors = mirrors
-        self._budget = mirrors.engine.tenants.client(key[0]).budget
+        self._pod = mirrors.engine.tenants.client(key[0])
         self._key = key
         self._request = request  # while it is not sent
         self._response = Response(plan, mirrors.engine.bounds)
         self._received = 0
         self._up: Upstream | None = None
         self._over = False
-        self._budget.add(len(request))
+        self._pod.copies += 1
+        self._pod.budget.add(len(request))
 
     def start(self) -> None:
         if self._over:
@@ -179,7 +185,7 @@ class Copy:
     def _unsent(self) -> bytes:
         """It is in the budget until it is taken."""
         request, self._request = self._request, b""
-        self._budget.add(-len(request))
+        self._pod.budget.add(-len(request))
         return request
 
     def upstream_failed(self, _error: OSError) -> None:
@@ -238,5 +244,6 @@ class Copy:
 
     def _end(self) -> None:
         self._over = True
+        self._pod.copies -= 1
         self._unsent()
         self._mirrors.under_way.stop(self)

@@ -158,9 +158,9 @@ class Passage:
 
     def end(self) -> None:
         """The request is over: give everything back."""
-        if self._gate is not None:
-            self._gate.leave()
-            self._gate = None
+        gate, self._gate = self._gate, None
         if self._retrying:
             self._retrying = False
             self.handling.give_retry_slot()
+        if gate is not None:
+            gate.leave()

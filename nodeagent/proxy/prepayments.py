@@ -23,6 +23,11 @@ class Prepayments:
         self._paid[paid] = self.turn
         return True
 
+    def withdraw(self, paid: Paid) -> None:
+        """It cannot pay in advance now: another one may."""
+        del self._paid[paid]
+        paid.settle()
+
     def tick(self) -> None:
         self._settle(before=self.turn)
         self.turn += 1
@@ -33,8 +38,7 @@ class Prepayments:
 
     def _settle(self, before: int) -> None:
         for paid in [paid for paid, turn in self._paid.items() if turn < before]:
-            del self._paid[paid]
-            paid.settle()
+            self.withdraw(paid)
 
 
 class Paid:
@@ -61,7 +65,7 @@ class Paid:
         if not (self._owes or self._calls > BUSY) or not self._prepayments.admit(self):
             return False
         if self._ledger.take(self._claims()) != TAKEN:
-            self.settle()
+            self._prepayments.withdraw(self)
             self._calls = 0
             return False
         self._owes = True

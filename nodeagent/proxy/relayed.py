@@ -78,6 +78,10 @@ class RelayedConnection:
         self._up = None
         self._fail()
 
+    def upstream_ended(self, _error: Exception | None) -> None:
+        """A bug of ours, while it was made: once it is, the relay is told."""
+        self.discard()
+
     def _fail(self) -> None:
         """The client asked for a connection that cannot be had: reset, as a refused connect would look."""
         self.stream.abort()
@@ -109,7 +113,6 @@ class RelayedConnection:
     # Nothing arrives before the relay takes over; a Stream's and an Upstream's callbacks, for completeness of both.
 
     def upstream_data(self, data: bytes) -> None: ...
-    def upstream_ended(self, error: Exception | None) -> None: ...
     def data_received(self, data: bytes) -> None: ...
     def eof_received(self) -> None: ...
     def connection_lost(self, exc: Exception | None) -> None: ...

@@ -42,6 +42,6 @@ class Reserve:
     def close(self) -> None:
         """Keep nothing from now on."""
         self.most = 0
-        for _ in range(self.spare):
+        while self.spare:
+            self.spare -= 1  # first: what is given back twice would be the place of a request under way
             self._give(self._one)
-        self.spare = 0

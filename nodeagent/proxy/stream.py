@@ -8,8 +8,8 @@ Callbacks to the protocol (all from the loop, never from inside a call on the st
     write_failed(error)    the peer takes no more; what it sent can still be read
     peer_gone()            a reset, or both directions over, seen while reading is paused
 
-`connection_lost` comes for read errors only: who closes a stream knows it.  pause_writing and resume_writing are
-the exception to the rule above: pause_writing comes from inside `write`.
+`connection_lost` comes for read errors, and with a Bug: who closes a stream knows it.  pause_writing and
+resume_writing are the exception to the rule above: pause_writing comes from inside `write`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ from nodeagent.proxy.lane import READ, WRITE, Lane
 
 BULK_READ_BYTES = 256 * 1024
 _RESET = struct.pack("ii", 1, 0)
+
+
+class Bug(Exception):  # noqa: N818 - what it is
+    """What a protocol raised, as it is told to itself: not what its socket met, though it may be an OSError too."""
 
 
 class StreamProtocol(Protocol):
@@ -132,7 +136,7 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
             self._loop.call_exception_handler({"message": "a connection met a bug and is ended", "exception": error})
             self.abort()
-            protocol.connection_lost(error)
+            protocol.connection_lost(Bug(error))
 
     # ---- reading ----
 

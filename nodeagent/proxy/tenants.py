@@ -26,13 +26,25 @@ UNLIMITED = 1 << 62
 class Tenant:
     """One pod as client."""
 
-    __slots__ = ("budget", "connections", "cookie", "lane", "max_connections", "max_requests", "requests")
+    __slots__ = (
+        "budget",
+        "connections",
+        "cookie",
+        "copies",
+        "lane",
+        "max_connections",
+        "max_requests",
+        "requests",
+        "trial",
+    )
 
     def __init__(self, cookie: int, lane: Lane, worker: Budget, caps: PodCaps) -> None:
+        self.trial: Trial | None = None
         self.cookie = cookie
         self.lane = lane
         self.connections = 0
         self.requests = 0
+        self.copies = 0  # of its requests, under way to mirrors
         self.budget = Budget(caps.buffered, worker)
         self.max_connections = caps.connections
         self.max_requests = caps.requests
@@ -42,6 +54,46 @@ class Tenant:
         self.max_connections = caps.connections
         self.max_requests = caps.requests
         self.budget.set_limit(caps.buffered)
+
+    def try_out(self, policy: str, caps: PodCaps) -> None:
+        """Caps of a policy in DryRun.  What is there already would be there under them, as under a lowered cap."""
+        if self.trial is None:
+            self.trial = Trial()
+        self.trial.policy, self.trial.caps = policy, caps
+
+    def connected(self, connection: object) -> None:
+        """One more is counted in `connections`."""
+        trial = self.trial
+        if trial is not None and self.connections - len(trial.reset) > trial.caps.connections:
+            trial.reset.add(connection)
+
+    def disconnected(self, connection: object) -> None:
+        """One less."""
+        if self.trial is not None:
+            self.trial.reset.discard(connection)
+
+    def would_refuse(self, connection: object) -> str:
+        """The policy in DryRun that a request on this connection would not have come past, or ""."""
+        trial = self.trial
+        if trial is None:
+            return ""
+        over = self.requests - trial.refused >= trial.caps.requests or self.budget.held > trial.caps.buffered
+        return trial.policy if over or connection in trial.reset else ""
+
+
+class Trial:
+    """Caps that are only simulated.  `reset` are connections, and `refused` counts requests in flight, that there would
+    not be under them: these take no place.
+    """
+
+    __slots__ = ("caps", "policy", "refused", "reset")
+
+    policy: str
+    caps: PodCaps
+
+    def __init__(self) -> None:
+        self.reset: set[object] = set()
+        self.refused = 0
 
 
 class Server(Budget):
@@ -77,7 +129,9 @@ class Tenants:
         self._windows_of_the_gone = 0
         self._clients: dict[int, Tenant] = {}
         self._client_limits: dict[int, PodLimits | None] = {}
+        self._trial_limits: dict[int, PodLimits] = {}  # of policies in DryRun
         self._server_limits: dict[str, PodLimits | None] = {}
+        self._closed_servers: set[str] = set()  # those that may have no request
         self._resting: WeakValueDictionary[str, Server] = WeakValueDictionary()  # kept by their idle connections
 
     def __iter__(self) -> Iterator[Tenant]:
@@ -91,18 +145,30 @@ class Tenants:
         if tenant is None:
             caps = client_caps(self._bounds, self._client_limits.get(cookie))
             tenant = self._clients[cookie] = Tenant(cookie, self._make_lane(), self.budget, caps)
+            self._try_out(tenant)
         return tenant
 
     def set_limits(self, pods: Mapping[int, Workload]) -> None:
         """What the namespaces of this node's pods ask for; pods elsewhere have the usual caps as servers."""
         self._client_limits = {cookie: pod.limits for cookie, pod in pods.items() if pod.limits is not None}
+        self._trial_limits = {c: pod.shadow_limits for c, pod in pods.items() if pod.shadow_limits is not None}
         for cookie, tenant in self._clients.items():
             tenant.limit_to(client_caps(self._bounds, self._client_limits.get(cookie)))
+            self._try_out(tenant)
         limited = [pod for pod in pods.values() if pod.limits is not None]
         self._server_limits = {address: pod.limits for pod in limited for address in pod.addresses}
+        caps = {address: server_caps(self._bounds, limits) for address, limits in self._server_limits.items()}
+        self._closed_servers = {address for address, cap in caps.items() if cap.requests == 0}
         for table in (self.servers, self._resting):
             for address, server in list(table.items()):
                 server.limit_to(server_caps(self._bounds, self._server_limits.get(address)))
+
+    def _try_out(self, tenant: Tenant) -> None:
+        limits = self._trial_limits.get(tenant.cookie)
+        if limits is None:
+            tenant.trial = None
+        else:
+            tenant.try_out(limits.policy, client_caps(self._bounds, limits))
 
     def forget_clients(self, living: Collection[int]) -> None:
         """Those whose pod is gone, and its listeners and connections with it."""
@@ -140,7 +206,9 @@ class Tenants:
     def has_room(self, address: str) -> bool:
         """Asked for every request, and for every endpoint that it may go to instead."""
         server = self.servers.get(address)
-        return server is None or (server.requests < server.max_requests and not server.full)
+        if server is None:
+            return address not in self._closed_servers
+        return server.requests < server.max_requests and not server.full
 
     def sweep(self) -> None:
         """Servers at rest live as long as connections to them do."""

@@ -45,10 +45,10 @@ class TimedExchange(Exchange):
         super()._go(endpoint, reuse)
 
     def request_timed_out(self) -> None:
-        self._timed_out(REQUEST_TIMEOUT)
+        self.guarded(self._timed_out, REQUEST_TIMEOUT)
 
     def try_timed_out(self) -> None:
-        self._timed_out(BACKEND_REQUEST_TIMEOUT)
+        self.guarded(self._timed_out, BACKEND_REQUEST_TIMEOUT)
 
     def _timed_out(self, reason: str) -> None:
         if self._over:
@@ -57,15 +57,14 @@ class TimedExchange(Exchange):
             if reason == REQUEST_TIMEOUT:
                 self._end_upload()
         elif self._response.plan is None:
-            self._answer_timeout(reason)
+            self._answer(504, reason, self._detail(reason), FLAG)
         else:
-            self._abort(FLAG, reason + ABORTED)
+            self._abort(FLAG, reason + ABORTED, self._detail(reason))
 
-    def _answer_timeout(self, reason: str) -> None:
+    def _detail(self, reason: str) -> str:
         decision = self.decision
         assert decision.timeouts is not None
-        detail = timeout_detail(decision.timeouts, reason, decision.route, decision.rule)
-        self._answer(504, reason, detail, FLAG)
+        return timeout_detail(decision.timeouts, reason, decision.route, decision.rule)
 
     def _end_upload(self) -> None:
         """The client has the whole response, in time; what is left of its request is not waited for any longer."""

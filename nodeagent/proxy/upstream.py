@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from nodeagent.core.model import Endpoint
 from nodeagent.proxy.budgets import READ_BYTES
 from nodeagent.proxy.lane import WRITE
 from nodeagent.proxy.lease import Lease
-from nodeagent.proxy.stream import Stream
+from nodeagent.proxy.stream import Bug, Stream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
@@ -87,15 +89,13 @@ class Upstream:
         engine.sockets.wait(cookie, family, self._socket_came)
 
     def _socket_came(self, made: socket.socket | OSError) -> None:
-        if isinstance(made, OSError):
-            if not self._given_up:
-                self._pool.engine.connecting.stop(self)
-                self._connect_failed(made)
-        elif self._given_up:
-            made.close()
-        else:
-            self._pool.engine.connecting.stop(self)
-            self._dial(made)
+        if self._given_up:
+            if not isinstance(made, OSError):
+                made.close()
+            return
+        self._pool.engine.connecting.stop(self)
+        with self._user_hears_of_bugs():
+            self._connect_failed(made) if isinstance(made, OSError) else self._dial(made)
 
     def _dial(self, sock: socket.socket) -> None:
         endpoint = self.key[1]
@@ -116,10 +116,8 @@ class Upstream:
         assert self._sock is not None
         self._stop_connecting()
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            self._connect_failed(OSError(error, "connect"))
-        else:
-            self._established()
+        with self._user_hears_of_bugs():
+            self._connect_failed(OSError(error, "connect")) if error else self._established()
 
     def _stop_connecting(self) -> None:
         if self._watched and self._sock is not None:
@@ -129,7 +127,20 @@ class Upstream:
 
     def connect_timed_out(self) -> None:
         self._stop_connecting()
-        self._connect_failed(self.lateness)
+        with self._user_hears_of_bugs():
+            self._connect_failed(self.lateness)
+
+    @contextmanager
+    def _user_hears_of_bugs(self) -> Iterator[None]:
+        """For what comes from the loop and not from a call of the user, who would wait for it in vain."""
+        user = self.user
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - reported, counted
+            report = self._pool.engine.loop.call_exception_handler
+            report({"message": "a new connection to an endpoint met a bug", "exception": error})
+            if user is not None:
+                user.upstream_ended(Bug(error))
 
     @property
     def lateness(self) -> OSError:

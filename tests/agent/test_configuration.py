@@ -28,7 +28,7 @@ def configured(directory: Path, *documents: Document, here: Locality = ANYWHERE)
     async def first() -> None:
         snapshots = configuration.snapshots()
         await anext(snapshots)
-        await snapshots.aclose()  # type: ignore[attr-defined]  # an async generator, by its annotation an iterator
+        await snapshots.aclose()
 
     asyncio.run(first())
     return configuration

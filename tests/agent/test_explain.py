@@ -26,9 +26,18 @@ from nodeagent.core.model import (
     Workload,
 )
 from nodeagent.core.route_timeouts import RouteTimeouts
-from nodeagent.core.traffic import ConnectionRate, Limit, Mode, PodLimits, PolicyTimeouts, TrafficPolicy
+from nodeagent.core.traffic import (
+    CircuitBreaker,
+    ConnectionRate,
+    FaultInjection,
+    Limit,
+    Mode,
+    PodLimits,
+    PolicyTimeouts,
+    TrafficPolicy,
+)
 from nodeagent.regex import compile_regex
-from tests.agent.samples import CART_VIP, DB_VIP, ENROLLED, LIMITED, NO_BATCH, NO_DELETE, PATIENT, WEB, snapshot
+from tests.agent.samples import CART_VIP, DB_VIP, ENROLLED, LIMITED, NO_BATCH, NO_DELETE, PATIENT, V2, WEB, snapshot
 from tests.core import strategies as some
 
 DRY = TrafficPolicy("shop/dry", Mode.DRY_RUN)
@@ -205,6 +214,68 @@ def test_what_is_decided_is_one_of_the_shares(
         tuple(share[name] for name in ("name", "status", "detail", "policy", "audits")) for share in found
     ]
     assert answer["verdict"] in ("mixed", verdict_of(decision))
+
+
+def under(limits: PodLimits | None = None, pod: Workload = WEB, policy: TrafficPolicy | None = None) -> dict[str, Any]:
+    """The answer for cart, with limits for a pod and a policy for both backends."""
+    base = snapshot()
+    cart = base.destinations[CART_VIP]
+    *others, canary = cart.producer_rules
+    backends = tuple(dataclasses.replace(one, traffic=policy) for one in canary.backends)
+    routed = dataclasses.replace(cart, producer_rules=(*others, dataclasses.replace(canary, backends=backends)))
+    workloads = {**base.workloads, pod.key: dataclasses.replace(pod, limits=limits)}
+    changed = Snapshot(1, {**base.destinations, CART_VIP: routed}, workloads)
+    question = parse_question({"from": "shop/web-1", "to": "cart"})
+    return explain(changed, {*ENROLLED, pod.key}, question, compile_regex)
+
+
+def test_a_cap_of_0_of_the_caller_refuses_every_request() -> None:
+    answer = under(PodLimits("shop/none", max_parallel_requests=0))
+    assert (answer["verdict"], answer["request"]["status"], answer["request"]["reason"]) == (
+        "error",
+        503,
+        "client-overloaded",
+    )
+    assert answer["request"]["policy"] == "shop/none"
+    assert "limits.maxParallelRequests of TrafficPolicy shop/none is 0" in answer["request"]["detail"]
+    assert under(PodLimits("shop/one", max_parallel_requests=1))["verdict"] == "allowed"
+
+
+def test_a_cap_of_0_connections_of_the_caller_resets_each_of_them() -> None:
+    answer = under(PodLimits("shop/none", max_connections=0))
+    assert (answer["verdict"], answer["connect"]["errno"], answer["connect"]["policy"]) == (
+        "refused",
+        "ECONNRESET",
+        "shop/none",
+    )
+    assert "request" not in answer
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "reason"),
+    [
+        (TrafficPolicy("p", circuit_breaker=CircuitBreaker(0)), 503, "circuit-breaker-max-connections"),
+        (TrafficPolicy("p", circuit_breaker=CircuitBreaker(9, 0)), 503, "circuit-breaker-max-pending-requests"),
+        (TrafficPolicy("p", circuit_breaker=CircuitBreaker(0, 0, 0)), 503, "circuit-breaker-max-parallel-requests"),
+        (TrafficPolicy("p", circuit_breaker=CircuitBreaker(9, 9, 9, 0)), 0, ""),
+        (TrafficPolicy("p", fault_injection=FaultInjection(abort_status=418, abort_percent=100.0)), 418, "fault-abort"),
+        (TrafficPolicy("p", fault_injection=FaultInjection(abort_status=418, abort_percent=99.9)), 0, ""),
+    ],
+)
+def test_a_policy_that_lets_nothing_through_is_an_error_with_its_own_word(
+    policy: TrafficPolicy, status: int, reason: str
+) -> None:
+    answer = under(policy=policy)
+    assert (answer["request"]["status"], answer["request"]["reason"]) == (status, reason)
+    assert answer["verdict"] == ("error" if status else "allowed")
+    assert {backend["status"] for backend in answer["backends"]} == {status}
+
+
+def test_a_server_that_may_have_no_request_is_an_error_for_its_own_share_only() -> None:
+    server = Workload("shop", "cart-v2-1", "cart", "cart", (V2.address,), "/run/netns/v2", enrolled=True)
+    answer = under(PodLimits("shop/none", max_parallel_requests=0), server)
+    assert answer["verdict"] == "mixed"
+    assert [(one["status"], one["reason"]) for one in answer["backends"]] == [(0, ""), (503, "server-overloaded")]
 
 
 def test_a_share_without_a_backend_says_500() -> None:

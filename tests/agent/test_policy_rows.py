@@ -36,7 +36,7 @@ def test_a_row_says_what_a_policy_asks_for() -> None:
     assert (traffic["targets"], traffic["mode"], traffic["accepted"]) == (["Service shop/cart"], "DryRun", "True")
     assert (traffic["timeouts"], traffic["breaker"], traffic["retry"]) == ("request 2s", "no cap", "")
     assert (found["l"]["connections"], found["l"]["limits"]) == ("5 per 1s burst 5", [])
-    assert found["l"]["message"].startswith("limits are per node; connections: 5 per 1s on each node")
+    assert found["l"]["message"].startswith("limits are per node; connections: 5 per 1s burst 5 on each node")
     assert (found["n"]["targets"], found["n"]["limits"]) == (["Namespace shop"], "connections 9")
 
 

@@ -8,12 +8,14 @@ from nodeagent.admin.api import BadQueryError, NotFoundError
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.views import World, rows
 from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, TRUE, UNKNOWN, Condition
+from nodeagent.config.objects import ObjectSet
+from nodeagent.config.resources import PolicyObject
 from nodeagent.core.cors import Cors
 from nodeagent.core.filters import Filters, Rewrite, header_change
 from nodeagent.core.model import Fault, Mirror
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import Retry, SessionPersistence
-from tests.agent.samples import CANARY, CART_VIP, WEB, snapshot
+from tests.agent.samples import CANARY, CART_VIP, NO_BATCH, WEB, snapshot
 
 POD = EnrolledPod(WEB.key, "/run/netns/web", (1, 2), -1, 4711, WEB.addresses)
 REJECTED = (
@@ -52,6 +54,17 @@ def test_workloads_say_whether_they_are_enrolled_and_why_not() -> None:
 def test_policies_list_their_targets() -> None:
     policy = rows(WORLD, "policies", "shop", "no-delete")[0]
     assert policy["targets"] == ["shop/cart:80", "198.18.0.11:8080"]
+
+
+def test_an_accepted_policy_that_protects_no_destination_yet_is_shown_all_the_same() -> None:
+    early = dataclasses.replace(NO_BATCH, name="shop/early")
+    objects = ObjectSet(policies={"shop/early": PolicyObject("shop", "early", (), early)})
+    said = (Condition("AuthorizationPolicy", "shop/early", "Namespace shop", PROGRAMMED, UNKNOWN, "Pending"),)
+    world = dataclasses.replace(WORLD, objects=objects, conditions=said)
+    (policy,) = rows(world, "policies", "shop", "early")
+    assert (policy["state"], policy["action"], policy["targets"]) == ("pending", "DENY", [])
+    assert len(policy["conditions"]) == 1
+    assert [row["name"] for row in rows(world, "policies", "shop", "")] == ["early", "no-batch", "no-delete"]
 
 
 def test_routes_show_mirrors_cors_retry_session_and_what_keeps_a_rule_from_being_applied() -> None:

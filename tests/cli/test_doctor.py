@@ -16,12 +16,17 @@ from nodeagent.agent.lease import Lease
 from nodeagent.agent.preflight import Finding, Level
 from nodeagent.agent.settings import Settings
 from nodeagent.cli import checks
+from nodeagent.cli.advice import on_error
 from nodeagent.cli.checks import Place
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.hooks import HOOKS
 from tests.acceptance.preflight_cases import fixes, unactionable
+from tests.agent.test_configuration import configured
 from tests.cli.conftest import Run
 from tests.cli.fake_agent import STATUS
+from tests.config import builders as some
+from tests.testbed import manifests
+from tests.testbed.manifests import Document
 
 FINE = Finding("prerequisites", "kernel", Level.OK, "Linux 6.1")
 WARNING = Finding("prerequisites", "open files", Level.WARNING, "few files", "they run out", "ulimit -Hn 65536")
@@ -188,6 +193,43 @@ def test_a_reference_to_what_is_missing_is_a_warning_beside_objects_in_force(tmp
     assert levels(found) == [Level.WARNING, Level.OK, Level.OK]
     assert found[0].what == "HTTPRoute shop/r: BackendNotFound"
     assert found[0].fix
+
+
+def advised(directory: Path, *documents: Document) -> dict[str, str]:
+    """Object -> what doctor says is to be done, of what the agent really says of these manifests."""
+    configuration = configured(directory, *some.callers(), *some.service("cart"), *documents)
+    config = {**STATUS["config"], "errors": configuration.errors(), "warnings": configuration.warnings()}
+    found = [one for one in checks.check_configuration(place(directory, config=config)) if one.level is not Level.OK]
+    words = [next(word.strip("():,") for word in one.what.split() if word.startswith("shop/")) for one in found]
+    return {name: f"{one.why}: {one.fix}" for name, one in zip(words, found, strict=True)}
+
+
+def test_the_advice_fits_what_is_wrong(tmp_path: Path) -> None:
+    cart: Document = {"group": "", "kind": "Service", "name": "cart"}
+    to_cart = {"backendRefs": [{"name": "cart", "port": 80}]}
+    found = advised(
+        tmp_path,
+        manifests.traffic_policy("shop", "a", cart, timeouts={"request": "1s"}),
+        manifests.traffic_policy("shop", "loser", cart, timeouts={"request": "2s"}),
+        manifests.traffic_policy("shop", "early", {**cart, "name": "later"}, timeouts={"request": "1s"}),
+        manifests.traffic_policy("shop", "wrong", cart, timeouts={"request": "soon"}),
+        manifests.http_route("shop", "lost", "gone", [to_cart]),
+        manifests.http_route("shop", "dangling", "cart", [{"backendRefs": [{"name": "gone", "port": 80}]}]),
+        manifests.http_route("shop", "odd", "cart", [{**to_cart, "filters": [{"type": "Later"}]}, to_cart]),
+    )
+    assert {name: text.split(": ")[1] for name, text in found.items()} == {
+        "shop/loser": "give one of the two another target or address, or delete the one that should not count",
+        "shop/early": "create the target, or correct spec.targetRefs",
+        "shop/wrong": "correct it and save the file, or apply it",
+        "shop/lost": "create the Service or its port, or correct spec.parentRefs",
+        "shop/dangling": "create what it refers to, or correct the reference",
+        "shop/odd": "use a value that is supported",
+    }
+
+
+def test_what_the_kernel_did_not_take_is_no_fault_of_an_object() -> None:
+    for line in ("generation 3 is not wholly in force: no room", "established connections cannot be looked at: EPERM"):
+        assert "goes on trying" in on_error(line).fix
 
 
 def test_every_object_that_is_not_in_force_is_a_line(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -36,6 +38,7 @@ FORMATS = {
     "config dump": ["json", "yaml"],
     "version": ["table", "json", "yaml"],
 }
+CLI_DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 WITHOUT_DATA = {"run", "bypass", "uninstall", "completion"}
 
 
@@ -66,6 +69,18 @@ def test_every_command_with_data_writes_the_same_formats(path: str) -> None:
     (output,) = [option for option in options_of(command) if "--output" in option.opts]
     assert isinstance(output.type, click.Choice)
     assert (list(output.type.choices), output.default) == (FORMATS[path], FORMATS[path][0])
+
+
+def test_the_documented_formats_are_those_that_there_are() -> None:
+    rows = [line.split("|")[1:3] for line in CLI_DOC.read_text().split("## Output")[1].splitlines() if line[:2] == "| "]
+    cells = [(re.findall(r"`([a-z ]+)`", names), re.findall(r"`([a-z]+)`", formats)) for names, formats in rows]
+    told = {name: formats for names, formats in cells for name in names}
+    assert {name: formats[: len(FORMATS[name])] for name, formats in told.items() if name in FORMATS} == FORMATS
+
+
+def test_every_option_of_run_is_documented() -> None:
+    names = [name for option in options_of(LEAVES[("run",)]) if not option.hidden for name in option.opts]
+    assert [name for name in names if f"`{name}" not in CLI_DOC.read_text()] == []
 
 
 @pytest.mark.parametrize("path", ["get", "bpf progs", "bpf maps", "bpf map dump"])

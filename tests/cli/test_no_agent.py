@@ -13,6 +13,10 @@ from nodeagent.agent.lease import Lease
 from nodeagent.agent.settings import Settings, admin_socket
 from nodeagent.cli import uninstall as uninstalling
 from nodeagent.cli.errors import CliError, from_system
+from nodeagent.cli.instance import counted
+from nodeagent.cli.status import lines
+from nodeagent.kernel.abi import Outcome
+from nodeagent.kernel.maps import ConnectionRow
 from tests.cli.conftest import Run
 
 NEED_AN_AGENT = [
@@ -51,8 +55,29 @@ def test_status_without_an_agent_gives_programs_the_same_keys(run: Run, tmp_path
     result = run("status", "--run-dir", tmp_path, "--bpffs", tmp_path / "none", "-o", "json")
     answer = json.loads(result.stdout)
     assert answer["agent"] == {"alive": False}
-    assert answer.keys() == {"version", "agent", "instance", "workers_beating", "pods", "connections"}
+    assert answer.keys() == {"version", "agent", "instance", "workers_beating", "pods", "connections", "dry_run"}
     assert answer["instance"].keys() == {"name", "bpffs", "attached", "bypass", "hooks"}
+
+
+def test_what_a_dry_run_says_is_no_connection_and_has_the_word_of_the_metrics() -> None:
+    def row(outcome: Outcome, opened: int) -> ConnectionRow:
+        return ConnectionRow("shop/web/web", "shop/db:5432", outcome, "", opened, 0, 0, 0, 0)
+
+    made = [row(Outcome.DIRECT, 3), row(Outcome.DIRECT, 1), row(Outcome.NO_ENDPOINT, 5)]
+    counts = counted([*made, row(Outcome.WOULD_RATE_LIMIT, 2), row(Outcome.WOULD_DENY, 1)])
+    assert counts == {
+        "connections": {"direct": 4, "no-endpoint": 5},
+        "dry_run": {"would-limit": 2, "would-deny": 1},
+    }
+    dead = {"version": "v1", "agent": {"alive": False}, "workers_beating": {}, "pods": {"enrolled_count": 0}, **counts}
+    instance = {"name": "x", "bpffs": "/b", "attached": True, "bypass": False, "hooks": ["connect4"]}
+    said = [text for text, _ in lines({**dead, "instance": instance})]
+    assert said[-4:] == [
+        "counted   direct: 4",
+        "counted   no-endpoint: 5",
+        "dry run   would-deny: 1",
+        "dry run   would-limit: 2",
+    ]
 
 
 @pytest.mark.parametrize("command", ["bpf progs", "bpf maps", "bpf map dump config", "bypass on", "bypass off"])

@@ -296,7 +296,16 @@ def test_a_refused_route_says_how_many_regular_expressions_there_are_and_takes_n
     refused = next(one for one in conditions if one.kind == KIND and one.type == ACCEPTED and one.status == "False")
     assert (refused.object, refused.field) == ("shop/b", "spec.rules")
     assert "has 29 RegularExpression matches" in refused.message
+    assert refused.message.startswith("not attached, and calls are served as if the route was not there")
     assert "have 100" in refused.message
+
+
+def test_a_route_that_is_one_pattern_too_many_changes_nothing_for_calls_that_were_served() -> None:
+    """Alone on its Service it leaves calls unrouted; as a consumer route it leaves them to the producer's."""
+    alone = some.snapshot(*BASE, patterns("a", MAX_PATTERNS + 1))
+    assert (some.ask(alone, "shop/web").status, some.ask(alone, "shop/web").route) == (0, "")
+    crowd = [route("p", [to("v1")]), patterns("c", MAX_PATTERNS + 1, namespace="batch")]
+    assert some.ask(some.snapshot(*BASE, *crowd), "batch/job").route == "shop/p"
 
 
 def test_regular_expressions_are_counted_apart_for_namespaces_with_routes_of_their_own() -> None:

@@ -114,7 +114,7 @@ OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-01T00:00:00+00:30"
 
 @pytest.mark.parametrize(
     ("created", "winner"),
-    [((OLD, OLD), "a"), ((OLD, NEW), "b"), ((NEW, OLD), "a"), (("", ""), "a"), (("", OLD), "a"), ((OLD, ""), "b")],
+    [((OLD, OLD), "a"), ((OLD, NEW), "b"), ((NEW, OLD), "a"), (("", ""), "a"), (("", OLD), "b"), ((OLD, ""), "a")],
 )
 def test_of_two_with_the_same_target_the_older_wins_then_the_name(created: tuple[str, str], winner: str) -> None:
     """NEW is later on its clock, and earlier in UTC."""
@@ -122,7 +122,7 @@ def test_of_two_with_the_same_target_the_older_wins_then_the_name(created: tuple
     assert names(met(*pair)) == (winner, "")
 
 
-AGES = ("", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+AGES = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "")  # from the oldest to the youngest
 policies = st.lists(
     st.tuples(st.integers(0, len(RANKED) - 1), st.sampled_from(("Enforce", "DryRun")), st.sampled_from(AGES)),
     max_size=8,
@@ -132,8 +132,8 @@ policies = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(policies)
 def test_the_choice_is_that_of_a_plain_sort_by_rank_age_and_name(chosen: list[tuple[int, str, str]]) -> None:
-    listed = [(rank, age, f"p{number}", mode) for number, (rank, mode, age) in enumerate(chosen)]
-    documents = [traffic(name, RANKED[rank], created=age, mode=mode) for rank, age, name, mode in listed]
+    listed = [(rank, AGES.index(age), f"p{number}", mode) for number, (rank, mode, age) in enumerate(chosen)]
+    documents = [traffic(name, RANKED[rank], created=AGES[age], mode=mode) for rank, age, name, mode in listed]
     first = {mode: name for _, _, name, mode in sorted(listed, reverse=True)}
     assert names(met(TO_V1, *documents)) == (first.get("Enforce", ""), first.get("DryRun", ""))
 
@@ -176,6 +176,11 @@ def test_faults_are_injected_only_by_an_agent_that_was_told_so() -> None:
         policy = compile_objects(found, 1, allow_faults=allowed)[0].destinations[some.VIP, 80].traffic
         assert policy is not None
         assert policy.fault_injection == expected
+        assert policy.faults_left_out is not allowed
+    without = some.objects(*BASE, traffic("a", SERVICE))
+    policy = compile_objects(without, 1)[0].destinations[some.VIP, 80].traffic
+    assert policy is not None
+    assert not policy.faults_left_out
 
 
 # ---- rate limits ----
@@ -236,5 +241,5 @@ def test_limits_reach_the_pods_of_their_namespace_and_no_others() -> None:
         PodLimits("shop/b", 5),
     )
     assert (pods["batch/job"].limits, pods["batch/job"].shadow_limits) == (None, None)
-    later = traffic("c", target, created=NEW, limits={"maxConnections": 1})
+    later = traffic("c", target, limits={"maxConnections": 1})
     assert some.snapshot(*BASE, enforced, later).workloads["shop/web"].limits == PodLimits("shop/a", 10)

@@ -88,16 +88,31 @@ def test_a_target_that_is_not_there_is_named(target: Document, field: str, words
         assert "takes effect when it does" in one.message
 
 
+def test_a_rule_that_was_dropped_is_there_all_the_same() -> None:
+    """It answers 500: its name is no mistake of the policy that targets it."""
+    dropped = {"name": "odd", "filters": [{"type": "Later"}], "backendRefs": [{"name": "cart", "port": 80}]}
+    route = manifests.http_route("shop", "r", "cart", [dropped])
+    target = {**ROUTE, "sectionName": "odd"}
+    found = said(*BASE[:-1], route, traffic_policy("shop", "t", target, **TIMEOUTS), limits("l", target))
+    assert {key: one.reason for key, one in found.items()} == {"shop/t": "Accepted", "shop/l": "Accepted"}
+
+
 def test_of_two_with_one_target_the_loser_is_told_who_won_and_why() -> None:
-    first, second, third = (traffic_policy("shop", name, SERVICE) for name in "abc")
+    """One that does not say when it was made is the youngest, as with routes."""
+    undated, second, third, old = (traffic_policy("shop", name, SERVICE) for name in "abcd")
     second["metadata"]["creationTimestamp"] = third["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
-    for later, why in ((second, "is older"), (third, "is older")):
-        found = said(*BASE, first, later)
-        loser = f"shop/{later['metadata']['name']}"
-        words = f"TrafficPolicy shop/a has the same target and {why}: only that one counts"
-        assert told(found[loser]) == ("False", "Conflicted", words, "spec.targetRefs[0]")
-        assert found["shop/a"].status == "True"
-    assert "comes first by name" in said(*BASE, second, third)["shop/c"].message
+    old["metadata"]["creationTimestamp"] = "2025-12-31T23:00:00-01:00"  # the same moment, and no other one
+    for winner, later, why in (
+        (second, undated, "is older"),
+        (old, undated, "is older"),
+        (second, third, "comes first by name"),
+        (third, old, "comes first by name"),
+    ):
+        found = said(*BASE, winner, later)
+        won, lost = (f"shop/{one['metadata']['name']}" for one in (winner, later))
+        words = f"TrafficPolicy {won} has the same target and {why}: only that one counts"
+        assert told(found[lost]) == ("False", "Conflicted", words, "spec.targetRefs[0]")
+        assert found[won].status == "True"
 
 
 def test_policies_of_different_targets_or_modes_are_no_rivals() -> None:
@@ -116,9 +131,9 @@ def test_a_loser_is_in_force_for_its_other_targets() -> None:
 def test_what_does_not_apply_to_a_port_that_is_not_http_is_said_with_the_port() -> None:
     spec = {**TIMEOUTS, "retry": {}}
     found = said(*ports(HTTP, TLS, BYTES), traffic_policy("shop", "t", SERVICE, **spec), limits("l", SERVICE))
-    words = "do not apply to calls of port 443 (tls), 5432 (tcp): not plain HTTP/1"
-    assert told(found["shop/t"]) == ("True", "Accepted", f"timeouts, retry {words}", "spec.targetRefs[0]")
-    assert f"http {words}" in found["shop/l"].message
+    words = "calls of port 443 (tls), 5432 (tcp) are not plain HTTP/1 and go without"
+    assert told(found["shop/t"]) == ("True", "Accepted", f"{words} timeouts, retry", "spec.targetRefs[0]")
+    assert f"{words} http" in found["shop/l"].message
     assert said(*ports(HTTP), traffic_policy("shop", "t", SERVICE, **spec))["shop/t"].message == ""
 
 
@@ -133,9 +148,25 @@ def test_a_policy_that_has_nothing_to_read_is_not_accepted() -> None:
 def test_a_service_without_a_cluster_ip_is_reached_by_routes_only() -> None:
     base = ports(HTTP, vip="None")
     found = said(*base, traffic_policy("shop", "t", SERVICE, **TIMEOUTS), connections("c", SERVICE))
-    words = "has no cluster IP: timeouts apply only where an HTTPRoute sends requests to it"
+    words = "has no cluster IP: only requests that an HTTPRoute sends to it get timeouts"
     assert found["shop/t"].message == f"Service shop/cart {words}"
     assert (found["shop/c"].status, found["shop/c"].reason) == ("False", "Invalid")
+    both = said(*base, connections("c", SERVICE, http={"rules": [{"name": "all", "limit": {"requests": 1}}]}))["shop/c"]
+    assert both.status == "True"
+    assert "connections to port 80 are not limited: there is no cluster IP to connect to" in both.message
+    assert "connections: " not in both.message
+
+
+def test_http_and_connections_are_nothing_where_neither_can_be_counted() -> None:
+    http = {"rules": [{"name": "all", "limit": {"requests": 1}}]}
+    found = said(*ports(TLS, vip="None"), connections("c", SERVICE, http=http))["shop/c"]
+    assert (found.status, found.reason) == ("False", "Invalid")
+    assert "no requests to treat" in found.message
+
+
+def test_connections_of_a_service_without_a_tcp_port_are_none_to_limit() -> None:
+    found = said(*ports({"name": "dns", "port": 53, "protocol": "UDP"}), connections("c", SERVICE))["shop/c"]
+    assert told(found) == ("False", "Invalid", "Service shop/cart has no TCP port", "spec.targetRefs[0]")
 
 
 def test_faults_without_the_agent_s_consent_are_left_out_and_say_how_to_get_it() -> None:
@@ -158,9 +189,10 @@ def nodes(*names: str) -> list[Document]:
 
 def test_limits_say_what_they_come_to_on_the_nodes_that_there_are() -> None:
     message = said(*BASE, *nodes("a", "b", "c", "a"), limits("l", SERVICE))["shop/l"].message
-    assert message == "limits are per node; rule all: 100 per 1s on each node, at most 300 per 1s on 3 nodes"
+    total = "100 per 1s burst 100 on each node, in all 300 per 1s burst 300 on 3 nodes"
+    assert message == f"limits are per node; rule all: {total}"
     alone = said(*BASE, connections("c", SERVICE))["shop/c"].message
-    assert alone == "limits are per node; connections: 5 per 2s on each node, at most 5 per 2s on 1 node"
+    assert alone == "limits are per node; connections: 5 per 2s burst 5 on each node, in all 5 per 2s burst 5 on 1 node"
 
 
 @pytest.mark.parametrize(
@@ -172,9 +204,9 @@ def test_limits_say_what_they_come_to_on_the_nodes_that_there_are() -> None:
     ],
 )
 def test_limits_say_whose_they_are_on_one_node_and_on_all(rule: Document, words: str) -> None:
-    one = {"name": "a", "limit": {"requests": 9, "interval": "1m"}, **rule}
+    one = {"name": "a", "limit": {"requests": 9, "interval": "1m", "burst": 20}, **rule}
     message = said(*BASE, *nodes("a", "b"), limits("l", ROUTE, http={"rules": [one]}))["shop/l"].message
-    assert f"9 per 1m{words} on each node, at most 18 per 1m{words} on 2 nodes" in message
+    assert f"9 per 1m burst 20{words} on each node, in all 18 per 1m burst 40{words} on 2 nodes" in message
 
 
 def test_only_one_policy_limits_the_connections_to_a_port() -> None:

@@ -47,9 +47,10 @@ def test_all_workers_together_stay_within_the_memory_limit(memory: int, nofile: 
 
 
 @given(MEMORY, NOFILE, st.integers(1, 8))
-def test_no_pod_can_take_every_connection_of_a_worker(memory: int | None, nofile: int, workers: int) -> None:
+def test_no_pod_can_take_every_connection_or_copy_of_a_worker(memory: int | None, nofile: int, workers: int) -> None:
     bounds = derive(memory, nofile, workers)
     assert 8 <= bounds.connections_per_pod < bounds.connections
+    assert 8 <= bounds.mirrors_per_pod < bounds.mirrors
 
 
 def test_bounds_survive_the_way_to_a_worker() -> None:

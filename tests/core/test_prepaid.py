@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, Claim, LocalLedger, Slot, Tokens
-from nodeagent.core.prepaid import COUNT, GATES, PART, prepayment
+from nodeagent.core.prepaid import COUNT, GATES, PART, narrowed, prepayment
 
 SECOND = 1_000_000_000
 LARGE = COUNT * PART
@@ -17,6 +17,16 @@ def test_all_in_hand_is_a_small_part_of_any_burst() -> None:
     for burst in (1, PART, 2 * PART, LARGE - 1, LARGE, 100 * LARGE):
         many = prepayment([Tokens(1, SECOND, burst)])
         assert many is None or many.count * GATES <= burst / 512
+
+
+def test_with_what_workers_have_in_hand_a_bucket_is_as_large_as_its_limit() -> None:
+    for burst in (1, 2 * PART - 1, 2 * PART, LARGE, 1_000_000):
+        for workers in (1, 2, 16):
+            bucket = narrowed(Tokens(1, SECOND, burst), workers)
+            many = prepayment([bucket])
+            in_hand = workers * GATES * (many.count - 1) if many is not None else 0
+            assert bucket.burst + in_hand <= burst
+            assert bucket.burst == burst or burst >= 2 * PART
 
 
 def test_the_smallest_bucket_decides_how_many_are_paid_for() -> None:

@@ -63,6 +63,11 @@ def test_what_the_rule_asks_for_itself_comes_first_and_says_that_the_policy_give
     assert described(Treatment("shop/cart:80", (), retry=Retry(0))) == ["the route's rule: retry none"]
 
 
+def test_faults_that_the_agent_was_not_told_to_allow_are_not_passed_over() -> None:
+    line = traffic_line(TrafficPolicy("shop/a", faults_left_out=True))
+    assert line == "TrafficPolicy shop/a: fault left out, as the agent runs without --allow-fault-injection"
+
+
 def test_each_part_of_a_traffic_policy_is_on_its_line() -> None:
     policy = TrafficPolicy(
         "shop/a",

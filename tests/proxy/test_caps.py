@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from nodeagent.core.bounds import KIB, MIB, Bounds
-from nodeagent.core.model import Destination, Endpoint, Protocol
-from nodeagent.core.traffic import Limit, PodLimits, RateLimitPolicy, RateLimitRule
+from nodeagent.core.model import Destination, Endpoint, Protocol, Workload
+from nodeagent.core.traffic import Limit, PodLimits, RateLimitPolicy, RateLimitRule, Retry, TrafficPolicy
 from nodeagent.proxy.budgets import LAST_READ_BYTES, READ_BYTES
 from nodeagent.proxy.tenants import IDLE_SERVERS
+from nodeagent.proxy.upstream import Upstream
 from tests.proxy.harness import CALLER, Client, FixedOriginals, Proxy, ScriptedUpstream, run, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -149,6 +150,46 @@ def test_a_namespace_may_have_caps_of_its_own_and_they_are_the_nodes() -> None:
     run(conversation())
 
 
+@pytest.mark.parametrize("policy", ["", "shop/caps"])
+def test_a_connection_over_its_pods_cap_is_counted_for_pod_and_destination_and_observed(policy: str) -> None:
+    async def conversation() -> None:
+        async with Proxy(bounds=Bounds(connections_per_pod=1)) as proxy:
+            if policy:
+                proxy.caller = replace(CALLER, limits=PodLimits(policy, max_connections=1))
+                proxy.apply(proxy.destination)
+            proxy.engine.observing = True
+            (first,) = await busy(proxy, 1)
+            with contextlib.suppress(ConnectionResetError):
+                assert await (await proxy.connect()).closed()
+            (event,) = proxy.events
+            counted = row(proxy, "client-connections")
+            assert (counted["source_workload"], counted["destination_service"]) == ("web", "shop/payments:80")
+            assert (counted["policy"], counted["response_code"], counted["response_flags"]) == (policy, "0", "UO")
+            assert (event["source"], event["destination"], event["policy"]) == (CALLER.key, "shop/payments:80", policy)
+            assert (event["reason"], event["status"], event["verdict"]) == ("client-connections", 0, "error")
+            assert "connections" in event["detail"]
+            await proxy.upstream.connections[0].send(OK)
+            assert await first.response() == (200, b"ok")
+
+    run(conversation())
+
+
+def test_a_server_that_may_have_no_request_gets_none_not_even_the_first() -> None:
+    async def conversation() -> None:
+        async with Proxy() as proxy:
+            (endpoint,) = proxy.destination.endpoints
+            server = Workload("shop", "v1", "v1", "v1", (endpoint.address,), "/run/netns/v1", enrolled=True)
+            limits = PodLimits("shop/caps", max_parallel_requests=0)
+            proxy.engine.tenants.set_limits({9: replace(server, limits=limits)})
+            client = await proxy.connect()
+            await client.send(GET)
+            assert (await client.response())[0] == 503
+            assert client.reason == "server-overloaded"
+            assert proxy.upstream.connections == []
+
+    run(conversation())
+
+
 def test_a_cap_that_is_lowered_ends_nothing_and_refuses_what_comes() -> None:
     async def conversation() -> None:
         async with Proxy() as proxy:
@@ -221,6 +262,25 @@ def test_a_request_that_is_kept_for_resending_is_in_the_budget_until_its_end() -
             await upstream.send(OK)
             assert await client.response() == (200, b"ok")
             assert not proxy.engine.budget.held
+
+    run(conversation())
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("traffic", [None, TrafficPolicy("shop/p", retry=Retry())])
+def test_a_request_that_is_kept_is_counted_once(
+    traffic: TrafficPolicy | None, connected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what is unsent, what a dead connection's request is repeated from, and what a retry sends."""
+
+    async def conversation() -> None:
+        async with Proxy(traffic=traffic) as proxy:
+            if not connected:
+                monkeypatch.setattr(Upstream, "connect", lambda _upstream: None)
+            client = await proxy.connect()
+            await client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n" + b"x" * 30_000)
+            await settle()
+            assert 30_000 < proxy.engine.budget.held < 31_000
 
     run(conversation())
 

@@ -535,6 +535,70 @@ def test_what_a_policy_refuses_is_counted_for_it_and_observed_with_what_is_wrong
     run(conversation())
 
 
+OBSERVED: dict[str, tuple[bytes, bytes, dict[str, Any]]] = {
+    "upstream-connect-failed": (GET, b"", {"endpoints": (Endpoint("127.0.0.1", 1),)}),
+    "upstream-closed": (POST, b"", {}),
+    "upstream-truncated": (GET, b"HTTP/1.1 200 OK\r\n", {}),
+    "request-timeout": (GET, b"later", {"traffic": policy(timeouts=PolicyTimeouts(request=50))}),
+    "method-unknown": (b"BREW / HTTP/1.1\r\nHost: shop\r\n\r\n", b"", {}),
+    "chunk-size": (
+        b"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"later",
+        {"traffic": policy(retry=Retry())},
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", OBSERVED)
+def test_every_error_is_observed_with_the_words_that_the_client_gets(reason: str) -> None:
+    request, answer, fields = OBSERVED[reason]
+
+    async def conversation() -> None:
+        async with Proxy(**fields) as p:
+            p.engine.observing = True
+            client = await p.connect()
+            await client.send(request)
+            if "endpoints" not in fields and answer != b"later" and reason != "method-unknown":
+                await p.upstream.request()
+                await p.upstream.send(answer)
+                p.upstream.connection.close()
+            _, body = await client.response()
+            (event,) = p.events
+            assert (client.reason, event["reason"]) == (reason, reason)
+            assert event["detail"] == body.decode().strip() != ""
+
+    run(conversation())
+
+
+@pytest.mark.parametrize(
+    ("traffic", "then", "reason", "detail"),
+    [
+        (None, b"", "upstream-truncated", "before"),
+        (policy(timeouts=PolicyTimeouts(request=50)), None, "request-timeout-aborted", "50"),
+        (policy(timeouts=PolicyTimeouts(idle=50)), None, "idle-timeout", "timeouts.idle"),
+    ],
+)
+def test_a_response_that_breaks_off_is_observed_with_what_is_wrong(
+    traffic: TrafficPolicy | None, then: bytes | None, reason: str, detail: str
+) -> None:
+    async def conversation() -> None:
+        async with Proxy(traffic=traffic) as p:
+            p.engine.observing = True
+            client = await p.connect()
+            await client.send(GET)
+            await p.upstream.request()
+            await p.upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal")
+            if then is not None:
+                p.upstream.connection.close()
+            with pytest.raises(ConnectionResetError):
+                await client.read_until_close()
+            (event,) = p.events
+            assert event["reason"] == reason
+            assert detail in event["detail"]
+
+    run(conversation())
+
+
 @pytest.mark.parametrize("status", [204, 205, 304])
 def test_a_fault_with_a_status_that_has_no_content_leaves_the_connection_in_order(status: int) -> None:
     async def conversation() -> None:

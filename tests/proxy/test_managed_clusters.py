@@ -95,6 +95,37 @@ def test_a_cluster_goes_when_nothing_led_to_it_for_a_minute_and_nothing_is_under
     assert handlings.clusters() == []
 
 
+class Failing(LocalLedger):
+    """As a kernel without memory."""
+
+    fails = True
+
+    def read(self, key: int) -> tuple[int, bytes]:
+        if self.fails:
+            raise OSError("no memory")
+        return super().read(key)
+
+
+def test_a_cluster_that_could_not_be_made_or_changed_is_by_the_next_request() -> None:
+    seconds = 0.0
+    shared = Failing(time.monotonic_ns)
+    handlings = Handlings(shared, lambda: seconds)
+    treatment = Treatment("shop/b:80", V4, policy(outlier_detection=EJECT_AT_ONCE))
+    with pytest.raises(OSError, match="no memory"):
+        handlings.of(treatment)
+    for seconds in (0.0, 2 * handling.KEEP_SECONDS):  # noqa: B007 - the clock
+        handlings.forget()
+    shared.fails = False
+    one = handlings.of(treatment).cluster
+    assert one is not None
+    handlings.forget()
+    shared.fails = True
+    changed = replace(treatment, traffic=policy(outlier_detection=replace(EJECT_AT_ONCE, max_ejection_percent=10)))
+    for _ in range(2):
+        with pytest.raises(OSError, match="no memory"):
+            handlings.of(changed)
+
+
 def test_a_change_of_the_balancer_leaves_no_request_behind_and_takes_none_of_others() -> None:
     async def conversation() -> None:
         weighing = policy(load_balancer=LoadBalancer(Balancing.LEAST_REQUEST))
@@ -256,6 +287,26 @@ def test_ejections_are_counted_and_those_of_a_dry_run_are_not(dry_run: bool) -> 
             assert p.engine.gauges()["clusters"] == 1
 
     run(conversation())
+
+
+class Racing(LocalLedger):
+    """What `other` does comes first, once."""
+
+    other: Callable[[], object] | None = None
+
+    def swap(self, key: int, version: int, content: bytes) -> bool:
+        other, self.other = self.other, None
+        if other is not None:
+            other()
+        return super().swap(key, version, content)
+
+
+def test_an_ejection_is_counted_by_the_worker_that_brought_it_about_and_no_other() -> None:
+    shared = Racing(time.monotonic_ns)
+    first, second = cluster(shared, V4), cluster(shared, V4)
+    shared.other = lambda: first.answered(V4[0], 500, 0.1)
+    assert not second.answered(V4[0], 500, 0.1)
+    assert (first.tick(), second.tick()) == ((1, 0), (0, 0))
 
 
 # ---- connections ----

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Iterator
+import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from nodeagent.core.bounds import KIB, MIB, Bounds
+from nodeagent.core.ledger import LocalLedger, Prepared
 from nodeagent.core.model import Endpoint
 from nodeagent.core.traffic import (
     Balancing,
     CircuitBreaker,
+    FaultInjection,
+    Limit,
     LoadBalancer,
+    Mode,
     OutlierDetection,
     PolicyTimeouts,
+    RateLimitPolicy,
+    RateLimitRule,
     Retry,
     RetryBudget,
+    TrafficPolicy,
 )
 from nodeagent.proxy.downstream import Downstream
 from nodeagent.proxy.exchange import Exchange
@@ -38,18 +46,6 @@ def put(body: bytes, fields: bytes = b"") -> tuple[bytes, bytes]:
 def first_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first try goes to the first endpoint."""
     monkeypatch.setattr("nodeagent.proxy.downstream.random", lambda: 0.0)
-
-
-@pytest.fixture
-def silent() -> Iterator[Endpoint]:
-    """An endpoint whose connections are never made."""
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        yield Endpoint(*full.getsockname()[:2])
 
 
 # ---- what is sent again ----
@@ -578,12 +574,18 @@ def test_a_worker_that_stops_gives_back_what_its_requests_held() -> None:
     run(conversation())
 
 
-def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("a call of the ledger failed")])
+def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for a failure of the endpoint, which would be blamed, and another one tried."""
+
     def broken(*_: object) -> None:
-        raise RuntimeError("a bug")
+        raise error
 
     async def conversation() -> None:
-        async with Proxy(answer=OK, traffic=policy(circuit_breaker=CAPS)) as p:
+        traffic = replace(retrying(), circuit_breaker=CAPS, outlier_detection=OUTLIER)
+        async with Proxy(answer=OK, traffic=traffic) as p:
             reported: list[object] = []
             p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
             client = await p.connect()
@@ -594,10 +596,132 @@ def test_a_bug_of_ours_ends_its_request_and_gives_back_what_it_held(monkeypatch:
             assert len(reported) == 1
             (row,) = p.rows()
             assert row["reason"] == "internal-error"
+            assert p.engine.stats.retries == 0
             (cluster,) = p.engine.handlings.clusters()
+            assert cluster.health is not None
+            assert not cluster.health._refresh().troubled
             assert [p.ledger.held(slot) for slot in cluster.caps if slot is not None] == [0, 0, 0, 0]
 
     run(conversation())
+
+
+class NoMemory(LocalLedger):
+    """As the kernel's, when it has none for a call that gives back."""
+
+    def give(self, prepared: Prepared) -> None:
+        raise OSError("no memory")
+
+
+@pytest.mark.parametrize("timeouts", [PolicyTimeouts(), PolicyTimeouts(idle=60_000)])
+def test_a_request_whose_place_cannot_be_given_back_ends_as_ever(timeouts: PolicyTimeouts) -> None:
+    """The usual way, and with an idle timeout the long one."""
+
+    async def conversation() -> None:
+        traffic = policy(circuit_breaker=CircuitBreaker(max_parallel_requests=10), timeouts=timeouts)
+        async with Proxy(answer=OK, traffic=traffic, ledger=NoMemory(time.monotonic_ns)) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            client = await p.connect()
+            for count in (1, 2):
+                assert await ask(client) == (200, b"ok")
+                await settle()
+                assert len(reported) == count
+                assert p.engine.tenants.requests == 0
+                assert sum(row["requests"] for row in p.rows()) == count
+
+    run(conversation())
+
+
+def test_a_dry_run_that_cannot_be_started_leaves_no_place_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        rule = RateLimitRule("all", Limit(1000, 1000, 1000))
+        limits = RateLimitPolicy("shop/limit", (rule,), Mode.DRY_RUN)
+        async with Proxy(answer=OK, traffic=policy(circuit_breaker=CAPS), rate_limits=(limits,)) as p:
+            p.engine.loop.set_exception_handler(lambda _loop, _context: None)
+            client = await p.connect()
+            monkeypatch.setattr("nodeagent.proxy.handling.Shadow", broken)
+            await client.send(GET)
+            with pytest.raises(ConnectionResetError):
+                await client.read_until_close()
+            (cluster,) = p.engine.handlings.clusters()
+            assert cluster.caps.parallel_requests is not None
+            assert p.ledger.held(cluster.caps.parallel_requests) == 0
+
+    run(conversation())
+
+
+@pytest.mark.parametrize(
+    ("where", "fields"),
+    [
+        ("managed_exchange.ManagedExchange._go_or_refuse", {"fault_injection": FaultInjection(20, 100.0)}),
+        ("managed_exchange.ManagedExchange._report_lateness", {"timeouts": PolicyTimeouts(idle=20)}),
+        ("managed_exchange.ManagedExchange._report_lateness", {"timeouts": PolicyTimeouts(request=20)}),
+        ("managed_exchange.ManagedExchange._report_lateness", {"timeouts": PolicyTimeouts(per_try=20)}),
+    ],
+)
+def test_a_bug_in_a_timer_ends_its_request_at_once(
+    where: str, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        async with Proxy(traffic=policy(circuit_breaker=CAPS, **fields)) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            monkeypatch.setattr(f"nodeagent.proxy.{where}", broken)
+            await ends_in_a_bug(p, reported)
+
+    run(conversation(), 3.0)
+
+
+def test_a_bug_in_the_next_try_ends_its_request_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        async with Proxy(answer=failed(503), traffic=replace(retrying(backoff=50), circuit_breaker=CAPS)) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            p.engine.loop.call_later(0.03, monkeypatch.setattr, "nodeagent.proxy.passage.Passage.choose", broken)
+            await ends_in_a_bug(p, reported)
+
+    run(conversation(), 3.0)
+
+
+@pytest.mark.parametrize("traffic", [None, policy(circuit_breaker=CAPS)])
+def test_a_bug_once_a_connection_is_made_ends_its_request_at_once(
+    traffic: TrafficPolicy | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def conversation() -> None:
+        async with Proxy(answer=OK, traffic=traffic) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            monkeypatch.setattr("nodeagent.proxy.upstream._is_connected", lambda _sock: False)
+            monkeypatch.setattr(Exchange, "_send", broken)
+            await ends_in_a_bug(p, reported)
+
+    run(conversation(), 3.0)
+
+
+async def ends_in_a_bug(p: Proxy, reported: list[object]) -> None:
+    """One more request: its client is reset, and nothing of it stays."""
+    client = await p.connect()
+    await client.send(GET)
+    with pytest.raises(ConnectionResetError):
+        await client.read_until_close()
+    assert len(reported) == 1
+    (row,) = p.rows()
+    assert row["reason"] == "internal-error"
+    p.engine.pool.close()
+    held = [p.ledger.held(slot) for one in p.engine.handlings.clusters() for slot in one.caps if slot is not None]
+    assert not any(held)
 
 
 def test_a_request_that_lasts_is_not_idle_while_something_moves() -> None:

@@ -15,7 +15,7 @@ from nodeagent.core.filters import Filters, Rewrite, header_change
 from nodeagent.core.model import Action, Backend, EnforcementLevel, Mirror, PathKind, Policy, PolicyRule, Rule
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import Retry
-from tests.proxy.harness import Answer, Client, Proxy, ScriptedUpstream, run, settle
+from tests.proxy.harness import CALLER, COOKIE, Answer, Client, Proxy, ScriptedUpstream, run, settle
 
 GET = b"GET /a HTTP/1.1\r\nHost: cart\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -227,6 +227,28 @@ def test_so_many_copies_are_under_way_and_no_more() -> None:
                 assert await ask(client) == (200, b"ok")
             assert await mirror.drain() == GET * 2
             assert (p.engine.stats.mirrored, p.engine.stats.mirror_skipped) == (2, 3)
+
+    run(conversation())
+
+
+def test_the_copies_of_one_pod_leave_room_for_those_of_others() -> None:
+    async def conversation() -> None:
+        async with mirrored(None, bounds=Bounds(mirrors=8, mirrors_per_pod=2)) as (p, mirror):
+            client = await p.connect()
+            for _ in range(5):
+                assert await ask(client) == (200, b"ok")
+            assert await mirror.drain() == GET * 2
+            assert (p.engine.stats.mirrored, p.engine.stats.mirror_skipped) == (2, 3)
+            p.engine.set_pods({COOKIE: CALLER.key, 8: CALLER.key})
+            p.acceptor.cookie = 8
+            other = await p.connect()
+            assert await ask(other) == (200, b"ok")
+            assert await mirror.drain() == GET * 3
+            for connection in mirror.connections:
+                await connection.send(OK)
+            await until(lambda: not len(p.engine.mirrors))
+            assert await ask(client) == (200, b"ok")
+            assert await mirror.drain() == GET * 4
 
     run(conversation())
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, Slot, Tokens
-from nodeagent.core.prepaid import COUNT, GATES, PART
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, LocalLedger, Prepared, Slot, Tokens
+from nodeagent.core.prepaid import COUNT, GATES, PART, narrowed
 from nodeagent.core.rate_limits import Applied
-from nodeagent.core.traffic import Limit, Mode, RateLimitPolicy, RateLimitRule
+from nodeagent.core.traffic import Limit, Mode, PodLimits, RateLimitPolicy, RateLimitRule
 from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.prepayments import BUSY, Prepayments
 from nodeagent.proxy.reserve import Reserve
+from tests.proxy.harness import CALLER, Proxy, run
+from tests.proxy.test_managed import OK, ask
 from tests.proxy.test_reserve import Counting
 
 SECOND = 1_000_000_000
@@ -80,6 +88,44 @@ def test_a_limit_that_is_used_up_lets_in_exactly_its_burst() -> None:
     assert let_in == LARGE
 
 
+STEPS = st.tuples(st.integers(0, 1), st.sampled_from([0, 1, 33, 9000]), st.integers(0, 120))
+
+
+@given(st.lists(STEPS, min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_two_workers_never_let_in_more_than_the_limit_in_any_window(steps: list[tuple[int, int, int]]) -> None:
+    """Each step: a worker, requests that come to it at once, and milliseconds until the next step."""
+    limit = Tokens(1, SECOND // 100_000, 2 * PART)
+    now = [SECOND]
+    shared = Counting(lambda: now[0])
+    workers = [Prepayments(), Prepayments()]
+    gates = [gate(shared, one, narrowed(limit, len(workers))) for one in workers]
+    let_in: list[tuple[int, int]] = []
+    for worker, requests, pause in steps:
+        let_in.append((now[0], enter(gates[worker], requests)))
+        now[0] += pause * 1_000_000
+        if pause > 100:
+            for one in workers:
+                one.tick()
+    for first, (since, _) in enumerate(let_in):
+        for last, (until, _) in enumerate(let_in[first:], first):
+            assert sum(count for _, count in let_in[first : last + 1]) <= limit.burst + (until - since) // limit.period
+
+
+@pytest.mark.parametrize(("ticks", "more"), [(1, COUNT - 1), (2, 0)])
+def test_what_is_in_hand_comes_on_top_of_a_bucket_that_filled_up_until_the_second_tick(ticks: int, more: int) -> None:
+    now = [SECOND]
+    counting, prepayments = Counting(lambda: now[0]), Prepayments()
+    bucket = narrowed(Tokens(1, SECOND // 10_000, LARGE + COUNT * PART // 512), 1)
+    busy = gate(counting, prepayments, bucket)
+    enter(busy, BUSY + 1)
+    for _ in range(ticks):
+        now[0] += SECOND // 4
+        prepayments.tick()
+    assert counting.left(bucket) == bucket.burst
+    assert enter(busy, 2 * LARGE) == bucket.burst + more <= LARGE + COUNT * PART // 512
+
+
 def test_after_a_tick_without_a_payment_nothing_is_in_hand_and_all_is_counted() -> None:
     counting, prepayments = ledger(), Prepayments()
     busy = gate(counting, prepayments)
@@ -112,6 +158,42 @@ def test_only_so_many_gates_have_something_in_hand() -> None:
     gates = [gate(counting, prepayments) for _ in range(GATES + 1)]
     made = sum(enter(one, BUSY + 1) for one in gates)
     assert counting.left(BUCKET) == LARGE - made - GATES * (COUNT - 1)
+
+
+def test_a_new_snapshot_is_in_force_though_what_is_in_hand_cannot_be_given_back() -> None:
+    class Failing(LocalLedger):
+        def give(self, prepared: Prepared) -> None:
+            raise OSError("no memory")
+
+    async def conversation() -> None:
+        async with Proxy(answer=OK, ledger=Failing(lambda: SECOND)) as p:
+            reported: list[object] = []
+            p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
+            rule = RateLimitRule("all", Limit(LARGE, 1000, LARGE))
+            p.destination = replace(p.destination, rate_limits=(RateLimitPolicy("shop/limits", (rule,)),))
+            p.apply(p.destination)
+            client = await p.connect()
+            for _ in range(BUSY + 2):
+                assert await ask(client) == (200, b"ok")
+            p.caller = replace(CALLER, limits=PodLimits("shop/caps", max_parallel_requests=3))
+            p.apply(p.destination)
+            (tenant,) = p.engine.tenants
+            assert (tenant.max_requests, len(reported)) == (3, 1)
+            assert await ask(client) == (200, b"ok")
+
+    run(conversation())
+
+
+def test_a_gate_that_cannot_pay_makes_room_for_one_that_can() -> None:
+    counting, prepayments = ledger(), Prepayments()
+    emptied = [Tokens(10 + number, SECOND, LARGE) for number in range(GATES)]
+    for bucket in emptied:
+        assert counting.take(counting.prepare([replace(bucket, count=LARGE - 2 * BUSY)])) == TAKEN
+    for bucket in emptied:
+        enter(gate(counting, prepayments, bucket), BUSY + 1)
+    counting.calls = 0
+    enter(gate(counting, prepayments), BUSY + COUNT)
+    assert counting.calls == BUSY + 1
 
 
 def test_a_place_is_taken_for_each_request_though_its_tokens_are_paid() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from nodeagent.core.ledger import TAKEN, BudgetRequest, LocalLedger, Slot
 from nodeagent.core.traffic import CircuitBreaker
 from nodeagent.proxy.gate import Gate
@@ -21,6 +23,18 @@ class Counting(LocalLedger):
 
     def give(self, prepared: object) -> None:
         self.calls += 1
+        super().give(prepared)  # type: ignore[arg-type]  # what `prepare` made
+
+
+class Failing(LocalLedger):
+    """Gives back one place and no more."""
+
+    gives = 1
+
+    def give(self, prepared: object) -> None:
+        self.gives -= 1
+        if self.gives < 0:
+            raise OSError("no memory")
         super().give(prepared)  # type: ignore[arg-type]  # what `prepare` made
 
 
@@ -91,6 +105,21 @@ def test_what_is_kept_counts_as_in_use() -> None:
         taken += 1
     assert taken == SLOT.limit - reserve.spare
     assert gate.enter() is None
+
+
+def test_no_place_is_given_back_twice_when_the_ledger_fails_in_between() -> None:
+    """A second time it would be the place of a request that is under way."""
+    ledger = Failing(lambda: 0)
+    reserve, gate = made(ledger)
+    for _ in range(7):
+        gate.enter()
+    for _ in range(5):
+        gate.leave()
+    with pytest.raises(OSError, match="no memory"):
+        reserve.close()
+    ledger.gives = 10
+    reserve.close()
+    assert ledger.held(SLOT) == 2 + 1, "of the requests under way, and the one that could not be given back"
 
 
 def test_a_worker_that_is_quiet_holds_nothing_after_the_next_tick() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,18 +47,6 @@ async def begin(proxy: Proxy, request: bytes = GET) -> tuple[Client, Connection]
 async def end(client: Client, upstream: Connection, answer: bytes = OK) -> int:
     await upstream.send(answer)
     return (await client.response())[0]
-
-
-@pytest.fixture
-def silent() -> Iterator[Endpoint]:
-    """An endpoint whose connections are not made until `accept` of what waits before them."""
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        yield Endpoint(*full.getsockname()[:2])
 
 
 # ---- time ----

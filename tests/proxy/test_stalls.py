@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.proxy.data_loop import DataLoop
+from nodeagent.proxy.data_loop import DataLoop, DirectSelector
 from nodeagent.proxy.lane import READ
 from nodeagent.proxy.stalls import WINDOW, Stalls
 from tests.proxy.harness import run
@@ -30,23 +30,29 @@ def data_loop() -> DataLoop:
     return loop
 
 
+async def handled(work: Callable[[], None]) -> DirectSelector:
+    """The handler of a data socket did this work, and the poller was told nothing else."""
+    poller, (ours, theirs) = data_loop().poller, socket.socketpair()
+    lane = poller.lane()
+
+    def handler(_events: int) -> None:
+        ours.recv(1)
+        work()
+
+    with ours, theirs:
+        lane.watch(ours.fileno(), READ, handler)
+        await asyncio.sleep(0)
+        poller.take_longest()
+        theirs.send(b"x")
+        await asyncio.sleep(BUSY)
+        lane.unwatch(ours.fileno())
+    return poller
+
+
 def test_a_handler_that_takes_long_is_a_stall() -> None:
     async def conversation() -> None:
-        poller, (ours, theirs) = data_loop().poller, socket.socketpair()
-        lane = poller.lane()
-
-        def slow(_events: int) -> None:
-            ours.recv(1)
-            busy()
-
-        with ours, theirs:
-            lane.watch(ours.fileno(), READ, slow)
-            await asyncio.sleep(0)
-            poller.take_longest()
-            theirs.send(b"x")
-            await asyncio.sleep(BUSY)
-            lane.unwatch(ours.fileno())
-            assert poller.take_longest()[0] >= BUSY
+        poller = await handled(busy)
+        assert poller.take_longest()[0] >= BUSY
 
     run(conversation())
 
@@ -93,25 +99,12 @@ def spin() -> None:
 @pytest.mark.parametrize(("work", "least", "most"), [(spin, BUSY, 1.0), (busy, 0.0, BUSY / 2)], ids=["spun", "slept"])
 def test_processor_time_is_told_apart(work: Callable[[], None], least: float, most: float) -> None:
     async def conversation() -> None:
-        poller, (ours, theirs) = data_loop().poller, socket.socketpair()
-        lane = poller.lane()
-
-        def slow(_events: int) -> None:
-            ours.recv(1)
-            work()
-
-        with ours, theirs:
-            lane.watch(ours.fileno(), READ, slow)
-            await asyncio.sleep(0)
-            poller.take_longest()
-            theirs.send(b"x")
-            await asyncio.sleep(BUSY)
-            lane.unwatch(ours.fileno())
-            assert least <= poller.take_longest()[1] < most
-            poller.take_longest()
-            work()
-            await asyncio.sleep(0)
-            assert least <= poller.take_longest()[1] < most
+        poller = await handled(work)
+        assert least <= poller.take_longest()[1] < most
+        poller.take_longest()
+        work()
+        await asyncio.sleep(0)
+        assert least <= poller.take_longest()[1] < most
 
     run(conversation())
 
