@@ -108,20 +108,25 @@ def workload_name(metadata: Value) -> str:
     owner = next((owner for owner in owners if owner.get("controller")), owners[0] if owners else None)
     if owner is None:
         return str(metadata["name"])
-    suffix = (metadata.get("labels") or {}).get("pod-template-hash")
+    suffix = _texts(metadata, "labels").get("pod-template-hash")
     name = str(owner["name"])
     return name.removesuffix(f"-{suffix}") if owner["kind"] == "ReplicaSet" and suffix else name
 
 
+def _texts(metadata: Value, name: str) -> dict[str, str]:
+    """Labels or annotations; null is the empty text."""
+    return {key: value or "" for key, value in (metadata.get(name) or {}).items()}
+
+
 def _namespace(identity: Identity, value: Value) -> NamespaceObject:
     metadata = value["metadata"]
-    return NamespaceObject(identity.name, metadata.get("labels") or {}, metadata.get("annotations") or {})
+    return NamespaceObject(identity.name, _texts(metadata, "labels"), _texts(metadata, "annotations"))
 
 
 def _node(identity: Identity, value: Value) -> NodeObject:
     metadata, status = value["metadata"], value.get("status") or {}
     ready = all(one.get("status") == "True" for one in status.get("conditions") or [] if one.get("type") == "Ready")
-    zone = (metadata.get("labels") or {}).get(ZONE_LABEL, "")
+    zone = _texts(metadata, "labels").get(ZONE_LABEL, "")
     return NodeObject(identity.name, zone, ready, metadata.get("uid") or "")
 
 
@@ -133,8 +138,8 @@ def _pod(identity: Identity, value: Value) -> PodObject:
         service_account=intern(spec.get("serviceAccountName") or "default"),
         workload=intern(workload_name(metadata)),
         addresses=_pod_addresses(status),
-        dataplane=(metadata.get("labels") or {}).get(DATAPLANE_LABEL, ""),
-        netns=(metadata.get("annotations") or {}).get(NETNS_ANNOTATION, ""),
+        dataplane=_texts(metadata, "labels").get(DATAPLANE_LABEL, ""),
+        netns=_texts(metadata, "annotations").get(NETNS_ANNOTATION, ""),
         node=intern(spec.get("nodeName") or ""),
         host_network=bool(spec.get("hostNetwork")),
         uid=metadata.get("uid") or "",
@@ -175,7 +180,7 @@ def _slice(identity: Identity, value: Value) -> SliceObject:
     return SliceObject(
         namespace=identity.namespace,
         name=identity.name,
-        service=(value["metadata"].get("labels") or {}).get(SERVICE_LABEL, ""),
+        service=_texts(value["metadata"], "labels").get(SERVICE_LABEL, ""),
         addresses=_endpoint_addresses(value) if value["addressType"] != "FQDN" else {},
         ports=ports,
         places=_places(value),
@@ -195,8 +200,12 @@ def _places(value: Value) -> dict[str, Placement]:
 
 def _placement(endpoint: Value) -> Placement:
     hints = endpoint.get("hints") or {}
-    zones, nodes = (tuple(sorted(one["name"] for one in hints.get(kind) or ())) for kind in ("forZones", "forNodes"))
+    zones, nodes = _hinted(hints, "forZones"), _hinted(hints, "forNodes")
     return Placement(endpoint.get("zone") or "", endpoint.get("nodeName") or "", zones, nodes)
+
+
+def _hinted(hints: Value, name: str) -> tuple[str, ...]:
+    return tuple(sorted(one.get("name") or "" for one in hints.get(name) or ()))
 
 
 def _endpoint_addresses(value: Value) -> dict[str, Readiness]:

@@ -84,12 +84,13 @@ class Items:
     least: int = 0
     most: int = 0  # 0 = any
     unique: tuple[str, ...] = ()  # fields that together are the key of a list map
+    is_set: bool = False  # of plain values
     rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A map from text to `of` (labels, annotations)."""
+    """A map from text to `of` (labels, annotations); null stands for the empty text, as the API server reads it."""
 
     of: Schema
     keys: Text | None = None
@@ -147,7 +148,7 @@ def _fields(schema: Fields, value: Any, path: FieldPath) -> Iterator[FieldError]
         return
     clean = True
     for error in _members(schema, value, path):
-        clean = False
+        clean = clean and error.beyond
         yield error
     if clean:  # cross-field rules may rely on the shape
         yield from _broken_rules(schema.rules, value, path)
@@ -172,16 +173,19 @@ def _members(schema: Fields, value: dict[str, Any], path: FieldPath) -> Iterator
             yield _unknown(name, schema, path)
 
 
-def _unknown_fields(schema: Schema, value: Any, path: FieldPath) -> Iterator[FieldError]:
-    if isinstance(schema, Fields) and isinstance(value, dict):
+def _unknown_fields(schema: Schema | None, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    """Types are not looked at: whatever has a name is unknown where the schema has no such field."""
+    if isinstance(value, dict):
+        known = schema if isinstance(schema, Fields) else Fields({})
         for name, item in value.items():
-            if name in schema.fields:
-                yield from _unknown_fields(schema.fields[name], item, (*path, name))
+            if name in known.fields:
+                yield from _unknown_fields(known.fields[name], item, (*path, name))
             else:
-                yield _unknown(name, schema, path)
-    elif isinstance(schema, Items) and isinstance(value, list):
+                yield _unknown(name, known, path)
+    elif isinstance(value, list):
+        of = schema.of if isinstance(schema, Items) else None
         for index, item in enumerate(value):
-            yield from _unknown_fields(schema.of, item, (*path, index))
+            yield from _unknown_fields(of, item, (*path, index))
 
 
 def _unknown(name: str, schema: Fields, path: FieldPath) -> FieldError:
@@ -200,7 +204,7 @@ def _items(schema: Items, value: Any, path: FieldPath) -> Iterator[FieldError]:
     clean = True
     for index, item in enumerate(value):
         for error in _walk(schema.of, item, (*path, index)):
-            clean = False
+            clean = clean and error.beyond
             yield error
     if clean:
         yield from _duplicates(schema, value, path)
@@ -208,8 +212,13 @@ def _items(schema: Items, value: Any, path: FieldPath) -> Iterator[FieldError]:
 
 
 def _duplicates(schema: Items, value: list[Any], path: FieldPath) -> Iterator[FieldError]:
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[Any] = set()
     for index, item in enumerate(value):
+        if schema.is_set:
+            if item in seen:
+                yield FieldError((*path, index), f"duplicate value: {_shown(item)}")
+            seen.add(item)
+            continue
         key = tuple(item.get(name) for name in schema.unique)
         if key and key in seen:
             shown = ", ".join(f"{name} {part!r}" for name, part in zip(schema.unique, key, strict=True))
@@ -223,8 +232,9 @@ def _table(schema: Table, value: Any, path: FieldPath) -> Iterator[FieldError]:
         return
     clean = True
     for name, item in value.items():
-        for error in (*_key(schema, name, path), *_walk(schema.of, item, (*path, name))):
-            clean = False
+        content = () if item is None else _walk(schema.of, item, (*path, name))
+        for error in (*_key(schema, name, path), *content):
+            clean = clean and error.beyond
             yield error
     if clean:
         yield from _broken_rules(schema.rules, value, path)

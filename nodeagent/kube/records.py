@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from nodeagent.config.schema import Anything, Fields, Items, Number, Schema, Table, Text, Truth, Whole, WholeOrText
-from nodeagent.config.schemas.common import METADATA
+from nodeagent.config.schemas.common import METADATA_FIELDS
 from nodeagent.kube.api import Failure, Reason, failure_of
 from nodeagent.kube.kinds import KINDS, Kind
 
@@ -115,8 +115,8 @@ def _struct(name: str, fields: Iterable[tuple[str, Schema]]) -> Any:
 
 
 def _metadata_type() -> Any:
-    """Of METADATA what is read, and the version, which is taken out again."""
-    named = [(name, METADATA.fields[name]) for name in (*READ_METADATA, OWNERS, "resourceVersion")]
+    """Of METADATA_FIELDS what is read, and the version, which is taken out again."""
+    named = [(name, METADATA_FIELDS[name]) for name in (*READ_METADATA, OWNERS, "resourceVersion")]
     return _struct("Metadata", named)
 
 

@@ -75,7 +75,7 @@ BROKEN: tuple[BrokenManifest, ...] = (
             "unknown field", 'did you mean "enforcementLevel"?'),
     _policy("no-level", "rules: [{}]", "spec.enforcementLevel", "required value is missing"),
     _route("no-port", "rules: [{backendRefs: [{name: cart}]}]", "spec.rules[0].backendRefs[0].port", "needs a port"),
-    BrokenManifest("no-name", b"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop}\nspec: {}\n",
+    BrokenManifest("no-name", b"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop}\nspec: {clusterIP: None}\n",
                    "metadata.name", ["required value is missing"]),
     BrokenManifest("no-kind", b"apiVersion: v1\nmetadata: {name: broken-x}\n", "kind", ["required value is missing"]),
     BrokenManifest("kind-misspelt", b"apiVersion: v1\nkind: Servise\nmetadata: {name: broken-x}\n", "kind",

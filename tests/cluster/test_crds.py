@@ -1,6 +1,6 @@
 """The manifest directory's verdict equals a real API server's, object by object; a refusal names the field.
 
-Needs a cluster: KUBECONFIG (and KUBECTL, a kubectl that reaches it), with Gateway API's CRDs of either channel.
+Needs a cluster: KUBECONFIG (and KUBECTL, a kubectl that reaches it), with Gateway API's experimental channel.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
-from tests.config.verdicts import everything
+from tests.config.verdicts import core_kinds, everything, http_route, mesh_tls, traffic_policy, variants
 from tests.config.verdicts.cases import Case, Object
+from tests.config.verdicts.ours import dropped_field, refusals
 
 CRDS = Path(__file__).resolve().parents[2] / "daemonset" / "crds"
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
@@ -112,9 +114,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         with proxied(tmp_path_factory.mktemp("proxy")) as api:
             elsewhere = next(case for case in everything.OURS if case.kind == "MeshTLS" and _is_elsewhere(case))
             _wait_until(lambda: api.verdict(elsewhere.value), "the admission policy is in force")
+            _wait_until(lambda: not api.verdict(core_kinds.POD), "the namespace has its service account")
             yield api
     finally:
-        kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        kubectl("delete", "namespace", NAMESPACE)
 
 
 def _is_elsewhere(case: Case) -> bool:
@@ -134,3 +137,57 @@ def names(message: str, field: str) -> bool:
     """The API server names the field of a rule of CEL by its own path; what a rule says of items it says in words."""
     last = field.rpartition(".")[2].partition("[")[0]
     return field in message or last in message
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=variants.of([*everything.OURS, *http_route.CASES]))
+def test_whatever_is_put_into_an_object_gets_the_same_verdict(value: Object, api: Api) -> None:
+    said, found = api.verdict(value), refusals(value)
+    newer = value["kind"] == "HTTPRoute" and not found and dropped_field(value)
+    assert newer or bool(said) is bool(found), (said, found)
+
+
+NOW = "2026-01-31T12:00:00Z"
+CONDITION = {"status": "True", "lastTransitionTime": NOW, "message": "", "observedGeneration": 1}
+NODE_STATUS = {
+    "conditions": [{**CONDITION, "type": "Ready", "reason": "Ready"},
+                   {**CONDITION, "type": "ConfigSynced", "reason": "Synced"}],
+    "mode": "Enforcing", "kernel": "6.1.0-32-amd64", "agentVersion": "0.1.0", "configGeneration": 7,
+    "pods": {"enrolled": 12, "failed": 0, "hostNetwork": 3},
+}  # fmt: skip
+POLICY_STATUS = {
+    "conditions": [{**CONDITION, "type": "Accepted", "reason": "Accepted"}],
+    "ancestors": [
+        {
+            "ancestorRef": {"group": "", "kind": "Service", "namespace": NAMESPACE, "name": "cart"},
+            "controllerName": "mesh.nodeagent.dev/controller",
+            "conditions": [{**CONDITION, "type": "Accepted", "reason": "Accepted"}],
+        }
+    ],
+}
+
+
+def test_kubectl_shows_what_an_agent_wrote_of_its_node(api: Api) -> None:
+    node = {**mesh_tls.MESH_NODE, "metadata": {"name": "verdicts-node"}}
+    kubectl("create", "-f", "-", stdin=json.dumps(node))
+    try:
+        write_status("meshnode", "verdicts-node", NODE_STATUS)
+        header, row = kubectl("get", "meshnodes", "verdicts-node").splitlines()
+        assert header.split() == ["NAME", "NODE", "READY", "MODE", "KERNEL", "VERSION", "SYNC", "AGE"]
+        assert row.split()[1:-1] == ["verdicts-node", "True", "Enforcing", "6.1.0-32-amd64", "0.1.0", "Synced"]
+    finally:
+        kubectl("delete", "mnode", "verdicts-node")
+
+
+def test_a_policy_has_its_ancestors_and_its_place_among_all_of_them(api: Api) -> None:
+    kubectl("create", "-f", "-", stdin=json.dumps(traffic_policy.BASE))
+    write_status("tpol", "cart", POLICY_STATUS, "-n", NAMESPACE)
+    header, row = kubectl("get", "tpol", "-n", NAMESPACE).splitlines()
+    assert header.split() == ["NAME", "TARGET-KIND", "TARGET", "MODE", "ACCEPTED", "PROGRAMMED", "AGE"]
+    assert row.split()[:4] == ["cart", "Service", "cart", "True"]  # mode and Programmed are empty
+    assert "trafficpolicy.mesh.nodeagent.dev/cart" in kubectl("get", "nodeagent", "-n", NAMESPACE, "-o", "name")
+
+
+def write_status(kind: str, name: str, status: Object, *where: str) -> None:
+    patch = json.dumps({"status": status})
+    kubectl("patch", kind, name, *where, "--subresource=status", "--type=merge", "-p", patch)

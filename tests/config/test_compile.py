@@ -92,9 +92,10 @@ def test_what_protects_a_service_does_not_depend_on_which_of_its_pods_are_ready(
         assert [policy.name for policy in front.producer_rules[0].backends[0].policies] == ["shop/p"]
 
 
-def test_an_ipv4_mapped_endpoint_is_ipv4() -> None:
-    service = manifests.service("shop", "cart", [some.VIP])
-    table = some.snapshot(service, manifests.endpoint_slice("shop", "cart", [f"::ffff:{some.POD}"])).destinations
+def test_an_ipv4_mapped_address_of_a_service_is_ipv4() -> None:
+    """An endpoint's is refused, as the API server does it."""
+    service = manifests.service("shop", "cart", [f"::ffff:{some.VIP}"])
+    table = some.snapshot(service, manifests.endpoint_slice("shop", "cart", [some.POD])).destinations
     assert [one.address for one in table[some.VIP, 80].endpoints] == [some.POD]
 
 

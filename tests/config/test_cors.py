@@ -52,11 +52,11 @@ def test_cors_filters_are_read_at_both_levels(fields: Document, expected: Cors) 
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [
-        ({"allowOrigins": ["shop.example"]}, "allowOrigins[0]", "is no origin such as"),
-        ({"allowOrigins": ["ftp://shop.example"]}, "allowOrigins[0]", "is no origin such as"),
-        ({"allowOrigins": ["https://shop.example/"]}, "allowOrigins[0]", "is no origin such as"),
-        ({"allowOrigins": ["https://a*.example"]}, "allowOrigins[0]", "is no origin such as"),
-        ({"allowOrigins": ["https://a.*.example"]}, "allowOrigins[0]", "is no origin such as"),
+        ({"allowOrigins": ["shop.example"]}, "allowOrigins[0]", "is not an origin such as"),
+        ({"allowOrigins": ["ftp://shop.example"]}, "allowOrigins[0]", "is not an origin such as"),
+        ({"allowOrigins": ["https://shop.example/"]}, "allowOrigins[0]", "is not an origin such as"),
+        ({"allowOrigins": ["https://a*.example"]}, "allowOrigins[0]", "is not an origin such as"),
+        ({"allowOrigins": ["https://a.*.example"]}, "allowOrigins[0]", "is not an origin such as"),
         ({"allowOrigins": ["https://a:99999"]}, "allowOrigins[0]", "no port that there could be"),
         ({"allowOrigins": ["*", "https://a"]}, "allowOrigins", "alongside others"),
         ({"allowMethods": ["*", "GET"]}, "allowMethods", "alongside others"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.config.acceptance import unsupported
-from nodeagent.config.problems import field_text
+from nodeagent.config.problems import FieldError, field_text
 from nodeagent.config.schema import (
     MAX_ERRORS,
     Anything,
+    Beyond,
+    Dropped,
     Fields,
     Items,
     Number,
@@ -27,9 +30,16 @@ from nodeagent.config.schema import (
 )
 from nodeagent.config.schemas import SCHEMAS
 from nodeagent.config.schemas.authorization import cidr_fault
-from nodeagent.config.schemas.common import address_fault, path_fault, time_fault
+from nodeagent.config.schemas.common import (
+    DOT_SEGMENTS,
+    PATH_TEXT,
+    REFUSED_IN_PATHS,
+    address_fault,
+    path_fault,
+    time_fault,
+)
 from nodeagent.config.schemas.core import TARGET_PORT
-from nodeagent.config.schemas.http_matches import HTTP
+from nodeagent.config.schemas.http_matches import HTTP, TWO_READINGS, plain_path_can_be_a_requests
 from nodeagent.core.paths import PathError, normalize
 from nodeagent.regex import MAX_PATTERN
 
@@ -178,3 +188,40 @@ def test_a_pattern_is_one_that_re2_runs_in_linear_time(pattern: str, accepted: b
     errors = violations(HTTP, {"headers": [item]})
     assert (not errors) is accepted
     assert all(field_text(error.path) == "headers[0].value" for error in errors)
+
+
+@given(st.text("/.ab%2Ff5Cc03B;#\\", max_size=10).map(lambda text: "/" + text))
+def test_the_path_rules_of_the_crd_are_the_normal_form_of_requests(value: str) -> None:
+    """What CEL has as `contains`, `endsWith` and `matches`, with the same texts and expressions."""
+    refused = (
+        any(part in value for part in REFUSED_IN_PATHS)
+        or value.endswith(DOT_SEGMENTS)
+        or not re.fullmatch(f"({PATH_TEXT})*", value)
+        or re.search(TWO_READINGS, value) is not None
+    )
+    assert bool(list(plain_path_can_be_a_requests({"type": "Exact", "value": value}))) is refused
+
+
+def test_what_is_beyond_the_api_server_is_told_apart_and_hides_no_other_rule() -> None:
+    both = Fields(
+        {"a": Text(check=Beyond(lambda _text: "is not for us"))}, rules=(lambda _value: [FieldError((), "is wrong")],)
+    )
+    assert [(error.message, error.beyond) for error in violations(both, {"a": "x"})] == [
+        ("is not for us", True),
+        ("is wrong", False),
+    ]
+
+
+def test_what_is_dropped_has_unknown_fields_and_no_types() -> None:
+    status = Fields({"status": Dropped(Fields({"a": Whole(), "b": Items(Fields({"c": Whole()}))}))})
+    assert violations(status, {"status": {"a": "no number", "b": [{"c": []}, 5]}}) == []
+    found = violations(status, {"status": {"a": {"x": 1}, "b": [{"d": 1}], "e": 1}})
+    assert [field_text(error.path) for error in found] == ["status.a.x", "status.b[0].d", "status.e"]
+
+
+def test_an_item_of_a_set_is_there_once() -> None:
+    assert [error.path for error in violations(Items(Whole(), is_set=True), [1, 2, 1])] == [(2,)]
+
+
+def test_null_in_a_map_is_the_empty_text() -> None:
+    assert violations(Table(Text(most=1)), {"a": None}) == []

@@ -38,7 +38,6 @@ def ask(document: Document) -> Decision:
     [
         ({}, Retry()),
         ({"attempts": 3}, Retry(attempts=3)),
-        ({"attempts": 0}, Retry(attempts=0)),
         ({"codes": [500, 503]}, Retry(codes=frozenset({500, 503}))),
         ({"codes": [], "backoff": "1s500ms"}, Retry(backoff=1500)),
     ],

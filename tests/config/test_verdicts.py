@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
 
-from tests.config.verdicts import everything
-from tests.config.verdicts.cases import Case
-from tests.config.verdicts.ours import dropped_field, named_fields
+from nodeagent.config.manifest_files import read_value
+from nodeagent.config.schema import violations
+from tests.config.verdicts import everything, variants
+from tests.config.verdicts.cases import Case, Object
+from tests.config.verdicts.ours import KNOWN, dropped_field, named_fields
 
 
 def test_the_tables_are_as_large_as_they_have_to_be() -> None:
@@ -25,6 +28,13 @@ def test_an_object_gets_its_verdict_and_a_refusal_names_the_field(case: Case) ->
     else:
         assert bool(found) is bool(case.at), found
         assert not case.at or any(_names(field, case.at) for field in found), found
+
+
+@settings(max_examples=300)
+@given(variants.of([case for case in everything.CASES if len(str(case.value)) < 5000]))
+def test_whatever_is_put_into_an_object_is_refused_or_read(value: Object) -> None:
+    violations(KNOWN[value["apiVersion"], value["kind"]], value)
+    read_value(value)
 
 
 def _names(field: str, wanted: str) -> bool:

@@ -62,10 +62,10 @@ def test_parents_that_are_not_services_get_no_entry() -> None:
 
 
 def test_two_references_to_one_service_are_told_apart_as_the_spec_has_them() -> None:
-    by_port, by_name = {**SERVICE, "port": 80}, {**SERVICE, "sectionName": "nothing"}
-    good, bad = told(route(by_port, by_name))
-    assert (good.reference, words(good)["Accepted"]) == (by_port, ("True", "Accepted"))
-    assert (bad.reference, words(bad)) == (by_name, {"Accepted": ("False", "NoMatchingParent")})
+    one, other = {**SERVICE, "port": 80}, {**SERVICE, "port": 81}
+    good, bad = told(route(one, other))
+    assert (good.reference, words(good)["Accepted"]) == (one, ("True", "Accepted"))
+    assert (bad.reference, words(bad)) == (other, {"Accepted": ("False", "NoMatchingParent")})
 
 
 def test_a_parent_that_does_not_exist_is_named_with_the_field() -> None:

@@ -53,31 +53,32 @@ def time_fault(text: str) -> str:
     return f"{text!r} is not an RFC 3339 time such as 2026-01-31T12:00:00Z"
 
 
-def annotations_have_room(annotations: dict[str, str]) -> Iterator[FieldError]:
-    size = sum(len(key.encode()) + len(value.encode(errors="surrogatepass")) for key, value in annotations.items())
+def annotations_have_room(annotations: dict[str, str | None]) -> Iterator[FieldError]:
+    texts = (text or "" for pair in annotations.items() for text in pair)
+    size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
     if size > MAX_ANNOTATIONS:
         yield FieldError((), f"names and values have {size} bytes; at most {MAX_ANNOTATIONS} are allowed")
 
 
 MAX_ANNOTATIONS = 256 * 1024
-_QUALIFIED = Text(
+QUALIFIED = Text(
     pattern=rf"((?=[^/]{{1,253}}/){_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?",
     shape="a name of at most 63 letters, digits, dashes, dots and underscores, or one after a domain and a slash",
 )
 _ANNOTATION = Text(  # here the domain may be in upper case
-    pattern=_QUALIFIED.pattern.replace("[a-z0-9]", "[A-Za-z0-9]").replace("[-a-z0-9]", "[-A-Za-z0-9]"),
-    shape=_QUALIFIED.shape,
+    pattern=QUALIFIED.pattern.replace("[a-z0-9]", "[A-Za-z0-9]").replace("[-a-z0-9]", "[-A-Za-z0-9]"),
+    shape=QUALIFIED.shape,
 )
-_LABEL_VALUE = Text(
+LABEL_VALUE = Text(
     pattern=r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?",
     shape="empty, or letters and digits with dashes, dots and underscores between",
     most=63,
 )
 _OWNER = ("apiVersion", "kind", "name", "uid")
-_METADATA_FIELDS: dict[str, Schema] = {
+METADATA_FIELDS: dict[str, Schema] = {
     "name": SUBDOMAIN,
     "namespace": LABEL,
-    "labels": Table(_LABEL_VALUE, keys=_QUALIFIED),
+    "labels": Table(LABEL_VALUE, keys=QUALIFIED),
     "annotations": Table(Text(), keys=_ANNOTATION, rules=(annotations_have_room,)),
     "creationTimestamp": Text(check=time_fault),
     "generation": Whole(0),
@@ -100,12 +101,14 @@ _METADATA_FIELDS: dict[str, Schema] = {
     "deletionTimestamp": Text(check=time_fault),
     "deletionGracePeriodSeconds": Whole(),
 }
-METADATA = Fields(_METADATA_FIELDS, ("name",))
 
 
-def top_level(spec: dict[str, Schema], required: tuple[str, ...] = (), *, open_ended: bool = False) -> Fields:
+def top_level(
+    spec: dict[str, Schema], required: tuple[str, ...] = (), *, open_ended: bool = False, name: Text = SUBDOMAIN
+) -> Fields:
     """An object with apiVersion, kind, metadata and `spec` fields (spec, status, ...)."""
-    fields: dict[str, Schema] = {"apiVersion": Text(), "kind": Text(), "metadata": METADATA, **spec}
+    metadata = Fields({**METADATA_FIELDS, "name": name}, ("name",))
+    fields: dict[str, Schema] = {"apiVersion": Text(), "kind": Text(), "metadata": metadata, **spec}
     return Fields(fields, ("apiVersion", "kind", "metadata", *required), open_ended=open_ended)
 
 

@@ -6,12 +6,14 @@ reject their rule later, and not the route (nodeagent.config.rule_faults).  What
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from nodeagent.config.cel import Cel, in_cel
 from nodeagent.config.problems import FieldError, FieldPath
-from nodeagent.config.schema import Fields, Items, Text, Truth, Whole
+from nodeagent.config.schema import Beyond, Fields, Items, Text, Truth, Whole
 from nodeagent.config.schemas.common import (
     GROUP,
     HEADER_NAME,
@@ -92,6 +94,10 @@ def value_fault(value: str) -> str:
     return ""
 
 
+def name_fault(name: str) -> str:
+    return "" if re.fullmatch(HEADER_NAME.pattern, name) else f"{name!r} is not a header name"
+
+
 def whole_path_fault(value: str) -> str:
     fault = path_fault(value)
     if fault:
@@ -165,7 +171,8 @@ def filter_is_what_its_type_says(one: dict[str, Any]) -> Iterator[FieldError]:
     if one.get(wanted) is None:
         yield FieldError((wanted,), f"required value is missing: the type is {kind}")
     for name, value in one.items():
-        if name not in ("type", wanted) and value is not None:
+        is_absent = value is None and name in CONFIGURED_BY.values()
+        if name not in ("type", wanted) and not is_absent:
             yield FieldError((name,), f"must not be given when the type is {kind}")
 
 
@@ -188,14 +195,15 @@ def redirects_have_no_backend(rule: dict[str, Any]) -> Iterator[FieldError]:
 
 def replaced_prefix_is_the_only_match(rule: dict[str, Any]) -> Iterator[FieldError]:
     """Without matches, path or type a rule matches PathPrefix "/", as the API server defaults them."""
-    matches = rule.get("matches") or [{}]
-    kind = ((matches[0].get("path") or {}).get("type")) or "PathPrefix"
-    if len(matches) == 1 and kind == "PathPrefix":
+    matches: list[dict[str, Any]] = [{}] if rule.get("matches") is None else rule["matches"]
+    kinds = [(one.get("path") or {}).get("type") or "PathPrefix" for one in matches]
+    if kinds == ["PathPrefix"]:
         return
-    owners: list[tuple[FieldPath, dict[str, Any]]] = [((), rule)]
-    owners += [(("backendRefs", index), ref) for index, ref in enumerate(rule.get("backendRefs") or [])]
-    for at, owner in owners:
-        yield from _replaced_prefixes(owner, at)
+    yield from _replaced_prefixes(rule, ())
+    refs = enumerate(rule.get("backendRefs") or [])
+    found = [error for index, ref in refs for error in _replaced_prefixes(ref, ("backendRefs", index))]
+    # the CRD's own rule asks for "exactly one" such backendRef, and lets several pass
+    yield from (replace(error, beyond=len(found) > 1) for error in found)
 
 
 def _replaced_prefixes(owner: dict[str, Any], at: FieldPath) -> Iterator[FieldError]:
@@ -207,20 +215,24 @@ def _replaced_prefixes(owner: dict[str, Any], at: FieldPath) -> Iterator[FieldEr
             yield FieldError(where, "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix")
 
 
-_VALUE = Fields({"name": HEADER_NAME, "value": Text(least=1, most=4096, check=value_fault)}, ("name", "value"))
+HEADER_VALUE = Text(
+    pattern=r"[!-~]+([\t ]?[!-~]+)*", shape="printable ASCII with single spaces between", least=1, most=4096
+)
+"""As Gateway API has it since 1.6."""
+_VALUE = Fields({"name": HEADER_NAME, "value": HEADER_VALUE}, ("name", "value"))
 _MODIFIER = Fields(
     {
         "set": Items(_VALUE, most=16, unique=("name",)),
         "add": Items(_VALUE, most=16, unique=("name",)),
-        "remove": Items(HEADER_NAME, most=16),
+        "remove": Items(Text(check=Beyond(name_fault)), most=16, is_set=True),
     },
-    rules=(fields_may_be_changed,),
+    rules=(Beyond(fields_may_be_changed),),
 )
 _PATH = Fields(
     {
         "type": Text(least=1),
-        "replaceFullPath": Text(most=1024, check=whole_path_fault),
-        "replacePrefixMatch": Text(most=1024, check=prefix_fault),
+        "replaceFullPath": Text(most=1024, check=Beyond(whole_path_fault)),
+        "replacePrefixMatch": Text(most=1024, check=Beyond(prefix_fault)),
     },
     ("type",),
     rules=(path_is_given_by_type,),
@@ -245,12 +257,19 @@ _MIRROR = Fields(
     ("backendRef",),
     rules=(mirror_has_one_share,),
 )
+_ORIGIN = Text(
+    pattern=r"\*|https?://(((\*\.)?([a-zA-Z0-9\-]+\.)*[a-zA-Z0-9-]+|\*)(:([0-9]{1,5}))?)",
+    shape="an origin such as https://shop.example, https://*.example:8443, http://* or *",
+    least=1,
+    most=253,
+    check=Beyond(origin_fault),
+)
 _CORS = Fields(
     {
-        "allowOrigins": Items(Text(least=1, most=253, check=origin_fault), most=64),
-        "allowMethods": Items(Text(least=1), most=9),
-        "allowHeaders": Items(HEADER_NAME, most=64),
-        "exposeHeaders": Items(HEADER_NAME, most=64),
+        "allowOrigins": Items(_ORIGIN, most=64, is_set=True),
+        "allowMethods": Items(Text(least=1), most=9, is_set=True),
+        "allowHeaders": Items(HEADER_NAME, most=64, is_set=True),
+        "exposeHeaders": Items(HEADER_NAME, most=64, is_set=True),
         "allowCredentials": Truth(),
         "maxAge": Whole(1, 2**31 - 1),
     },

@@ -21,7 +21,12 @@ from nodeagent.config.schemas.common import (
     top_level,
 )
 from nodeagent.config.schemas.durations import DURATION
-from nodeagent.config.schemas.filters import FILTERS, redirects_have_no_backend, replaced_prefix_is_the_only_match
+from nodeagent.config.schemas.filters import (
+    FILTERS,
+    HEADER_VALUE,
+    redirects_have_no_backend,
+    replaced_prefix_is_the_only_match,
+)
 from nodeagent.config.schemas.sessions import RETRY, SESSION_PERSISTENCE
 from nodeagent.core.durations import milliseconds
 
@@ -45,7 +50,7 @@ def plain_path_is_absolute_and_normal(path: dict[str, Any]) -> Iterator[FieldErr
 
 
 def total_matches_are_below_the_limit(rules: list[dict[str, Any]]) -> Iterator[FieldError]:
-    total = sum(len(rule.get("matches") or [None]) for rule in rules)
+    total = sum(1 if rule.get("matches") is None else len(rule["matches"]) for rule in rules)
     if total > MAX_MATCHES:
         yield FieldError((), f"has {total} matches over all rules; at most {MAX_MATCHES} are allowed")
 
@@ -60,15 +65,28 @@ def rule_names_are_unique(rules: list[dict[str, Any]]) -> Iterator[FieldError]:
 
 
 def parents_are_told_apart(parents: list[dict[str, Any]]) -> Iterator[FieldError]:
-    """Two references to the same parent need different sectionName or port."""
-    seen: set[tuple[Any, ...]] = set()
+    """Two references to the same parent need different sectionName or port, and the same of both has to be given."""
+    seen: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
     for index, parent in enumerate(parents):
-        key = tuple(parent.get(name) for name in ("group", "kind", "namespace", "name", "sectionName", "port"))
-        if key in seen:
+        place = (parent.get("sectionName"), parent.get("port"))
+        others = seen.setdefault(_same_parent(parent), [])
+        if place in others:
             yield FieldError(
                 (index,), f"duplicate value: parent {parent['name']!r}; tell them apart by sectionName or port"
             )
-        seen.add(key)
+        elif any(_given(place) != _given(other) for other in others):
+            message = f"parent {parent['name']!r} is named before: both need a sectionName, or both a port"
+            yield FieldError((index,), message)
+        others.append(place)
+
+
+def _same_parent(parent: dict[str, Any]) -> tuple[Any, ...]:
+    group = "gateway.networking.k8s.io" if parent.get("group") is None else parent["group"]
+    return group, parent.get("kind") or "Gateway", parent.get("namespace"), parent["name"]
+
+
+def _given(place: tuple[Any, ...]) -> tuple[bool, ...]:
+    return tuple(part is not None for part in place)
 
 
 @in_cel(
@@ -92,7 +110,7 @@ _BACKEND = Fields(
     rules=(service_backend_has_port,),
 )
 _PATH = Fields({"type": _ENUM, "value": Text(most=1024)}, rules=(plain_path_is_absolute_and_normal,))
-_HEADER = Fields({"type": _ENUM, "name": HEADER_NAME, "value": Text(least=1, most=4096)}, ("name", "value"))
+_HEADER = Fields({"type": _ENUM, "name": HEADER_NAME, "value": HEADER_VALUE}, ("name", "value"))
 _QUERY = Fields({"type": _ENUM, "name": HEADER_NAME, "value": Text(least=1, most=1024)}, ("name", "value"))
 _MATCH = Fields(
     {
@@ -122,6 +140,7 @@ HTTP_ROUTE = top_level(
             {
                 "parentRefs": Items(_PARENT, most=32, rules=(parents_are_told_apart,)),
                 "hostnames": Items(_HOSTNAME, most=16),
+                "useDefaultGateways": Text(enum=("All", "None")),  # experimental, and not ours
                 "rules": Items(
                     _RULE, least=1, most=16, rules=(total_matches_are_below_the_limit, rule_names_are_unique)
                 ),

@@ -20,7 +20,7 @@ from nodeagent.regex import MAX_PATTERN, RegexError, compile_regex
 _PLAIN = "self.type == 'RegularExpression' || "
 _REGEX = "self.type != 'RegularExpression' || "
 _OPTIONAL_REGEX = "!has(self.type) || " + _REGEX
-_TWO_READINGS = r"%5[Cc]|%00|/(\.|%2[Ee]){1,2}(;|%3[Bb])"
+TWO_READINGS = r"%5[Cc]|%00|/(\.|%2[Ee]){1,2}(;|%3[Bb])"
 _LISTS = ("methods", "paths", "hosts", "headers")
 
 
@@ -42,7 +42,7 @@ def _compiles(unless: str) -> tuple[Cel, Cel]:
     *(_plain(f"!self.value.endsWith('{part}')", "must not end with a dot segment") for part in DOT_SEGMENTS),
     _plain(f"self.value.matches({quoted(f'^({PATH_TEXT})*$')})", "must only contain characters of a URI path"),
     _plain(
-        f"!self.value.matches({quoted(_TWO_READINGS)})",
+        f"!self.value.matches({quoted(TWO_READINGS)})",
         "can never match: servers read an escaped backslash or NUL, and a dot segment with parameters, in two ways",
     ),
 )

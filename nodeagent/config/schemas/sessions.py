@@ -5,11 +5,12 @@ The latter has two spellings: `cookie` and `header`, and, up to Gateway API 1.5,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from nodeagent.config.problems import FieldError
-from nodeagent.config.schema import Fields, Items, Text, Whole
+from nodeagent.config.schema import Beyond, Fields, Items, Text, Whole
 from nodeagent.config.schemas.common import HEADER_NAME
 from nodeagent.config.schemas.durations import DURATION
 from nodeagent.config.schemas.filters import header_fault
@@ -33,7 +34,8 @@ def permanent_sessions_have_an_end(session: dict[str, Any]) -> Iterator[FieldErr
     for name in _COOKIE_FIELDS:
         lifetime = (session.get(name) or {}).get("lifetimeType")
         if lifetime == "Permanent" and not milliseconds(session.get("absoluteTimeout") or ""):
-            yield FieldError(("absoluteTimeout",), f"required value is missing: {name}.lifetimeType is Permanent")
+            message = f"required value is missing: {name}.lifetimeType is Permanent"
+            yield FieldError(("absoluteTimeout",), message, beyond=session.get("absoluteTimeout") is not None)
 
 
 def session_is_what_its_type_says(session: dict[str, Any]) -> Iterator[FieldError]:
@@ -58,9 +60,14 @@ def session_header_is_ordinary(session: dict[str, Any]) -> Iterator[FieldError]:
         yield FieldError(("header", "name") if header else ("sessionName",), f"{name!r} {fault}")
 
 
+def token_fault(text: str) -> str:
+    return "" if text and re.fullmatch(_TOKEN.pattern, text) else f"{text!r} is not {_TOKEN.shape}"
+
+
 _LIFETIME = Text(least=1)
 _TOKEN = Text(pattern=HEADER_NAME.pattern, shape="a name of letters, digits and !#$%&'*+-.^_`|~", least=1, most=128)
-RETRY = Fields({"codes": Items(Whole(400, 599)), "attempts": Whole(0), "backoff": DURATION})
+_SESSION_NAME = Text(most=128, check=Beyond(token_fault))
+RETRY = Fields({"codes": Items(Whole(400, 599), is_set=True), "attempts": Whole(1), "backoff": DURATION})
 SESSION_PERSISTENCE = Fields(
     {
         "type": Text(least=1),
@@ -69,13 +76,13 @@ SESSION_PERSISTENCE = Fields(
             {"name": _TOKEN, "path": Text(least=1, most=1024, check=cookie_path_fault), "lifetimeType": _LIFETIME}
         ),
         "header": Fields({"name": HEADER_NAME}),
-        "sessionName": _TOKEN,
+        "sessionName": _SESSION_NAME,
         "cookieConfig": Fields({"lifetimeType": _LIFETIME}),
     },
     rules=(
         permanent_sessions_have_an_end,
         session_is_what_its_type_says,
         spellings_are_not_mixed,
-        session_header_is_ordinary,
+        Beyond(session_header_is_ordinary),
     ),
 )

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.config.verdicts import authorization_policy, mesh_tls, metadata, rate_limit_policy, traffic_policy
+from tests.config.verdicts import (
+    authorization_policy,
+    core_kinds,
+    http_route,
+    mesh_tls,
+    metadata,
+    rate_limit_policy,
+    traffic_policy,
+)
 from tests.config.verdicts.cases import Case
 
 OURS: list[Case] = [
@@ -12,4 +20,4 @@ OURS: list[Case] = [
     *mesh_tls.CASES,
     *metadata.CASES,
 ]
-CASES: list[Case] = [*OURS]
+CASES: list[Case] = [*OURS, *http_route.CASES, *core_kinds.CASES]

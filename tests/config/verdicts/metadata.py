@@ -27,6 +27,7 @@ CASES: list[Case] = cases(
         ),
         *(bad(_LABELS, {"k": value}) for value in ("a b", "-", "a-", "x" * 64, "\u00e9", "a/b")),
         bad(_LABELS, {"k": 1}),
+        good({_LABELS: {"k": None}, _NOTES: {"k": None}}),
         bad(_LABELS, {"k": True}),
         bad(_LABELS, ["a"]),
         good({_NOTES: {"a/b": "any text \u00e9\n" * 100, "UPPER.case/X": ""}}),
