@@ -18,6 +18,7 @@ RINGS = {
     "core": "pure",
     "bench": "pure",
     "config": "pure",
+    "status": "pure",
     "proxy": "loopback",
     "agent": "loopback",
     "kube": "loopback",

@@ -31,6 +31,7 @@ from nodeagent.agent.pod_finder import PodFinder
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
+from nodeagent.agent.reporting import reporting_of
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
 from nodeagent.core.model import Snapshot
@@ -188,6 +189,7 @@ class Agent:
                 allow_faults=settings.allow_fault_injection,
                 here=Locality(settings.node_name, settings.zone),
             ),
+            reporting=reporting_of(settings),
         )
 
     async def _serve(self, parts: Parts) -> None:
@@ -203,6 +205,7 @@ class Agent:
             let_go(parts),
             parts.finder.run(parts.configuration.again, parts.inspector.expect),
             collect(parts),
+            *([parts.reporting.run(view, self._permitted)] if parts.reporting else []),
         ]
         running = [asyncio.ensure_future(coroutine) for coroutine in work]
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -216,6 +219,8 @@ class Agent:
             for task in (stopped, *running):
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
+            if parts.reporting:
+                await parts.reporting.end(leaves=not self._handed_over)
             await server.stop()
             await parts.connections.close()
             await parts.inspector.close()
@@ -286,6 +291,8 @@ class Agent:
                 self._freezer.freeze()
 
     async def _apply(self, parts: Parts, snapshot: Snapshot) -> None:
+        if parts.reporting:
+            parts.reporting.compiled(snapshot.generation, parts.configuration)
         try:
             await parts.programmer.apply(snapshot)
             parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed

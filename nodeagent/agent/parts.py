@@ -16,6 +16,7 @@ from nodeagent.agent.observers import Observers
 from nodeagent.agent.pod_finder import PodFinder
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
+from nodeagent.agent.reporting import Reporting
 from nodeagent.agent.settings import Settings
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.maps import Maps
@@ -42,3 +43,4 @@ class Parts:
     programmer: Programmer
     kernel: MapKernel
     configuration: Configuration
+    reporting: Reporting | None

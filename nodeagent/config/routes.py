@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nodeagent.config.conditions import (
     ACCEPTED,
@@ -40,6 +40,7 @@ from nodeagent.config.resources import (
     ServicePort,
 )
 from nodeagent.config.services import ServicePortKey, Topology
+from nodeagent.config.shadowed import Notes, Shadows
 from nodeagent.config.traffic import TrafficIndex
 from nodeagent.core.matching import Precedence, precedence
 from nodeagent.core.model import Backend, Fault, Mirror, Protocol, Rule
@@ -60,6 +61,7 @@ class OnParent:
     group: str
     ports: tuple[ServicePortKey, ...]
     said: tuple[_Said, ...]
+    ref: int  # position in spec.parentRefs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Built:
     """By route and family."""
     standings: dict[str, tuple[tuple[OnParent, ...], frozenset[str]]] = field(default_factory=dict)
     """By route: on each of its parents."""
+    shadows: Shadows = field(default_factory=Shadows)
 
 
 @dataclass(slots=True)
@@ -105,10 +108,14 @@ class RouteIndex:
         self._built = built or Built()
         self._looked_at: set[str] = set()
         self._patterns = PatternRoom()
+        self._shadows = Shadows(self._built.shadows)
         self.conditions: list[Condition] = []
         for route in sorted(objects.routes.values(), key=lambda one: (one.created or YOUNGEST, one.key)):
             for parent, standing in zip(route.parents, self._standing(route), strict=True):
                 self._attach(route, parent, standing)
+        shadows = self._shadows.notes((at, attached.groups) for at, attached in self._attached.items())
+        if shadows:
+            self.conditions = [_with_shadow(one, shadows) for one in self.conditions]
 
     def still_good(self, routes: Mapping[str, RouteObject], affected: AbstractSet[str]) -> Built:
         """Of the same traffic policies: where the route did not change, and looks at no Service that is `affected`."""
@@ -117,6 +124,7 @@ class RouteIndex:
         return Built(
             {key: one for key, one in rules.items() if key[0] in same and one[1].isdisjoint(affected)},
             {key: one for key, one in standings.items() if key in same and one[1].isdisjoint(affected)},
+            self._shadows,
         )
 
     def groups(self, service: str, port: int, family: int) -> dict[str, tuple[Rule, ...]]:
@@ -225,17 +233,17 @@ class RouteIndex:
         group = standing.group
         refusal = self._patterns.admit(route, [(service, port, group) for service, port in standing.ports])
         if refusal:
-            self._add(route, (_said(parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, refusal, "spec.rules"),))
+            self._add(route, (_said(parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, refusal, "spec.rules"),), parent.index)
             return
         for key in standing.ports:
             attached = self._attached.setdefault(key, Attached())
             routes = attached.groups.setdefault(group, [])
             if route not in routes:  # two parentRefs may lead to the same port
                 routes.append(route)
-        self._add(route, standing.said)
+        self._add(route, standing.said, standing.ref)
 
-    def _add(self, route: RouteObject, said: Iterable[_Said]) -> None:
-        self.conditions += [Condition(KIND, route.key, *one, self._generation) for one in said]
+    def _add(self, route: RouteObject, said: Iterable[_Said], ref: int) -> None:
+        self.conditions += [Condition(KIND, route.key, *one, self._generation, ref) for one in said]
 
     def _standing(self, route: RouteObject) -> tuple[OnParent, ...]:
         """On each parent."""
@@ -250,7 +258,7 @@ class RouteIndex:
         service = self._topology.services.get(f"{parent.namespace}/{parent.name}")
         reason, message, at = _parent_fault(parent, service)
         if reason or service is None:
-            return OnParent("", (), (_said(parent, ACCEPTED, FALSE, reason, message, at),))
+            return OnParent("", (), (_said(parent, ACCEPTED, FALSE, reason, message, at),), parent.index)
         group = PRODUCER if route.namespace == service.namespace else route.namespace
         ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
         said = (
@@ -258,7 +266,7 @@ class RouteIndex:
             self._resolved(route, parent),
             _said(parent, PROGRAMMED, UNKNOWN, "Pending"),
         )
-        return OnParent(group, tuple((service.key, port) for port in ports), said)
+        return OnParent(group, tuple((service.key, port) for port in ports), said, parent.index)
 
     def _resolved(self, route: RouteObject, parent: ParentRef) -> _Said:
         fault = next(self._backend_faults(route), None)
@@ -286,6 +294,16 @@ class RouteIndex:
 def _said(parent: ParentRef, kind: str, status: str, reason: str, message: str = "", at: str = "") -> _Said:
     where = f"Service {parent.namespace}/{parent.name}" + (f":{parent.port}" if parent.port else "")
     return where, kind, status, reason, message, at
+
+
+def _with_shadow(condition: Condition, shadows: Notes) -> Condition:
+    """Of two routes that want the same requests one gets them, which the other's Accepted condition tells."""
+    service = condition.parent.removeprefix("Service ").partition(":")[0]
+    note = shadows.get((condition.object, service)) if condition.type == ACCEPTED and condition.status == TRUE else None
+    if note is None:
+        return condition
+    message = f"{condition.message}; {note}" if condition.message else note
+    return replace(condition, message=message, field="spec.rules")
 
 
 def _accepted(route: RouteObject, parent: ParentRef, note: tuple[str, str]) -> Iterator[_Said]:

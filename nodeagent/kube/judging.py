@@ -21,6 +21,7 @@ class Item:
 
     With neither, it is as the table has it already.  `mark` tells rows apart: a keyed hash of 64 bits, which nobody
     outside of the process can aim at, and which is a tenth of what the rows would take.
+    `made`: its uid and generation.
     """
 
     identity: Identity
@@ -28,6 +29,7 @@ class Item:
     mark: int = 0
     resource: Resource | None = None
     broken: Broken | None = None
+    made: tuple[str, int] = ("", 0)
 
 
 def judge(kind: Kind, record: Record, node: str, known: Callable[[str], int | None] = lambda _key: None) -> Item:
@@ -42,12 +44,14 @@ def judge(kind: Kind, record: Record, node: str, known: Callable[[str], int | No
     mark = hash(row)
     if known(identity.key) == mark:
         return Item(identity, row, mark)
+    metadata = value["metadata"]
+    made = (str(metadata.get("uid") or ""), int(metadata.get("generation") or 0))
     errors, reason = violations(kind.schema, value), "Invalid"
     if not errors:
         errors, reason = unsupported(kind.name, value), "UnsupportedValue"
     if errors:
-        return Item(identity, row, mark, broken=_broken(identity, value, errors, reason))
-    return Item(identity, row, mark, resource=read_resource(identity, value))
+        return Item(identity, row, mark, broken=_broken(identity, value, errors, reason), made=made)
+    return Item(identity, row, mark, resource=read_resource(identity, value), made=made)
 
 
 def _trim_pod(value: Value, node: str) -> None:

@@ -115,7 +115,7 @@ def _struct(name: str, fields: Iterable[tuple[str, Schema]]) -> Any:
 
 
 def _metadata_type() -> Any:
-    """Of METADATA what is read, and the version, which is taken out again."""
+    """Of METADATA_FIELDS what is read, and the version, which is taken out again."""
     named = [(name, METADATA_FIELDS[name]) for name in (*READ_METADATA, OWNERS, "resourceVersion")]
     return _struct("Metadata", named)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.core import Metric
 
-from nodeagent.agent.readings import Facts, readings
+from nodeagent.agent.readings import Facts, Told, readings
 from nodeagent.agent.worker import Worker
 from nodeagent.cli.main import COMMANDS
 from nodeagent.cli.run import run
@@ -73,7 +73,7 @@ def families() -> list[Metric]:
     worker = Worker(0, lambda _worker, _report: None, lambda _worker, _status: None)
     worker.report.stats = worker_values()
     source = Freshness(kinds=(KindState("Pod", "synced", 1),))
-    facts = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {0: 1.0}, source=source)
+    facts = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {0: 1.0}, source=source, told=Told())
     sources = Sources(requests=list, connections=list, fills=list, readings=lambda: readings(facts, [worker]))
     return list(NodeCollector(sources).collect())
 
@@ -219,7 +219,7 @@ def test_the_example_of_a_policy_is_accepted_where_its_target_is(example: Exampl
     assert [(one.status, one.reason) for one in accepted] == [("True", "Accepted")]
 
 
-@pytest.mark.parametrize("package", ["agent", "config", "core", "kernel", "proxy"])
+@pytest.mark.parametrize("package", ["agent", "config", "core", "kernel", "proxy", "status"])
 def test_a_package_says_what_each_of_its_files_is_for(package: str) -> None:
     folder = ROOT / "nodeagent" / package
     groups = text(f"nodeagent/{package}/__init__.py").replace(

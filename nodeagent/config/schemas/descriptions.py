@@ -213,6 +213,10 @@ _MESH_NODE = {
     "status.workers.ready": "That answer.",
     "status.workers.wanted": "That there should be.",
     "status.drops": "Connections and requests refused because a worker or a bound failed, since the agent's start.",
+    "status.inForce": "What the node enforces. A route or policy is Programmed once every node has its generation.",
+    "status.inForce.kind": "Kind of the objects.",
+    "status.inForce.objects": "How many there are.",
+    "status.inForce.digest": "The same for the same objects at the same generations, on whichever node.",
 }
 DESCRIPTIONS: dict[str, dict[str, str]] = {
     "TrafficPolicy": _TRAFFIC,
