@@ -215,11 +215,9 @@ def _replaced_prefixes(owner: dict[str, Any], at: FieldPath) -> Iterator[FieldEr
             yield FieldError(where, "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix")
 
 
-HEADER_VALUE = Text(
-    pattern=r"[!-~]+([\t ]?[!-~]+)*", shape="printable ASCII with single spaces between", least=1, most=4096
+_VALUE = Fields(
+    {"name": HEADER_NAME, "value": Text(least=1, most=4096, check=Beyond(value_fault))}, ("name", "value")
 )
-"""As Gateway API has it since 1.6."""
-_VALUE = Fields({"name": HEADER_NAME, "value": HEADER_VALUE}, ("name", "value"))
 _MODIFIER = Fields(
     {
         "set": Items(_VALUE, most=16, unique=("name",)),

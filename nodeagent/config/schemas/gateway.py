@@ -1,4 +1,4 @@
-"""HTTPRoute (gateway.networking.k8s.io/v1, standard channel): fields, limits and cross-field rules.
+"""HTTPRoute (gateway.networking.k8s.io/v1): fields, limits and cross-field rules; what either channel of 1.6 takes.
 
 Enums are open: a value that this release does not know rejects its rule, with a condition, and not the route; see
 nodeagent.config.rule_faults.  Cross-field rules are named for the sentence that Gateway API gives to its own.
@@ -11,7 +11,7 @@ from typing import Any
 
 from nodeagent.config.cel import Cel, in_cel
 from nodeagent.config.problems import FieldError
-from nodeagent.config.schema import Anything, Fields, Items, Text, Whole
+from nodeagent.config.schema import Anything, Beyond, Fields, Items, Text, Whole
 from nodeagent.config.schemas.common import (
     HEADER_NAME,
     REFERENCE,
@@ -23,7 +23,6 @@ from nodeagent.config.schemas.common import (
 from nodeagent.config.schemas.durations import DURATION
 from nodeagent.config.schemas.filters import (
     FILTERS,
-    HEADER_VALUE,
     redirects_have_no_backend,
     replaced_prefix_is_the_only_match,
 )
@@ -65,7 +64,11 @@ def rule_names_are_unique(rules: list[dict[str, Any]]) -> Iterator[FieldError]:
 
 
 def parents_are_told_apart(parents: list[dict[str, Any]]) -> Iterator[FieldError]:
-    """Two references to the same parent need different sectionName or port, and the same of both has to be given."""
+    """Two references to the same parent differ in sectionName, so the standard channel has it; in the experimental one
+    in sectionName or port, and both have to be given or not given in both.
+    """
+    if _differ_in_section(parents):
+        return
     seen: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
     for index, parent in enumerate(parents):
         place = (parent.get("sectionName"), parent.get("port"))
@@ -78,6 +81,13 @@ def parents_are_told_apart(parents: list[dict[str, Any]]) -> Iterator[FieldError
             message = f"parent {parent['name']!r} is named before: both need a sectionName, or both a port"
             yield FieldError((index,), message)
         others.append(place)
+
+
+def _differ_in_section(parents: list[dict[str, Any]]) -> bool:
+    sections: dict[tuple[Any, ...], list[Any]] = {}
+    for parent in parents:
+        sections.setdefault(_same_parent(parent), []).append(parent.get("sectionName"))
+    return all(len(names) == 1 or (None not in names and len(set(names)) == len(names)) for names in sections.values())
 
 
 def _same_parent(parent: dict[str, Any]) -> tuple[Any, ...]:
@@ -110,7 +120,7 @@ _BACKEND = Fields(
     rules=(service_backend_has_port,),
 )
 _PATH = Fields({"type": _ENUM, "value": Text(most=1024)}, rules=(plain_path_is_absolute_and_normal,))
-_HEADER = Fields({"type": _ENUM, "name": HEADER_NAME, "value": HEADER_VALUE}, ("name", "value"))
+_HEADER = Fields({"type": _ENUM, "name": HEADER_NAME, "value": Text(least=1, most=4096)}, ("name", "value"))
 _QUERY = Fields({"type": _ENUM, "name": HEADER_NAME, "value": Text(least=1, most=1024)}, ("name", "value"))
 _MATCH = Fields(
     {
@@ -142,7 +152,7 @@ HTTP_ROUTE = top_level(
                 "hostnames": Items(_HOSTNAME, most=16),
                 "useDefaultGateways": Text(enum=("All", "None")),  # experimental, and not ours
                 "rules": Items(
-                    _RULE, least=1, most=16, rules=(total_matches_are_below_the_limit, rule_names_are_unique)
+                    _RULE, least=1, most=16, rules=(total_matches_are_below_the_limit, Beyond(rule_names_are_unique))
                 ),
             }
         ),

@@ -26,6 +26,7 @@ _STEP = re.compile(r'\["([^"]+)"\]|\[(\d+)\]|\.?([^.\[]+)')
 class Case:
     """`at`: the field that a refusal names; "" where the object is valid.
 
+    `channel`: the one of Gateway API's channels that alone takes the object; "" = both do.
     `newer`: a value that a newer API than the server's may have; we keep the object and refuse what the value concerns.
     """
 
@@ -33,6 +34,7 @@ class Case:
     value: Object
     at: str = ""
     newer: bool = False
+    channel: str = ""
 
     @property
     def kind(self) -> str:
@@ -42,8 +44,8 @@ class Case:
 Change = Callable[[Object], Case]
 
 
-def good(changes: Changes) -> Change:
-    return lambda base: Case(_named(base, "takes", changes), changed(base, changes))
+def good(changes: Changes, *, channel: str = "") -> Change:
+    return lambda base: Case(_named(base, "takes", changes), changed(base, changes), channel=channel)
 
 
 def bad(path: str, value: Any, *, at: str = "", more: Changes | None = None, newer: bool = False) -> Change:
