@@ -30,8 +30,9 @@ from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
-from nodeagent.kernel import cgroups
+from nodeagent.kernel import bytecode_file, cgroups
 from nodeagent.kernel.bytecode import CompileError
+from nodeagent.kernel.bytecode_file import BytecodeFileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
@@ -42,7 +43,7 @@ from nodeagent.metrics.collector import MetricsRenderer, Sources
 
 log = logging.getLogger(__name__)
 
-KERNEL_ERRORS = (KernelError, CompileError, cgroups.NoCgroup2Error, OSError)
+KERNEL_ERRORS = (KernelError, CompileError, BytecodeFileError, cgroups.NoCgroup2Error, OSError)
 
 HANDOVER_SECONDS = 15.0
 # A pod's namespace can come and go without a manifest changing.
@@ -147,7 +148,7 @@ class Agent:
         """Compile and load.  What is refused here leaves no directory behind that was not there."""
         try:
             with _kernel_errors():
-                return await asyncio.to_thread(instance.prepare)
+                return await asyncio.to_thread(_prepare, instance, self._settings.bytecode)
         except AgentError:
             with contextlib.suppress(OSError):  # not empty: there is an instance
                 instance.layout.bpffs.rmdir()
@@ -300,6 +301,12 @@ class Agent:
                 continue
             if parts.programmer.progress.errors or not parts.enrolment.is_current(snapshot.workloads):
                 parts.configuration.again()
+
+
+def _prepare(instance: Instance, bytecode: Path | None) -> Programs:
+    """Of programs compiled elsewhere, or compile them here."""
+    code = None if bytecode is None else bytecode_file.load(bytecode, bytecode_file.Stamp.here())
+    return instance.prepare(bytecode=code)
 
 
 @contextlib.contextmanager

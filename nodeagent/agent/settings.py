@@ -52,6 +52,7 @@ class Settings:
     bpffs: Path = DEFAULT_BPFFS
     run_dir: Path = DEFAULT_RUN_DIR
     state_dir: Path = DEFAULT_STATE_DIR
+    bytecode: Path | None = None  # compiled programs, where there is no compiler
     workers: int = 1
     memory_mib: int | None = None  # instead of the cgroup's limit
     metrics_address: str = DEFAULT_METRICS_ADDRESS

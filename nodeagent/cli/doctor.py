@@ -26,11 +26,12 @@ MARKS = {Level.OK: ("√", "green"), Level.WARNING: ("‼", "yellow"), Level.ERR
 @options.output("table", "json", "yaml")
 @options.run_dir
 @options.bpffs
+@options.bytecode
 @click.option("--cgroup", type=options.PATH, default=None, help="The instance's cgroup [default: the cgroup2 root]")
 @click.option("--state-dir", type=options.PATH, default=DEFAULT_STATE_DIR, hidden=True)
-def doctor(pre: bool, strict: bool, output: str, run_dir: Path, bpffs: Path, cgroup: Path | None, **_: Any) -> None:
+def doctor(pre: bool, strict: bool, output: str, run_dir: Path, bpffs: Path, cgroup: Path | None, **more: Any) -> None:
     """Check this machine and the instance.  Exit: 0 nothing failed, 1 something did."""
-    findings = preflight.run_all(bpffs)
+    findings = preflight.run_all(bpffs, more["bytecode"])
     if pre or preflight.failures(findings):
         _say_what_is_left_out(pre, findings)
     else:

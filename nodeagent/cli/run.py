@@ -34,6 +34,7 @@ from nodeagent.cli.errors import CliError
     show_default=True,
     help="Last good configuration, kept across restarts.",
 )
+@options.bytecode
 @click.option(
     "--workers",
     type=int,
@@ -84,7 +85,7 @@ def run(log_level: str, **flags: Any) -> None:
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     settings = _settings(flags)
-    _require_prerequisites(settings.bpffs)
+    _require_prerequisites(settings)
     from nodeagent.agent.agent import AgentError, run_agent
 
     try:
@@ -103,8 +104,8 @@ def _settings(flags: dict[str, Any]) -> Settings:
         raise click.UsageError(str(error)) from error
 
 
-def _require_prerequisites(bpffs: Path) -> None:
-    failed = preflight.failures(preflight.run_all(bpffs))
+def _require_prerequisites(settings: Settings) -> None:
+    failed = preflight.failures(preflight.run_all(settings.bpffs, settings.bytecode))
     if failed:
         lines = [f"{finding.what}: {finding.why}. Fix: {finding.fix}" for finding in failed]
         raise CliError("this machine cannot run the agent yet:\n  " + "\n  ".join(lines))

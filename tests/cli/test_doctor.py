@@ -37,7 +37,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Findings of the machine and of the instance."""
 
     def make(*here: Finding, instance: tuple[Finding, ...] = ()) -> None:
-        monkeypatch.setattr(preflight, "run_all", lambda _bpffs: list(here))
+        monkeypatch.setattr(preflight, "run_all", lambda _bpffs, _bytecode: list(here))
         monkeypatch.setattr(checks, "instance_checks", lambda *_where: list(instance))
 
     return make

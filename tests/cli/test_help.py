@@ -36,7 +36,7 @@ FORMATS = {
     "config dump": ["json", "yaml"],
     "version": ["table", "json", "yaml"],
 }
-WITHOUT_DATA = {"run", "bypass", "uninstall", "completion"}
+WITHOUT_DATA = {"run", "bpf compile", "bypass", "uninstall", "completion"}
 
 
 def options_of(command: click.Command) -> list[click.Option]:
