@@ -168,7 +168,7 @@ class Agent:
     def _wire(self, lease: Lease, instance: Instance, programs: Programs, own: own_cgroup.OwnCgroup) -> Parts:
         settings = self._settings
         maps = instance.open_maps()
-        bounds = host_limits.worker_bounds(settings.workers, settings.memory_bytes)
+        bounds = host_limits.worker_bounds(settings.workers, own.path, settings.memory_bytes)
         locks = instance.layout.workers
         fleet = Fleet(maps, LedgerKeeper(maps, programs.fds), locks, settings.workers, bounds)
         observers = Observers(fleet.observe)
@@ -327,8 +327,9 @@ def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
         return own_cgroup.settle(cgroup, settings.bpffs)
     except OSError as error:
         raise AgentError(
-            f"cannot move to a cgroup of our own below {error.filename or cgroup}: {error.strerror}. The hooks tell "
-            "our own connections from the pods' by it; start the agent in a writable cgroup2 directory of its own"
+            f"cannot be in a cgroup of our own ({error.filename or cgroup}: {error.strerror}). The hooks tell our own "
+            "connections from the pods' by it. Start the agent in a writable cgroup2 directory of its own; in a "
+            "container, mount the node's cgroup2 hierarchy (hostPath /sys/fs/cgroup)"
         ) from error
 
 
