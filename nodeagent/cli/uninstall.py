@@ -54,8 +54,20 @@ def _remove(bpffs: Path, found: list[Path]) -> None:
     Instance(cgroups.root(), bpffs).detach()
     for path in found:
         if path.exists():  # detach() has removed the pins with their directory
-            shutil.rmtree(path)
+            _remove_tree(path)
     own_cgroup.remove_empty(cgroups.root(), bpffs)
+
+
+def _remove_tree(path: Path) -> None:
+    """A mount point, as a pod has for a directory of the node, stays; empty."""
+    if not path.is_mount():
+        shutil.rmtree(path)
+        return
+    for child in path.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        else:
+            child.unlink()
 
 
 @contextlib.contextmanager
