@@ -20,6 +20,7 @@ RINGS = {
     "config": "pure",
     "proxy": "loopback",
     "agent": "loopback",
+    "kube": "loopback",
     "agent_kernel": "kernel",
     "cli": "loopback",
     "testbed": "kernel",

@@ -29,6 +29,7 @@ from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
+from nodeagent.config.directory import DirectorySource
 from nodeagent.config.locality import Locality
 from nodeagent.kernel import bytecode_file, cgroups
 from nodeagent.kernel.bytecode import CompileError
@@ -192,8 +193,7 @@ class Agent:
             programmer=programmer,
             kernel=kernel,
             configuration=Configuration(
-                settings.manifests,
-                settings.state_dir,
+                DirectorySource(settings.manifests, settings.state_dir),
                 refuse_broken=settings.refuse_broken,
                 allow_faults=settings.allow_fault_injection,
                 here=Locality(settings.node_name, settings.zone),

@@ -6,16 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from nodeagent.config import compile as compiler
 from nodeagent.config.conditions import ACCEPTED, FALSE, PARTIALLY_INVALID, RESOLVED_REFS, Condition
-from nodeagent.config.directory import DirectorySource
 from nodeagent.config.groundwork import Groundwork, lay
 from nodeagent.config.locality import ANYWHERE, Locality, locality
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.problems import Problem
+from nodeagent.config.source import Source
 from nodeagent.core.model import Snapshot
 
 log = logging.getLogger(__name__)
@@ -26,8 +25,7 @@ class Configuration:
 
     def __init__(
         self,
-        manifests: Path,
-        state_dir: Path,
+        source: Source,
         *,
         refuse_broken: bool = True,
         allow_faults: bool = False,
@@ -37,7 +35,7 @@ class Configuration:
         self._here = here
         self._refuse_broken = refuse_broken
         self._allow_faults = allow_faults
-        self._source = DirectorySource(manifests, state_dir)
+        self.source = source
         self._objects: ObjectSet | None = None
         self._groundwork: Groundwork | None = None
         self.compiled = ObjectSet()  # what `snapshot` was made of
@@ -50,15 +48,18 @@ class Configuration:
         self.snapshot: Snapshot | None = None
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
-        """The first at once, then one per change of the manifests or call of `again`; changes in a burst are merged."""
-        self._take(await asyncio.to_thread(self._source.load))
-        watching = asyncio.create_task(self._watch())
+        """The first at once, then one per change of the objects or call of `again`; changes in a burst are merged."""
         try:
-            while True:
-                await self._next(watching)
-                yield await self._compile()
+            self._take(await self.source.start())
+            watching = asyncio.create_task(self._watch())
+            try:
+                while True:
+                    await self._next(watching)
+                    yield await self._compile()
+            finally:
+                watching.cancel()
         finally:
-            watching.cancel()
+            await self.source.close()
 
     async def _next(self, watching: asyncio.Task[None]) -> None:
         waiting = asyncio.create_task(self._wait_ready())
@@ -72,12 +73,12 @@ class Configuration:
         await self._ready.wait()
 
     async def _watch(self) -> None:
-        async for objects in self._source.watch():
+        async for objects in self.source.watch():
             self._take(objects)
 
     def _take(self, objects: ObjectSet) -> None:
         self._objects = objects
-        self._ask(self._source.noticed)
+        self._ask(self.source.noticed)
 
     def again(self) -> None:
         """Apply the same objects once more: a pod's namespace came or went."""

@@ -1,5 +1,6 @@
 """Configuration: manifests -> objects -> one compiled Snapshot, and what to tell the user about each object.
 
+    a source    source (the contract); here a directory of files, in nodeagent.kube an API server
     a file      directory, settling (when to read it), yaml_documents, manifest_files, schema, schemas/, acceptance
     an object   reading, read_*, quantities, filters, sessions, rule_faults, patterns (how many), resources (typed),
                 objects (what is in force), last_good (on disk), problems

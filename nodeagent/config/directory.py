@@ -24,6 +24,7 @@ from nodeagent.config.manifest_files import ManifestFile, read_manifest_file, un
 from nodeagent.config.objects import Good, ObjectSet, merge
 from nodeagent.config.problems import Problem
 from nodeagent.config.settling import EVERYTHING, SETTLE, Change, Settling
+from nodeagent.config.source import CURRENT, Freshness
 from nodeagent.config.yaml_documents import MAX_FILE
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -72,6 +73,21 @@ class DirectorySource:
         self._files: dict[str, _Read] = {}
         self._notes: dict[str, Problem] = {}  # problems that are no manifest's, by topic
         self.noticed = time.monotonic()  # when the newest change had settled, and was about to be read
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    async def start(self) -> ObjectSet:
+        """`load`, in a thread."""
+        return await asyncio.to_thread(self.load)
+
+    def freshness(self) -> Freshness:
+        """What cannot be read is a problem of its own; the rest is as the files are."""
+        return CURRENT
+
+    async def close(self) -> None:
+        """Nothing outlives `watch`."""
 
     def load(self) -> ObjectSet:
         """Read everything.  Raises DirectoryError when the directory itself cannot be read."""

@@ -130,6 +130,7 @@ def _pod(identity: Identity, value: Value) -> PodObject:
         netns=(metadata.get("annotations") or {}).get(NETNS_ANNOTATION, ""),
         node=spec.get("nodeName") or "",
         host_network=bool(spec.get("hostNetwork")),
+        uid=metadata.get("uid") or "",
     )
 
 

@@ -63,6 +63,7 @@ class PodObject:
     netns: str
     node: str
     host_network: bool
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from nodeagent.agent.configuration import Configuration
+from nodeagent.config.directory import DirectorySource
 from nodeagent.config.locality import ANYWHERE, Locality
 from tests.config import builders as some
 from tests.testbed import manifests
@@ -22,7 +23,7 @@ def configured(directory: Path, *documents: Document, here: Locality = ANYWHERE)
     manifests = directory / "manifests"
     manifests.mkdir()
     (manifests / "all.yaml").write_text(some.text(*documents), encoding="utf-8")
-    configuration = Configuration(manifests, directory / "state", here=here)
+    configuration = Configuration(DirectorySource(manifests, directory / "state"), here=here)
 
     async def first() -> None:
         snapshots = configuration.snapshots()

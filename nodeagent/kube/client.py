@@ -1,0 +1,156 @@
+"""The API server over HTTP.  The one importer of the `kubernetes` package.
+
+Of that package's asyncio client we use the configuration (in the cluster, or of a KUBECONFIG file, with its tokens,
+certificates and plugins) and the connection; never its models, which cost 60 times the time of what is read here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from nodeagent import __version__
+from nodeagent.kube.api import ApiError
+from nodeagent.kube.records import status_message
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+SILENCE_SECONDS = 30.0  # beyond the end that was asked for: then the server does not answer any more
+MAX_CONNECTIONS = 32  # a watch per kind, and lists
+MAX_LINE = 16 * 1024 * 1024  # bytes; etcd keeps no object beyond 1.5 MB
+# A peer that is gone without a word is noticed within 25 s.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+_USER_TIMEOUT_MS = 25_000
+_LOST = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class NoConfigError(ValueError):
+    """There is no usable way to an API server; the text says what was tried."""
+
+
+class Client:
+    """Implements api.Api.  The configuration is read when it is first needed, and again after a 401."""
+
+    def __init__(self, kubeconfig: Path | None) -> None:
+        """`kubeconfig` None: the service account of the pod that we run in, else $KUBECONFIG."""
+        self._kubeconfig = kubeconfig
+        self._client: ApiClient | None = None
+        self.server = "not known yet"
+
+    async def get(self, path: str, query: Mapping[str, str]) -> bytes:
+        limits = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
+        try:
+            response = await self._request(path, query, limits)
+            async with response:
+                body = await response.read()
+                await self._check(response, body)
+                return body
+        except _LOST as error:
+            raise ApiError(0, _why(error, self.server)) from error
+
+    @asynccontextmanager
+    async def stream(self, path: str, query: Mapping[str, str], seconds: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds + SILENCE_SECONDS)
+        try:
+            response = await self._request(path, query, limits)
+            async with response:
+                if response.status != 200:
+                    await self._check(response, await response.read())
+                yield _lines(response.content)
+        except _LOST as error:
+            raise ApiError(0, _why(error, self.server)) from error
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()  # type: ignore[no-untyped-call]  # the package is typed in part
+
+    async def _request(
+        self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        client = self._client or await self._connect()
+        headers: dict[str, str] = {"Accept": "application/json"}
+        await client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        url = f"{client.configuration.host}{path}?{urlencode(query)}" if query else client.configuration.host + path
+        answer = await client.call_api("GET", url, headers, _request_timeout=limits)
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def _check(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        if response.status == 200:
+            return
+        if response.status == 401:  # a token or certificate that was renewed on disk, or by a plugin
+            await self.close()
+        after = response.headers.get("Retry-After", "")
+        raise ApiError(response.status, status_message(body), float(after) if after.isdigit() else 0.0)
+
+    async def _connect(self) -> ApiClient:
+        try:
+            configuration = await _configuration(self._kubeconfig)
+        except NoConfigError as error:
+            raise ApiError(0, str(error)) from error
+        if self._client is None:  # another request may have been faster
+            self._client = ApiClient(configuration)
+            self._client.rest_client = _Rest(configuration)
+            self._client.user_agent = f"nodeagent/{__version__}"
+            self.server = configuration.host
+        return self._client
+
+
+async def _configuration(kubeconfig: Path | None) -> Any:
+    configuration = Configuration(retries=0)
+    named = kubeconfig or os.environ.get("KUBECONFIG")
+    try:
+        if named:
+            await load_kube_config(str(named), client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+        else:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        tried = f"the file {named}" if named else "the service account of a pod, and $KUBECONFIG is not set"
+        raise NoConfigError(f"no way to an API server from {tried}: {error}") from error
+    return configuration
+
+
+class _Rest(RESTClientObject):
+    """Its connector, with connections that notice a peer which is gone without a word."""
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self.ssl_context, socket_factory=_socket)
+
+
+def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+    return made
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Whole lines.  What a broken connection leaves of one is dropped, as its event was not taken in."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+        if len(rest) > MAX_LINE:
+            raise ApiError(0, f"an event is longer than {MAX_LINE} bytes, which is the most that is read")
+        for line in lines:
+            if line:
+                yield line
+
+
+def _why(error: BaseException, server: str) -> str:
+    text = str(error) or type(error).__name__
+    return f"no answer in time from {server}" if isinstance(error, TimeoutError) else text

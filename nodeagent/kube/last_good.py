@@ -1,0 +1,133 @@
+"""The last good state on disk: one SQLite file, one row per object, written as objects change.
+
+A node that restarts without an API server enforces what this holds.  Of a broken object both are kept, the last good
+state and the broken one, because a policy that never was good refuses what it protects, after a restart as well.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeagent.config.resources import Identity
+from nodeagent.kube.table import Change
+
+NAME = "cluster.db"
+FORMAT = 1  # of rows: an older or newer agent's are not read
+BUSY_SECONDS = 5.0  # another agent has the file for a moment, at a takeover
+_CREATE = (
+    """CREATE TABLE IF NOT EXISTS objects (
+        kind TEXT, namespace TEXT, name TEXT, good BLOB, broken BLOB, PRIMARY KEY (kind, namespace, name)
+    ) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), current_at REAL)",
+    f"PRAGMA user_version = {FORMAT}",
+)
+_PUT = """INSERT INTO objects VALUES (:kind, :namespace, :name, :good, :broken)
+    ON CONFLICT DO UPDATE SET good = CASE WHEN :keep THEN good ELSE excluded.good END, broken = excluded.broken"""
+_DELETE = "DELETE FROM objects WHERE kind = :kind AND namespace = :namespace AND name = :name"
+_CURRENT = "INSERT INTO state VALUES (1, ?) ON CONFLICT DO UPDATE SET current_at = excluded.current_at"
+
+
+class LastGoodError(OSError):
+    """The disk refuses, or what it holds cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`current_at`: Unix time when it was last known to be what the API server has."""
+
+    objects: list[Change]
+    current_at: float
+
+
+class LastGood:
+    """Reads and writes <state_dir>/cluster.db.  Calls block, and come one at a time, from whichever thread."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / NAME
+        self._database: sqlite3.Connection | None = None
+
+    def load(self) -> Kept:
+        """Everything kept by an earlier run.  Raises LastGoodError.
+
+        A file that never can be used is put aside, so that the next `save` starts a new one.
+        """
+        if not self.path.exists():
+            return Kept([], 0.0)
+        try:
+            database = self._open()
+            objects = list(_rows(database))
+            (current_at,) = database.execute("SELECT current_at FROM state").fetchone() or (0.0,)
+        except (OSError, sqlite3.Error, _FormatError) as error:
+            self.close()
+            aside = "" if isinstance(error, OSError | sqlite3.OperationalError) else self._put_aside()
+            raise LastGoodError(f"{self.path} cannot be used: {error}{aside}") from error
+        return Kept(objects, current_at)
+
+    def save(self, changes: Iterable[Change], current_at: float | None) -> None:
+        """In one transaction; `current_at` None leaves that time as it is.  Raises LastGoodError."""
+        try:
+            with self._open() as database:
+                for change in changes:
+                    database.execute(_DELETE if _is_gone(change) else _PUT, _row(change))
+                if current_at is not None:
+                    database.execute(_CURRENT, (current_at,))
+        except (OSError, sqlite3.Error, _FormatError) as error:
+            self.close()
+            raise LastGoodError(f"{self.path} cannot be written: {error}") from error
+
+    def close(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            with suppress(sqlite3.Error):  # what was committed is on disk already
+                database.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
+            _prepare(self._database)
+        return self._database
+
+    def _put_aside(self) -> str:
+        aside = self.path.with_suffix(".unusable")
+        try:
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(NAME + suffix).unlink(missing_ok=True)
+            self.path.replace(aside)
+        except OSError as error:
+            return f"; it cannot be put aside either: {error}"
+        return f"; it is now {aside.name}"
+
+
+class _FormatError(ValueError):
+    pass
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version not in (0, FORMAT):
+        raise _FormatError(f"format {version}, expected {FORMAT}")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")  # after a power cut the last seconds may be missing, no more
+    if not version:
+        for statement in _CREATE:
+            database.execute(statement)
+
+
+def _rows(database: sqlite3.Connection) -> Iterator[Change]:
+    for kind, namespace, name, good, broken in database.execute("SELECT * FROM objects"):
+        yield Change(Identity(kind, namespace, name), good, broken)
+
+
+def _is_gone(change: Change) -> bool:
+    return change.good is None and change.broken is None
+
+
+def _row(change: Change) -> dict[str, object]:
+    kind, namespace, name = change.identity
+    row = {"kind": kind, "namespace": namespace, "name": name}
+    return {**row, "good": change.good, "broken": change.broken, "keep": change.keep}

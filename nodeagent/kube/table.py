@@ -1,0 +1,135 @@
+"""The objects of one kind that are in force, with the last good state where the present one is broken.  No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nodeagent.config.objects import Broken
+from nodeagent.config.resources import Identity, Resource
+from nodeagent.kube.judging import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the disk has to know of an object: a good one's bytes, or a broken one's; neither = it is gone.
+
+    `keep`: the last good state that the disk has stays beside the broken one.
+    """
+
+    identity: Identity
+    good: bytes | None = None
+    broken: bytes | None = None
+    keep: bool = False
+
+    def after(self, before: Change | None) -> Change:
+        """Both in one, where `before` was not written yet."""
+        if before is None or not self.keep or before.keep:
+            return self
+        return Change(self.identity, before.good, self.broken)
+
+
+class Table:
+    """By key ("namespace/name").  An object that is equal to the one before stays the same object.
+
+    Most events of a cluster (a pod's probe, a node's heartbeat) change nothing that is read, and end here.
+    """
+
+    def __init__(self, noted: Callable[[Change], None]) -> None:
+        self._noted = noted
+        self._resources: dict[str, Resource] = {}
+        self._broken: dict[str, Broken] = {}
+        self._listed: set[str] = set()
+        self._view: dict[str, Any] | None = None
+        self._broken_view: tuple[Broken, ...] | None = ()
+
+    def __len__(self) -> int:
+        return len(self._resources)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._resources and not self._broken
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """The resources; the same object until one changes, and never changed itself."""
+        if self._view is None:
+            self._view = dict(self._resources)
+        return self._view
+
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        if self._broken_view is None:
+            self._broken_view = tuple(self._broken[key] for key in sorted(self._broken))
+        return self._broken_view
+
+    def restore(self, item: Item) -> None:
+        """An object from disk.  A broken one comes after its last good state."""
+        key = item.identity.key
+        if item.resource is not None:
+            self._set(key, item.resource)
+        elif item.broken is not None:
+            self._set_broken(key, replace(item.broken, last_good=key in self._resources))
+
+    def put(self, item: Item) -> bool:
+        """True = something is different now."""
+        key, before = item.identity.key, self._broken.get(item.identity.key)
+        if item.broken is not None:
+            now = replace(item.broken, last_good=key in self._resources)
+            if now == before:
+                return False
+            self._set_broken(key, now)
+            self._noted(Change(item.identity, broken=item.row, keep=now.last_good))
+            return True
+        if before is None and self._resources.get(key) == item.resource:
+            return False
+        self._forget_broken(key)
+        self._set(key, item.resource)
+        self._noted(Change(item.identity, good=item.row))
+        return True
+
+    def remove(self, identity: Identity) -> bool:
+        key = identity.key
+        was_there = key in self._resources or key in self._broken
+        if self._resources.pop(key, None) is not None:
+            self._view = None
+        self._forget_broken(key)
+        if was_there:
+            self._noted(Change(identity))
+        return was_there
+
+    def begin(self) -> None:
+        """A list begins: what `listed` is not called for until `commit` is gone."""
+        self._listed = set()
+
+    def listed(self, item: Item) -> bool:
+        self._listed.add(item.identity.key)
+        return self.put(item)
+
+    def commit(self, kind: str) -> bool:
+        gone = (self._resources.keys() | self._broken.keys()) - self._listed
+        self._listed = set()
+        for key in gone:
+            self.remove(_identity(kind, key))
+        return bool(gone)
+
+    def _set(self, key: str, resource: Resource | None) -> None:
+        assert resource is not None  # noqa: S101  (an Item has it or is broken)
+        same = self._resources.get(key)
+        if same is None or same != resource:
+            self._resources[key] = resource
+            self._view = None
+
+    def _set_broken(self, key: str, broken: Broken) -> None:
+        self._broken[key] = broken
+        self._broken_view = None
+
+    def _forget_broken(self, key: str) -> None:
+        if self._broken.pop(key, None) is not None:
+            self._broken_view = None
+
+
+def _identity(kind: str, key: str) -> Identity:
+    namespace, _, name = key.rpartition("/")
+    return Identity(kind, namespace, name)
