@@ -9,6 +9,7 @@ a *Generation* is a compiled configuration, in force once workers acknowledged i
                       child (how each is started)
     configuration     configuration -> programming (enrolment, node_kernel) -> settling (netns_connections, netns_child)
                       garbage (when it is collected), ledger_sweep (limits that nothing names any more)
+    on Kubernetes     own_objects (our DaemonSet and Node)
     what it answers   admin_view: views (policy_rows, condition_rows, rule_text), explain, readings,
                       observe_stream (observers, record_filter)
 """
