@@ -8,6 +8,7 @@ a *Generation* is a compiled configuration, in force once workers acknowledged i
     processes         fleet: supervisor, health, worker, worker_index, control, predecessors; broker_client, seqpacket;
                       child (how each is started)
     configuration     configuration -> programming (enrolment, node_kernel) -> settling (netns_connections, netns_child)
+                      object_source (where objects come from)
                       garbage (when it is collected), ledger_sweep (limits that nothing names any more)
     on Kubernetes     own_objects (our DaemonSet and Node)
     what it answers   admin_view: views (policy_rows, condition_rows, rule_text), explain, readings,

@@ -48,7 +48,8 @@ class AdminView:
         parts = self._parts
         progress = parts.programmer.progress
         if not progress.synced:
-            return "no configuration is in force yet"
+            problem = parts.configuration.source.freshness().problem
+            return "no configuration is in force yet" + (f": {problem}" if problem else "")
         if not parts.fleet.supervisor.active:
             return f"no worker is alive: {parts.fleet.supervisor.problem or 'they are being started'}"
         if self.in_force() < progress.synced:
@@ -90,6 +91,7 @@ class AdminView:
             events_lost=parts.observers.lost,
             settling_errors=parts.programmer.settler.errors,
             apply_seconds=parts.programmer.progress.seconds,
+            source=parts.configuration.source.freshness(),
             beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},
         )
 
@@ -113,7 +115,11 @@ class AdminView:
                 "bypass": facts.bypass,
             },
             "config": {
-                "source": str(parts.settings.manifests),
+                "source": parts.configuration.source.name,
+                "stale_s": round(facts.source.stale, 1),
+                "restored": facts.source.restored,
+                "source_problem": facts.source.problem,
+                "kinds": [dataclasses.asdict(kind) for kind in facts.source.kinds],
                 "generation": facts.generation,
                 "in_force": facts.in_force,
                 "errors": parts.configuration.errors() + parts.programmer.errors(),

@@ -23,13 +23,13 @@ from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
 from nodeagent.agent.ledger_sweep import LedgerSweep
 from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
+from nodeagent.agent.object_source import object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
-from nodeagent.config.directory import DirectorySource
 from nodeagent.config.locality import Locality
 from nodeagent.kernel import bytecode_file, cgroups
 from nodeagent.kernel.bytecode import CompileError
@@ -193,7 +193,7 @@ class Agent:
             programmer=programmer,
             kernel=kernel,
             configuration=Configuration(
-                DirectorySource(settings.manifests, settings.state_dir),
+                object_source(settings),
                 refuse_broken=settings.refuse_broken,
                 allow_faults=settings.allow_fault_injection,
                 here=Locality(settings.node_name, settings.zone),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nodeagent.agent.worker import Worker
+from nodeagent.config.source import CURRENT, Freshness, KindState
 from nodeagent.metrics.collector import Reading
 
 HELP = {
@@ -36,6 +37,7 @@ class Facts:
     beats: dict[int, float]  # worker -> seconds of CLOCK_MONOTONIC
     settling_errors: int = 0
     apply_seconds: float = 0.0
+    source: Freshness = CURRENT
 
 
 def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
@@ -56,7 +58,24 @@ def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
     yield _counter("events_lost", "Request records that a slow observer missed.", facts.events_lost)
     text = "Times that established connections could not be looked at, so that ended or listed ones are late."
     yield _counter("settling_errors", text, facts.settling_errors)
+    yield from _of_source(facts.source)
     yield from _of_workers(facts, list(workers))
+
+
+def _of_source(source: Freshness) -> Iterator[Reading]:
+    yield _gauge("source_stale_seconds", "How long what is in force may be behind its source.", source.stale)
+    for kind in source.kinds:
+        yield from _of_kind(kind)
+
+
+def _of_kind(kind: KindState) -> Iterator[Reading]:
+    labels = {"kind": kind.kind}
+    yield Reading("source_objects", "Objects of this kind in force.", kind.objects, labels)
+    text = "1 while this kind is followed, or is not installed."
+    yield Reading("source_synced", text, float(kind.state in ("synced", "absent")), labels)
+    yield Reading("source_relists", "Lists that were needed after the first.", kind.relists, labels, counter=True)
+    text = "Questions that the API server did not answer, or not usefully."
+    yield Reading("source_failures", text, kind.failures, labels, counter=True)
 
 
 def _gauge(name: str, text: str, value: float) -> Reading:

@@ -45,9 +45,12 @@ def parse_address(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`cgroup` None = the root of the mounted cgroup2 hierarchy.  `drain_seconds` bounds a graceful stop."""
+    """`cgroup` None = the root of the mounted cgroup2 hierarchy.  `drain_seconds` bounds a graceful stop.
 
-    manifests: Path
+    `manifests` None = objects come from the API server: the one of `kubeconfig`, else of the pod that we run in.
+    """
+
+    manifests: Path | None
     cgroup: Path | None = None
     bpffs: Path = DEFAULT_BPFFS
     run_dir: Path = DEFAULT_RUN_DIR
@@ -62,6 +65,7 @@ class Settings:
     refuse_broken: bool = True  # a policy that never compiled denies what it protects
     allow_fault_injection: bool = False  # of TrafficPolicies
     node_name: str = ""
+    kubeconfig: Path | None = None
     zone: str = ""  # "" = the one of the Node object named `node_name`
 
     def __post_init__(self) -> None:

@@ -17,6 +17,8 @@ from nodeagent.kernel.instance import Instance
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.loader import KernelError
 
+STALE_SECONDS = 10.0  # a dropped connection is followed by the next one long before
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -188,7 +190,7 @@ def check_configuration(place: Place) -> Iterator[Finding]:
     errors = place.status["config"]["errors"]
     for error in errors:
         why = "this object is not in force as written"
-        yield Finding("configuration", "objects", Level.ERROR, error, why, "correct it and save the file")
+        yield Finding("configuration", "objects", Level.ERROR, error, why, "correct it and save the file, or apply it")
     for warning in place.status["config"].get("warnings", []):  # an older agent says none
         why = "this object is in force, and what it refers to cannot serve"
         fix = "create what it refers to, or correct the reference"
@@ -202,6 +204,29 @@ def check_configuration(place: Place) -> Iterator[Finding]:
     yield _ok("configuration", "udp", "note: UDP, and so QUIC (HTTP/3), is counted but passes untouched")
 
 
+def check_source(place: Place) -> Iterator[Finding]:
+    """The API server; of a directory there is nothing to say."""
+    config = place.status["config"] if place.status else {}
+    kinds = config.get("kinds", [])
+    for kind in kinds:
+        if kind["state"] == "absent":
+            group = kind["message"].split(" ", 1)[0].partition(".")[2]
+            fix = f"install the CRDs of {group}, if such objects are meant to be used"
+            why = "a manifest of this kind cannot even be applied"
+            yield Finding("configuration", "source", Level.WARNING, kind["message"], why, fix)
+        elif kind["state"] == "forbidden":
+            why = f"changes of {kind['kind']} objects are not seen"
+            fix = "kubectl apply the agent's RBAC again; `kubectl auth can-i --list --as` its service account shows it"
+            yield Finding("configuration", "source", Level.ERROR, kind["message"], why, fix)
+    if config.get("stale_s", 0) > STALE_SECONDS:
+        what = f"{config['source']}: not followed for {config['stale_s']:.0f} s: {config['source_problem']}"
+        why = "what was last known is in force; changes since then are not"
+        fix = "see why the API server cannot be reached from this node; nothing has to be done here once it can"
+        yield Finding("configuration", "source", Level.ERROR, what, why, fix)
+    elif kinds:
+        yield _ok("configuration", "source", f"{config['source']} is followed")
+
+
 Check = Callable[[Place], Iterable[Finding]]
 CHECKS: tuple[Check, ...] = (
     check_unprivileged,
@@ -210,5 +235,6 @@ CHECKS: tuple[Check, ...] = (
     check_agent,
     check_bypass,
     check_workers,
+    check_source,
     check_configuration,
 )

@@ -23,7 +23,21 @@ from nodeagent.cli.errors import CliError
 
 
 @click.command()
-@click.option("--manifests", type=options.PATH, required=True, help="Directory of Kubernetes manifests, watched.")
+@click.option(
+    "--source",
+    type=click.Choice(["directory", "kubernetes"]),
+    default="directory",
+    show_default=True,
+    help="Where objects come from: --manifests, or the API server.",
+)
+@click.option("--manifests", type=options.PATH, default=None, help="Directory of Kubernetes manifests, watched.")
+@click.option(
+    "--kubeconfig",
+    type=options.PATH,
+    default=None,
+    show_default="$KUBECONFIG, else the pod's service account",
+    help="File that names the API server, with --source kubernetes.",
+)
 @click.option("--cgroup", type=options.PATH, default=None, help="cgroup2 directory to attach to [default: its root]")
 @options.bpffs
 @options.run_dir
@@ -84,7 +98,7 @@ def run(log_level: str, **flags: Any) -> None:
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    settings = _settings(flags)
+    settings = _settings(**flags)
     _require_prerequisites(settings)
     from nodeagent.agent.agent import AgentError, run_agent
 
@@ -94,14 +108,27 @@ def run(log_level: str, **flags: Any) -> None:
         raise CliError(str(error)) from error
 
 
-def _settings(flags: dict[str, Any]) -> Settings:
-    manifests: Path = flags["manifests"]
-    if not manifests.is_dir():
-        raise CliError(f"--manifests {manifests} is not a directory; make it, or name the one with your manifests")
+def _settings(source: str, **flags: Any) -> Settings:
+    _check_source(source, flags["manifests"], flags["kubeconfig"])
     try:
         return Settings(**flags)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _check_source(source: str, manifests: Path | None, kubeconfig: Path | None) -> None:
+    if source == "kubernetes":
+        if manifests is not None:
+            raise click.UsageError("--manifests is of --source directory: objects come from one of the two")
+        if kubeconfig is not None and not kubeconfig.is_file():
+            raise CliError(f"--kubeconfig {kubeconfig} is not a file; name the one that `kubectl` uses")
+        return
+    if manifests is None:
+        raise click.UsageError("Missing option '--manifests', or --source kubernetes: objects come from one of the two")
+    if kubeconfig is not None:
+        raise click.UsageError("--kubeconfig is of --source kubernetes")
+    if not manifests.is_dir():
+        raise CliError(f"--manifests {manifests} is not a directory; make it, or name the one with your manifests")
 
 
 def _require_prerequisites(settings: Settings) -> None:

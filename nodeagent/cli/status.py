@@ -108,9 +108,24 @@ def _instance_line(instance: Status) -> tuple[str, str]:
 def _config_lines(config: Status) -> list[tuple[str, str]]:
     waiting = "" if config["in_force"] == config["generation"] else f", generation {config['generation']} on its way"
     found = [(f"config    generation {config['in_force']} in force{waiting} ({config['source']})", "")]
+    found += _source_lines(config)
     found += [(f"error     {error}", "red") for error in config["errors"]]
     warnings = config.get("warnings", [])  # an older agent says none
     return found + [(f"warning   {warning}", "yellow") for warning in warnings]
+
+
+def _source_lines(config: Status) -> list[tuple[str, str]]:
+    """Of an API server; an older agent, and a directory, say nothing here."""
+    found = []
+    if config.get("stale_s"):
+        what = "the last good state from disk" if config["restored"] else "what was last known"
+        text = f"source    stale for {config['stale_s']:.0f} s, {what} is in force: {config['source_problem']}"
+        found.append((text, "yellow"))
+    return found + [(f"source    {kind['message']}", "dim") for kind in config.get("kinds", ()) if _is_absent(kind)]
+
+
+def _is_absent(kind: Status) -> bool:
+    return bool(kind["state"] == "absent")
 
 
 def _worker_line(worker: Status) -> tuple[str, str]:

@@ -240,3 +240,27 @@ def test_an_agent_that_fails_is_1_and_says_where_to_look(
     assert "answered 500" in result.stderr
     assert "its log says more" in result.stderr
     assert "boom" in caplog.text
+
+
+STALE = {
+    **STATUS["config"],
+    "source": "Kubernetes https://10.96.0.1:443",
+    "stale_s": 34.6,
+    "restored": False,
+    "source_problem": "connection refused",
+    "kinds": [
+        {"kind": "HTTPRoute", "state": "absent", "message": "httproutes.gateway.networking.k8s.io is not installed"},
+        {"kind": "Pod", "state": "away", "message": "connection refused"},
+    ],
+}
+
+
+def test_status_says_how_far_behind_the_api_server_the_node_is(ask: Run, agent: FakeAgent) -> None:
+    agent.api.answer = {**STATUS, "config": STALE}
+    text = ask("status").stdout
+    assert "source    stale for 35 s, what was last known is in force: connection refused" in text
+    assert "source    httproutes.gateway.networking.k8s.io is not installed" in text
+    agent.api.answer = {**STATUS, "config": {**STALE, "restored": True}}
+    assert "the last good state from disk is in force" in ask("status").stdout
+    agent.api.answer = {**STATUS, "config": {**STALE, "stale_s": 0.0}}
+    assert "stale" not in ask("status").stdout

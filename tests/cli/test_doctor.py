@@ -208,3 +208,25 @@ def test_a_check_that_cannot_run_is_a_finding_and_the_others_still_run(tmp_path:
     assert "/tmp is not a cgroup" in finding.what
     assert finding.why
     assert finding.fix
+
+
+def test_a_source_that_is_not_followed_is_an_error_and_a_kind_that_is_not_installed_a_warning(tmp_path: Path) -> None:
+    absent = "httproutes.gateway.networking.k8s.io is not installed: such objects have no effect; looked for again"
+    kinds = [
+        {"kind": "HTTPRoute", "state": "absent", "message": absent},
+        {"kind": "Pod", "state": "forbidden", "message": "no; the agent's ClusterRole must allow get"},
+    ]
+    config = {**STATUS["config"], "source": "Kubernetes", "stale_s": 60, "source_problem": "refused", "kinds": kinds}
+    found = list(checks.check_source(place(tmp_path, config=config)))
+    assert levels(found) == [Level.WARNING, Level.ERROR, Level.ERROR]
+    assert "install the CRDs of gateway.networking.k8s.io," in found[0].fix
+    assert "changes of Pod objects are not seen" in found[1].why
+    assert found[2].what == "Kubernetes: not followed for 60 s: refused"
+    assert all(one.why and one.fix for one in found)
+    fresh = {**config, "stale_s": 1.0, "kinds": [{"kind": "Pod", "state": "synced", "message": ""}]}
+    assert levels(checks.check_source(place(tmp_path, config=fresh))) == [Level.OK]
+
+
+def test_of_a_directory_or_without_an_agent_nothing_is_said_of_a_source(tmp_path: Path) -> None:
+    assert list(checks.check_source(place(tmp_path))) == []
+    assert list(checks.check_source(dead(tmp_path))) == []

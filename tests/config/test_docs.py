@@ -19,6 +19,7 @@ from nodeagent.config.manifest_files import read_manifest_file
 from nodeagent.config.schema import Fields, Items, Schema
 from nodeagent.config.schemas.rate_limits import RATE_LIMIT_POLICY
 from nodeagent.config.schemas.traffic import TRAFFIC_POLICY
+from nodeagent.config.source import Freshness, KindState
 from nodeagent.core import decide, overload, policy_refusals, route_timeouts
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.ledger import LocalLedger
@@ -71,7 +72,8 @@ def worker_values() -> dict[str, float]:
 def families() -> list[Metric]:
     worker = Worker(0, lambda _worker, _report: None, lambda _worker, _status: None)
     worker.report.stats = worker_values()
-    facts = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {0: 1.0})
+    source = Freshness(kinds=(KindState("Pod", "synced", 1),))
+    facts = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {0: 1.0}, source=source)
     sources = Sources(requests=list, connections=list, fills=list, readings=lambda: readings(facts, [worker]))
     return list(NodeCollector(sources).collect())
 
