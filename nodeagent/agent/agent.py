@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
-from nodeagent.agent import host_limits, own_cgroup
+from nodeagent.agent import host_limits, own_cgroup, removal
 from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
@@ -21,6 +21,7 @@ from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.garbage import Freezer
 from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
 from nodeagent.agent.ledger_sweep import LedgerSweep
+from nodeagent.agent.membership import Alone, Membership, membership
 from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
 from nodeagent.agent.object_source import object_source
@@ -91,6 +92,7 @@ class Agent:
         self._exempted = False  # our cgroup was not exempt before
         self._handed_over = False
         self._freezer = Freezer()
+        self._membership: Membership = Alone()
         self.started = time.monotonic()
 
     # ---- life ----
@@ -202,6 +204,7 @@ class Agent:
 
     async def _serve(self, parts: Parts) -> None:
         view = AdminView(parts, self)
+        self._membership = membership(self._settings, lambda: not view.ready())
         server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
         work = [
@@ -210,6 +213,7 @@ class Agent:
             parts.programmer.settler.run(),
             self._watch_namespaces(parts),
             collect(parts),
+            self._membership.run(),
         ]
         running = [asyncio.ensure_future(coroutine) for coroutine in work]
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -239,12 +243,17 @@ class Agent:
 
     async def _take_down(self, parts: Parts) -> None:
         """Graceful: hooks first, so that new connections go direct while the workers finish what they have."""
-        if not self._handed_over and not self._settings.keep_attached:
+        ends = not self._handed_over and await self._membership.is_our_end()
+        await self._membership.close()
+        if ends or not (self._handed_over or self._settings.keep_attached):
             parts.instance.detach_links()
         await parts.fleet.stop(self._settings.drain_seconds)
         if not self._handed_over:  # else the successor does it, which may be in the same cgroup
             parts.maps.end_exemption(parts.cgroup.id)
         own_cgroup.leave(parts.cgroup)
+        if ends:
+            log.info("our DaemonSet %s is gone: nothing stays on this node", self._settings.daemonset)
+            removal.remove(self._settings.bpffs, [self._settings.run_dir, *removal.last_good(self._settings.state_dir)])
         parts.lease.release()
         log.info("stopped")
 

@@ -22,8 +22,7 @@ WATCH_SECONDS = 600
 AGAIN_SECONDS = 5.0
 # Hooks are detached after it, and traffic is to be direct within 2 s.
 LAST_QUESTION_SECONDS = 1.0
-
-MERGE_PATCH = "application/merge-patch+json"
+WRITE_SECONDS = 10.0
 
 
 class Api(Protocol):
@@ -33,7 +32,8 @@ class Api(Protocol):
     def stream(
         self, path: str, query: Mapping[str, str], seconds: float
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
-    async def send(self, method: str, path: str, body: bytes, content_type: str) -> bytes: ...
+    async def send(self, method: str, path: str, body: Mapping[str, Any], seconds: float) -> bytes:
+        """PATCH is a merge patch."""
 
 
 # No answer, or none that can be used.
@@ -125,6 +125,5 @@ class OwnTaint:
     async def _once(self) -> None:
         node: dict[str, Any] = json.loads(await self._api.get(self._path, {}))
         if own_taint.is_tainted(node):
-            patch = json.dumps(own_taint.without_taint(node)).encode()
-            await self._api.send("PATCH", self._path, patch, MERGE_PATCH)
+            await self._api.send("PATCH", self._path, own_taint.without_taint(node), WRITE_SECONDS)
             log.info("the taint %s is taken away: this node enforces", own_taint.TAINT)

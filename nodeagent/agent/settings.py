@@ -66,6 +66,7 @@ class Settings:
     allow_fault_injection: bool = False  # of TrafficPolicies
     node_name: str = ""
     kubeconfig: Path | None = None
+    daemonset: str = ""  # "namespace/name" of the one whose pod we are; gone at SIGTERM = nothing stays
     zone: str = ""  # "" = the one of the Node object named `node_name`
 
     def __post_init__(self) -> None:
@@ -74,6 +75,8 @@ class Settings:
         if self.memory_mib is not None and self.memory_mib < MIN_MEMORY_MIB:
             raise SettingsError(f"--memory {self.memory_mib} is too little: at least {MIN_MEMORY_MIB} (MiB)")
         parse_address(self.metrics_address)
+        if self.daemonset and not all(self.daemonset.partition("/")):
+            raise SettingsError(f"--daemonset {self.daemonset!r} is not NAMESPACE/NAME")
 
     @property
     def memory_bytes(self) -> int | None:

@@ -38,6 +38,11 @@ def instance_checks(run_dir: Path, bpffs: Path, cgroup: Path | None) -> list[Fin
     return [finding for check in CHECKS for finding in guarded(check, place)]
 
 
+def is_ready(run_dir: Path) -> bool:
+    status = _status(run_dir)
+    return status is not None and bool(status["agent"]["ready"])
+
+
 def guarded(check: Check, place: Place) -> list[Finding]:
     """A check that the kernel refuses is itself a finding: the others still run."""
     try:

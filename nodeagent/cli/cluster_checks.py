@@ -79,6 +79,25 @@ def needed(namespace: str) -> tuple[Right, ...]:
     return (*read, *statuses, *meshnodes, *written, *own)
 
 
+def in_pod(environment: Mapping[str, str]) -> bool:
+    return "KUBERNETES_SERVICE_HOST" in environment
+
+
+def pod_checks(environment: Mapping[str, str], ready: bool) -> list[Finding]:
+    """As the agent's pod, whose DaemonSet sets POD_NAMESPACE and NODE_NAME."""
+    return asyncio.run(_as_pod(environment.get("POD_NAMESPACE", ""), environment.get("NODE_NAME", ""), ready))
+
+
+async def _as_pod(namespace: str, node: str, ready: bool) -> list[Finding]:
+    from nodeagent.kube.client import Client
+
+    client = Client(None)
+    try:
+        return await cluster_checks(Cluster(client, namespace, node, ready))
+    finally:
+        await client.close()
+
+
 async def cluster_checks(cluster: Cluster) -> list[Finding]:
     try:
         await cluster.api.get("/version", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -35,9 +36,12 @@ def doctor(pre: bool, strict: bool, output: str, run_dir: Path, bpffs: Path, cgr
     if pre or preflight.failures(findings):
         _say_what_is_left_out(pre, findings)
     else:
-        from nodeagent.cli.checks import instance_checks
+        from nodeagent.cli import cluster_checks
+        from nodeagent.cli.checks import instance_checks, is_ready
 
         findings += instance_checks(run_dir, bpffs, cgroup)
+        if cluster_checks.in_pod(os.environ):
+            findings += cluster_checks.pod_checks(os.environ, is_ready(run_dir))
     failed = any(finding.level is Level.ERROR or (strict and finding.level is Level.WARNING) for finding in findings)
     if not printed(report(findings, success=not failed), output):
         print_findings(findings, only_problems=pre)

@@ -84,6 +84,12 @@ from nodeagent.cli.errors import CliError
 @click.option(
     "--node-name", default=default_node_name, show_default="the host's name", help="This node's name in Kubernetes."
 )
+@click.option(
+    "--daemonset",
+    default="",
+    metavar="NAMESPACE/NAME",
+    help="The DaemonSet whose pod this is: if it is gone at SIGTERM, everything of the instance is removed.",
+)
 @click.option("--zone", default="", show_default="of the Node manifest", help="The zone that this node is in.")
 @click.option("--allow-fault-injection", is_flag=True, help="Let TrafficPolicies delay and abort requests.")
 @click.option(

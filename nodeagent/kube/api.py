@@ -6,7 +6,7 @@ import enum
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 MAX_RETRY_AFTER = 30.0  # seconds that we let the API server ask us to wait
 
@@ -31,6 +31,7 @@ class ApiError(Exception):
 
     def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
+        self.status = status
         self.failure = failure_of(status, message, retry_after)
 
 
@@ -50,6 +51,13 @@ class Api(Protocol):
         """An answer of lines, which the server ends after `seconds`; entered once it has answered."""
 
     async def close(self) -> None: ...
+
+
+class WritableApi(Api, Protocol):
+    """One that is told something, too."""
+
+    async def send(self, method: str, path: str, body: Mapping[str, Any], seconds: float) -> bytes:
+        """POST, PUT, or PATCH (a merge patch); the whole answer, which has to come within `seconds`."""
 
 
 def failure_of(status: int, message: str, retry_after: float = 0.0) -> Failure:

@@ -31,6 +31,11 @@ MAX_LINE = 16 * 1024 * 1024  # bytes; etcd keeps no object beyond 1.5 MB
 # A peer that is gone without a word is noticed within 25 s.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 _USER_TIMEOUT_MS = 25_000
+CONTENT_TYPES = {
+    "POST": "application/json",
+    "PUT": "application/json",
+    "PATCH": "application/merge-patch+json",
+}
 _LOST = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -39,7 +44,7 @@ class NoConfigError(ValueError):
 
 
 class Client:
-    """Implements api.Api.  The configuration is read when it is first needed, and again after a 401."""
+    """Implements api.WritableApi.  The configuration is read when it is first needed, and again after a 401."""
 
     def __init__(self, kubeconfig: Path | None) -> None:
         """`kubeconfig` None: the service account of the pod that we run in, else $KUBECONFIG."""
@@ -49,12 +54,26 @@ class Client:
 
     async def get(self, path: str, query: Mapping[str, str]) -> bytes:
         limits = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
+        return await self._whole("GET", path, query, limits, None)
+
+    async def send(self, method: str, path: str, body: Mapping[str, Any], seconds: float) -> bytes:
+        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
+        return await self._whole(method, path, {}, limits, body)
+
+    async def _whole(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        body: Mapping[str, Any] | None,
+    ) -> bytes:
         try:
-            response = await self._request(path, query, limits)
+            response = await self._request(method, path, query, limits, body)
             async with response:
-                body = await response.read()
-                await self._check(response, body)
-                return body
+                answer = await response.read()
+                await self._check(response, answer)
+                return answer
         except _LOST as error:
             raise ApiError(0, _why(error, self.server)) from error
 
@@ -62,7 +81,7 @@ class Client:
     async def stream(self, path: str, query: Mapping[str, str], seconds: float) -> AsyncIterator[AsyncIterator[bytes]]:
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds + SILENCE_SECONDS)
         try:
-            response = await self._request(path, query, limits)
+            response = await self._request("GET", path, query, limits)
             async with response:
                 if response.status != 200:
                     await self._check(response, await response.read())
@@ -76,18 +95,25 @@ class Client:
             await client.close()  # type: ignore[no-untyped-call]  # the package is typed in part
 
     async def _request(
-        self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        body: Mapping[str, Any] | None = None,
     ) -> aiohttp.ClientResponse:
         client = self._client or await self._connect()
         headers: dict[str, str] = {"Accept": "application/json"}
-        await client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        if body is not None:
+            headers["Content-Type"] = CONTENT_TYPES[method]
+        await client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{client.configuration.host}{path}?{urlencode(query)}" if query else client.configuration.host + path
-        answer = await client.call_api("GET", url, headers, _request_timeout=limits)
+        answer = await client.call_api(method, url, headers, body, _request_timeout=limits)
         response: aiohttp.ClientResponse = answer.response
         return response
 
     async def _check(self, response: aiohttp.ClientResponse, body: bytes) -> None:
-        if response.status == 200:
+        if response.status in (200, 201):
             return
         if response.status == 401:  # a token or certificate that was renewed on disk, or by a plugin
             await self.close()

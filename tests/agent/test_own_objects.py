@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nodeagent.agent import own_objects
-from nodeagent.agent.own_objects import MERGE_PATCH, OwnDaemonSet, OwnTaint
+from nodeagent.agent.own_objects import OwnDaemonSet, OwnTaint
 from nodeagent.core.own_daemonset import Sight
 from nodeagent.core.own_taint import TAINT
 from nodeagent.kube.api import ApiError
@@ -29,7 +29,7 @@ class Server:
         self.events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.watches: list[dict[str, str]] = []
-        self.sent: list[tuple[str, str, Any, str]] = []
+        self.sent: list[tuple[str, str, Mapping[str, Any]]] = []
         self.answers_patch: Exception | None = None
 
     async def get(self, path: str, query: Mapping[str, str]) -> bytes:
@@ -49,8 +49,9 @@ class Server:
         while (line := await self.events.get()) is not None:
             yield line
 
-    async def send(self, method: str, path: str, body: bytes, content_type: str) -> bytes:
-        self.sent.append((method, path, json.loads(body), content_type))
+    async def send(self, method: str, path: str, body: Mapping[str, Any], seconds: float) -> bytes:
+        assert seconds > 0
+        self.sent.append((method, path, body))
         if self.answers_patch is not None:
             error, self.answers_patch = self.answers_patch, None
             raise error
@@ -184,7 +185,7 @@ def test_the_taint_is_taken_from_our_node_once_we_are_ready() -> None:
 
     taking_away(server, ready=ready)
     patch = {"metadata": {"resourceVersion": "5"}, "spec": {"taints": [{"key": "other", "effect": "NoExecute"}]}}
-    assert server.sent == [("PATCH", "/api/v1/nodes/node1", patch, MERGE_PATCH)]
+    assert server.sent == [("PATCH", "/api/v1/nodes/node1", patch)]
 
 
 def test_a_node_without_the_taint_is_not_written() -> None:
