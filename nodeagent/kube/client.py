@@ -44,12 +44,17 @@ class NoConfigError(ValueError):
 
 
 class Client:
-    """Implements api.WritableApi.  The configuration is read when it is first needed, and again after a 401."""
+    """Implements api.WritableApi.
+
+    The configuration is read when it is first needed, and again after a 401: the token may have been renewed.
+    """
 
     def __init__(self, kubeconfig: Path | None) -> None:
         """`kubeconfig` None: the service account of the pod that we run in, else $KUBECONFIG."""
         self._kubeconfig = kubeconfig
         self._client: ApiClient | None = None
+        self._proven: ApiClient | None = None  # the API server has answered it
+        self._former: ApiClient | None = None  # the one before, whose watches may go on
         self.server = "not known yet"
 
     async def get(self, path: str, query: Mapping[str, str]) -> bytes:
@@ -90,9 +95,9 @@ class Client:
             raise ApiError(0, _why(error, self.server)) from error
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()  # type: ignore[no-untyped-call]  # the package is typed in part
+        clients, self._client, self._former = (self._client, self._former), None, None
+        for client in clients:
+            await _close(client)
 
     async def _request(
         self,
@@ -110,13 +115,28 @@ class Client:
         url = f"{client.configuration.host}{path}?{urlencode(query)}" if query else client.configuration.host + path
         answer = await client.call_api(method, url, headers, body, _request_timeout=limits)
         response: aiohttp.ClientResponse = answer.response
+        if response.status != 401:
+            self._proven = client
+        elif await self._is_outdated(client):
+            response.close()
+            return await self._request(method, path, query, limits, body)
         return response
+
+    async def _is_outdated(self, client: ApiClient) -> bool:
+        """After a 401: True = what was valid once is not any more, so ask again with what is read now.
+
+        Watches that the old client began go on; it is closed when the next one is replaced.
+        """
+        replaced, proven = client is not self._client, client is self._proven
+        if not replaced:
+            self._client, self._proven = None, None
+            former, self._former = self._former, client
+            await _close(former)
+        return replaced or proven
 
     async def _check(self, response: aiohttp.ClientResponse, body: bytes) -> None:
         if response.status in (200, 201):
             return
-        if response.status == 401:  # a token or certificate that was renewed on disk, or by a plugin
-            await self.close()
         after = response.headers.get("Retry-After", "")
         raise ApiError(response.status, status_message(body), float(after) if after.isdigit() else 0.0)
 
@@ -131,6 +151,11 @@ class Client:
             self._client.user_agent = f"nodeagent/{__version__}"
             self.server = configuration.host
         return self._client
+
+
+async def _close(client: ApiClient | None) -> None:
+    if client is not None:
+        await client.close()  # type: ignore[no-untyped-call]  # the package is typed in part
 
 
 async def _configuration(kubeconfig: Path | None) -> Any:

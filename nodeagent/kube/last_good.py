@@ -18,6 +18,7 @@ from nodeagent.kube.table import Change
 NAME = "cluster.db"
 FORMAT = 1  # of rows: an older or newer agent's are not read
 BUSY_SECONDS = 5.0  # another agent has the file for a moment, at a takeover
+_CONTENT = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})  # no table, no database
 _CREATE = (
     """CREATE TABLE IF NOT EXISTS objects (
         kind TEXT, namespace TEXT, name TEXT, good BLOB, broken BLOB, PRIMARY KEY (kind, namespace, name)
@@ -44,10 +45,10 @@ class Kept:
 
 
 class LastGood:
-    """Reads and writes <state_dir>/cluster.db.  Calls block, and come one at a time, from whichever thread."""
+    """Reads and writes <state_dir>/last-good/cluster.db.  Calls block, and come one at a time, from any thread."""
 
     def __init__(self, state_dir: Path) -> None:
-        self.path = state_dir / NAME
+        self.path = state_dir / "last-good" / NAME
         self._database: sqlite3.Connection | None = None
 
     def load(self) -> Kept:
@@ -63,7 +64,7 @@ class LastGood:
             (current_at,) = database.execute("SELECT current_at FROM state").fetchone() or (0.0,)
         except (OSError, sqlite3.Error, _FormatError) as error:
             self.close()
-            aside = "" if isinstance(error, OSError | sqlite3.OperationalError) else self._put_aside()
+            aside = self._put_aside() if _is_content(error) else ""
             raise LastGoodError(f"{self.path} cannot be used: {error}{aside}") from error
         return Kept(objects, current_at)
 
@@ -105,6 +106,13 @@ class LastGood:
 
 class _FormatError(ValueError):
     pass
+
+
+def _is_content(error: Exception) -> bool:
+    """True = the file will be no better at the next attempt."""
+    if isinstance(error, sqlite3.Error):
+        return error.sqlite_errorcode & 0xFF in _CONTENT
+    return isinstance(error, _FormatError)
 
 
 def _prepare(database: sqlite3.Connection) -> None:

@@ -185,4 +185,5 @@ class Reflector:
             self._told = failure.reason.value
             state, message = self._state()
             level = logging.INFO if state == "absent" else logging.WARNING
-            log.log(level, "%s: %s; what was last known stays in force", self._kind.resource, message)
+            rest = "" if state == "absent" else "; what was last known stays in force"
+            log.log(level, "%s: %s%s", self._kind.resource, message, rest)

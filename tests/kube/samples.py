@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from nodeagent.kube.kinds import BY_NAME, Kind
@@ -104,3 +105,8 @@ def record(kind: Kind, value: Value) -> Record:
     server = Server(kind.path)
     server.put(kind.path, value)
     return read_page(kind, server.page(kind.path, 10, "")).records[0]
+
+
+def decoded(row: bytes) -> Value:
+    found: Value = json.loads(row)
+    return found

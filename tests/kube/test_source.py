@@ -252,7 +252,14 @@ def test_a_token_that_was_renewed_is_read_again(tmp_path: Path) -> None:
             server.kubeconfig(tmp_path, "second")
             server.drop_watches()
             server.put(POD, samples.pod("shop", "web-2", "10.0.0.2"))
-            await one.until(lambda objects: "shop/web-2" in objects.pods, 12)
+            await one.until(lambda objects: "shop/web-2" in objects.pods)
+            await one.until(lambda _: not one.source.freshness().stale)
+            server.tokens = {"third"}  # and one that is refused is not asked with in a loop
+            server.drop_watches()
+            await one.until(lambda _: {kind.state for kind in one.source.freshness().kinds} == {"forbidden"})
+            asked = len(server.asked)
+            await asyncio.sleep(0.5)
+            assert len(server.asked) < asked + 9
 
     play(script)
 
@@ -271,13 +278,14 @@ def test_a_disk_that_refuses_is_told_and_stops_nothing(tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.05)
 
     async def script(server: HttpServer) -> None:
-        (tmp_path / "cluster.db").mkdir()
+        database = tmp_path / "last-good" / "cluster.db"
+        database.mkdir(parents=True)
         async with following(server, tmp_path) as one:
             await one.until(lambda objects: objects.problems)
             assert "last good state is not written" in str(one.objects.problems[0])
             server.put(POD, samples.pod("shop", "web-2", "10.0.0.2"))
             await one.until(lambda objects: "shop/web-2" in objects.pods)
-            (tmp_path / "cluster.db").rmdir()
+            database.rmdir()
             await one.until(lambda objects: not objects.problems)
         await server.stop()
         async with following(server, tmp_path) as one:
