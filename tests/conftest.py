@@ -18,6 +18,7 @@ RINGS = {
     "core": "pure",
     "bench": "pure",
     "config": "pure",
+    "status": "pure",
     "proxy": "loopback",
     "agent": "loopback",
     "kube": "loopback",
@@ -27,6 +28,7 @@ RINGS = {
     "kernel": "kernel",
     "conformance": "kernel",
     "acceptance": "acceptance",
+    "cluster": "cluster",
 }
 NEEDS_ROOT = {"kernel", "acceptance"}
 # Audit events that a pure test must not raise.  Creating a socketpair (an event loop's own wake-up pipe) raises none.

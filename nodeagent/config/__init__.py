@@ -6,4 +6,5 @@
                 objects (what is in force), last_good (on disk), problems
     a snapshot  compile, from groundwork (services, locality, workloads, ownership), routes, policies, traffic; outdated
                 (of the one before); conditions, traffic_conditions
+    CRDs        crds, from the tables in schemas/ by openapi; cel: cross-field rules in the API server's language
 """

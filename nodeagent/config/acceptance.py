@@ -1,7 +1,7 @@
-"""What a well-formed object may still not ask for: unusable patterns, and paths that no request can have.
+"""What a well-formed HTTPRoute may still not ask for: unusable patterns, and paths that no request can have.
 
-An object that does is rejected as a whole.  What is unknown to this release rejects one rule of a route; see
-nodeagent.config.rule_faults.
+A route that does is rejected as a whole.  (Of our own kinds the schemas say such things.)  What is unknown to this
+release rejects one rule of a route; see nodeagent.config.rule_faults.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ def unsupported(kind: str, value: dict[str, Any]) -> list[FieldError]:
     """Violations of an object that passed its schema."""
     if kind == "HTTPRoute":
         return list(_route_errors(value["spec"]))
-    if kind == "AuthorizationPolicy":
-        return list(_policy_errors(value["spec"]))
     return []
 
 
@@ -39,16 +37,6 @@ def _match_errors(match: dict[str, Any], path: FieldPath) -> Iterator[FieldError
     for name in ("headers", "queryParams"):
         for index, item in enumerate(match.get(name) or []):
             yield from _pattern_errors(item, (*path, name, index))
-
-
-def _policy_errors(spec: dict[str, Any]) -> Iterator[FieldError]:
-    for index, rule in enumerate(spec.get("rules") or []):
-        http = rule.get("http") or {}
-        path: FieldPath = ("spec", "rules", index, "http")
-        for number, item in enumerate(http.get("paths") or []):
-            yield from _path_errors(item, (*path, "paths", number))
-        for number, item in enumerate(http.get("headers") or []):
-            yield from _pattern_errors(item, (*path, "headers", number))
 
 
 def _path_errors(item: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:

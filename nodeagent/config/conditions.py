@@ -25,6 +25,7 @@ class Condition:
     message: str = ""
     field: str = ""  # spec.rules[0].backendRefs[1]
     generation: int = 0  # of the snapshot that this speaks of
+    ref: int = -1  # position of `parent` in spec.parentRefs or spec.targetRefs; -1 = the object as a whole
 
 
 def programmed(conditions: Iterable[Condition], acknowledged: int) -> list[Condition]:

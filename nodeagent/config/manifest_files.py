@@ -17,7 +17,7 @@ from nodeagent.config.problems import FieldError, FieldPath, Problem, field_text
 from nodeagent.config.reading import DEFAULT_NAMESPACE, read_resource
 from nodeagent.config.resources import Identity, Resource
 from nodeagent.config.schema import violations
-from nodeagent.config.schemas import CLUSTER_SCOPED, OUR_GROUPS, SCHEMAS
+from nodeagent.config.schemas import CLUSTER_SCOPED, NOT_READ, OUR_GROUPS, SCHEMAS
 from nodeagent.config.yaml_documents import Document, DocumentError, Lines, read_documents
 
 Value = dict[str, Any]
@@ -125,19 +125,25 @@ class _Reader:
         elif meant := _meant_kind(version, kind):
             self._spoil(document, f'no kind {kind} in {version}; did you mean "{meant}"?', document.line, at)
         elif version.startswith(OUR_GROUPS):
+            self._spoil_by(document, path, faults or self._faults(version, kind, value))
             message = f"kind {kind} of {version} is not read by this release: it has no effect"
             self._spoil(document, message, document.line, at)
         return False
 
+    @staticmethod
+    def _faults(version: str, kind: str, value: Value) -> list[FieldError]:
+        schema = NOT_READ.get((version, kind))
+        return violations(schema, value) if schema else []
+
     def _known(self, document: Document, path: FieldPath, value: Value, faults: list[FieldError]) -> None:
         identity = _identity(value)
         schema = SCHEMAS[value["apiVersion"], value["kind"]]
-        errors, reason = faults or violations(schema, value), "Invalid"
+        errors = faults or violations(schema, value)
+        reason = "UnsupportedValue" if all(error.beyond for error in errors) else "Invalid"
         if identity is None:
             self._spoil_by(document, path, errors)
             return
-        if not errors:
-            errors, reason = unsupported(identity.kind, value), "UnsupportedValue"
+        errors = errors or unsupported(identity.kind, value)
         if errors:
             problems = tuple(self._problem(document, path, error, identity) for error in errors)
             self._file.entries.append(Entry(identity, document.index, value, None, problems, reason))

@@ -52,6 +52,13 @@ class Broken:
     last_good: bool
 
 
+class Contents(NamedTuple):
+    """Which objects there are of a kind: how many, and a digest of their uids and generations."""
+
+    objects: int
+    digest: str
+
+
 Good = Mapping[str, Mapping[Identity, Stored]]  # file name -> objects
 
 
@@ -71,6 +78,7 @@ class ObjectSet:
     problems: tuple[Problem, ...] = ()
     stored: tuple[Stored, ...] = ()
     nodes: Mapping[str, NodeObject] = field(default_factory=dict)
+    contents: Mapping[str, Contents] = field(default_factory=dict)  # of kinds with a status, if the source tells
 
 
 def merge(files: Iterable[ManifestFile], before: Good) -> tuple[Good, ObjectSet]:

@@ -106,12 +106,12 @@ def _target_conditions(
     if target.kind == "Service" and service is None:
         message = f"{where} does not exist; the policy takes effect when it does"
         field = f"spec.targetRefs[{index}].name"
-        yield Condition(KIND, policy.key, where, ACCEPTED, FALSE, "TargetNotFound", message, field, generation)
+        yield Condition(KIND, policy.key, where, ACCEPTED, FALSE, "TargetNotFound", message, field, generation, index)
         return
     covered = [service] if service else [one for one in services.values() if one.namespace == policy.namespace]
     message, field = _http_on_other_ports(policy, covered)
-    yield Condition(KIND, policy.key, where, ACCEPTED, TRUE, "Accepted", message, field, generation)
-    yield Condition(KIND, policy.key, where, PROGRAMMED, UNKNOWN, "Pending", "", "", generation)
+    yield Condition(KIND, policy.key, where, ACCEPTED, TRUE, "Accepted", message, field, generation, index)
+    yield Condition(KIND, policy.key, where, PROGRAMMED, UNKNOWN, "Pending", "", "", generation, index)
 
 
 def _http_on_other_ports(policy: PolicyObject, covered: Iterable[ServiceObject]) -> tuple[str, str]:

@@ -13,10 +13,11 @@ FieldPath = tuple[str | int, ...]  # ("spec", "rules", 0, "matches") = spec.rule
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One violation inside one object."""
+    """One violation inside one object.  `beyond`: the API server would take the object all the same."""
 
     path: FieldPath
     message: str
+    beyond: bool = False
 
 
 @dataclass(frozen=True, slots=True)

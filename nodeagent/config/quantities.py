@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-MAX_BYTES = 2**63 - 1
+MAX_BYTES = 10**18  # the API server keeps bounds as doubles: 2**63 - 1 is none there
 BYTES = r"[0-9]{1,6}([kMGT]|[KMGT]i)|[0-9]{1,18}"
 _PARTS = re.compile(r"([0-9]+)([a-zA-Z]*)")
 _UNITS = {

@@ -115,7 +115,10 @@ def _namespace(identity: Identity, value: Value) -> NamespaceObject:
 
 
 def _node(identity: Identity, value: Value) -> NodeObject:
-    return NodeObject(identity.name, (value["metadata"].get("labels") or {}).get(ZONE_LABEL, ""))
+    metadata, status = value["metadata"], value.get("status") or {}
+    ready = all(one.get("status") == "True" for one in status.get("conditions") or [] if one.get("type") == "Ready")
+    zone = (metadata.get("labels") or {}).get(ZONE_LABEL, "")
+    return NodeObject(identity.name, zone, ready, metadata.get("uid") or "")
 
 
 def _pod(identity: Identity, value: Value) -> PodObject:

@@ -50,6 +50,8 @@ class NamespaceObject:
 class NodeObject:
     name: str
     zone: str = ""  # label topology.kubernetes.io/zone
+    ready: bool = True  # condition Ready, where there is one
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,7 +266,8 @@ class RouteIndex:
         at: str = "",
     ) -> None:
         where = f"Service {parent.namespace}/{parent.name}" + (f":{parent.port}" if parent.port else "")
-        self.conditions.append(Condition(KIND, route.key, where, kind, status, reason, message, at, self._generation))
+        said = (kind, status, reason, message, at, self._generation, parent.index)
+        self.conditions.append(Condition(KIND, route.key, where, *said))
 
 
 def _unsupported(route: RouteObject) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,16 @@ Rule = Callable[[Any], Iterable[FieldError]]  # paths relative to the value
 
 
 @dataclass(frozen=True, slots=True)
+class Beyond:
+    """A rule or check of ours that the API server does not have: such an object exists, and cannot be applied."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, value: Any) -> Any:
+        return self.function(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     enum: tuple[str, ...] = ()
     pattern: str = ""  # the whole text has to match
@@ -26,6 +36,7 @@ class Text:
     least: int = 0
     most: int = 0  # characters; 0 = any
     check: Callable[[str], str] | None = None  # returns what is wrong, or ""
+    format: str = ""  # OpenAPI's, for the API server; what we check is above
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,14 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Anything:
-    """Any value: fields that we carry but do not read."""
+    """Any value: fields that we carry but do not read.  Nothing to walk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What the API server takes no value of (`status`): only its unknown fields are refused."""
+
+    of: Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,8 @@ class Table:
     """A map from text to `of` (labels, annotations)."""
 
     of: Schema
+    keys: Text | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +106,7 @@ class Fields:
     rules: tuple[Rule, ...] = field(default=())
 
 
-Schema = Text | Whole | Number | Truth | Anything | WholeOrText | Items | Table | Fields
+Schema = Text | Whole | Number | Truth | Anything | Dropped | WholeOrText | Items | Table | Fields
 
 
 def violations(schema: Schema, value: Any) -> list[FieldError]:
@@ -117,8 +137,8 @@ def _walk(schema: Schema, value: Any, path: FieldPath) -> Iterator[FieldError]:
             yield from _table(schema, value, path)
         case Fields():
             yield from _fields(schema, value, path)
-        case Anything():
-            pass
+        case Dropped():
+            yield from _unknown_fields(schema.of, value, path)
 
 
 def _fields(schema: Fields, value: Any, path: FieldPath) -> Iterator[FieldError]:
@@ -130,8 +150,14 @@ def _fields(schema: Fields, value: Any, path: FieldPath) -> Iterator[FieldError]
         clean = False
         yield error
     if clean:  # cross-field rules may rely on the shape
-        for rule in schema.rules:
-            yield from (FieldError((*path, *error.path), error.message) for error in rule(value))
+        yield from _broken_rules(schema.rules, value, path)
+
+
+def _broken_rules(rules: Iterable[Rule], value: Any, path: FieldPath) -> Iterator[FieldError]:
+    for rule in rules:
+        beyond = isinstance(rule, Beyond)
+        for error in rule(value):
+            yield FieldError((*path, *error.path), error.message, beyond or error.beyond)
 
 
 def _members(schema: Fields, value: dict[str, Any], path: FieldPath) -> Iterator[FieldError]:
@@ -143,7 +169,23 @@ def _members(schema: Fields, value: dict[str, Any], path: FieldPath) -> Iterator
             if item is not None:  # null is an absent field, as the API server reads it
                 yield from _walk(schema.fields[name], item, (*path, name))
         elif not schema.open_ended:
-            yield FieldError((*path, name), "unknown field" + _nearest(name, schema.fields))
+            yield _unknown(name, schema, path)
+
+
+def _unknown_fields(schema: Schema, value: Any, path: FieldPath) -> Iterator[FieldError]:
+    if isinstance(schema, Fields) and isinstance(value, dict):
+        for name, item in value.items():
+            if name in schema.fields:
+                yield from _unknown_fields(schema.fields[name], item, (*path, name))
+            else:
+                yield _unknown(name, schema, path)
+    elif isinstance(schema, Items) and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown_fields(schema.of, item, (*path, index))
+
+
+def _unknown(name: str, schema: Fields, path: FieldPath) -> FieldError:
+    return FieldError((*path, name), "unknown field" + _nearest(name, schema.fields))
 
 
 def _items(schema: Items, value: Any, path: FieldPath) -> Iterator[FieldError]:
@@ -162,8 +204,7 @@ def _items(schema: Items, value: Any, path: FieldPath) -> Iterator[FieldError]:
             yield error
     if clean:
         yield from _duplicates(schema, value, path)
-        for rule in schema.rules:
-            yield from (FieldError((*path, *error.path), error.message) for error in rule(value))
+        yield from _broken_rules(schema.rules, value, path)
 
 
 def _duplicates(schema: Items, value: list[Any], path: FieldPath) -> Iterator[FieldError]:
@@ -180,8 +221,20 @@ def _table(schema: Table, value: Any, path: FieldPath) -> Iterator[FieldError]:
     if not isinstance(value, dict):
         yield _expected("an object", value, path)
         return
+    clean = True
     for name, item in value.items():
-        yield from _walk(schema.of, item, (*path, name))
+        for error in (*_key(schema, name, path), *_walk(schema.of, item, (*path, name))):
+            clean = False
+            yield error
+    if clean:
+        yield from _broken_rules(schema.rules, value, path)
+
+
+def _key(schema: Table, name: str, path: FieldPath) -> Iterator[FieldError]:
+    if schema.keys is not None:
+        message = _text_fault(schema.keys, name)
+        if message:
+            yield FieldError((*path, name), f"as a key, {message}")
 
 
 def _text(schema: Text, value: Any, path: FieldPath) -> Iterator[FieldError]:
@@ -191,6 +244,8 @@ def _text(schema: Text, value: Any, path: FieldPath) -> Iterator[FieldError]:
     message = _text_fault(schema, value)
     if message:
         yield FieldError(path, message)
+    elif schema.check and (message := schema.check(value)):
+        yield FieldError(path, message, isinstance(schema.check, Beyond))
 
 
 def _text_fault(schema: Text, value: str) -> str:
@@ -202,7 +257,7 @@ def _text_fault(schema: Text, value: str) -> str:
         return f"is {len(value)} characters long; at least {schema.least} must be given"
     if schema.pattern and not re.fullmatch(schema.pattern, value):
         return f"{_shown(value)} is not {schema.shape or f'text that matches {schema.pattern}'}"
-    return schema.check(value) if schema.check else ""
+    return ""
 
 
 def _whole(schema: Whole, value: Any, path: FieldPath) -> Iterator[FieldError]:

@@ -47,10 +47,10 @@ def treatment_conditions(
     found: list[Condition] = []
     for one in objects.traffic.values():
         for number, ref in enumerate(one.targets):
-            found += _said(TRAFFIC, one, ref, _traffic_verdict(one, number, ref, known), generation)
+            found += _said(TRAFFIC, one, number, _traffic_verdict(one, number, ref, known), generation)
     for limits in objects.rate_limits.values():
         for number, ref in enumerate(limits.targets):
-            found += _said(RATE_LIMIT, limits, ref, _limits_verdict(limits, number, ref, known), generation)
+            found += _said(RATE_LIMIT, limits, number, _limits_verdict(limits, number, ref, known), generation)
     return found
 
 
@@ -61,13 +61,13 @@ def parent_name(namespace: str, ref: TargetRef) -> str:
 
 
 def _said(
-    kind: str, policy: TrafficObject | RateLimitObject, ref: TargetRef, verdict: Verdict, generation: int
+    kind: str, policy: TrafficObject | RateLimitObject, number: int, verdict: Verdict, generation: int
 ) -> Iterator[Condition]:
-    accepted, where = verdict.reason == "Accepted", parent_name(policy.namespace, ref)
+    accepted, where = verdict.reason == "Accepted", parent_name(policy.namespace, policy.targets[number])
     status, said = TRUE if accepted else FALSE, (verdict.reason, verdict.message, verdict.field)
-    yield Condition(kind, policy.key, where, ACCEPTED, status, *said, generation)
+    yield Condition(kind, policy.key, where, ACCEPTED, status, *said, generation, number)
     if accepted:
-        yield Condition(kind, policy.key, where, PROGRAMMED, UNKNOWN, "Pending", "", "", generation)
+        yield Condition(kind, policy.key, where, PROGRAMMED, UNKNOWN, "Pending", "", "", generation, number)
 
 
 def _traffic_verdict(policy: TrafficObject, number: int, ref: TargetRef, known: _Known) -> Verdict:

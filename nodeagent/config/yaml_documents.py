@@ -169,7 +169,7 @@ class _Converter:
         if node.tag not in _SCALAR_TAGS:
             return self._fault(path, _tag_fault(node))
         try:  # not construct_object: it remembers every node that it could not construct
-            return yaml.SafeLoader.yaml_constructors[node.tag](_CONSTRUCT, node)
+            return _as_in_json(yaml.SafeLoader.yaml_constructors[node.tag](_CONSTRUCT, node))
         except (ValueError, LookupError, yaml.YAMLError) as error:
             return self._fault(path, f"cannot read {node.value[:60]!r}: {error}")
 
@@ -193,6 +193,12 @@ class _Converter:
 
     def _error(self, node: yaml.Node, message: str) -> DocumentError:
         return DocumentError(message, self._line + node.start_mark.line)
+
+
+def _as_in_json(value: Value) -> Value:
+    """`2.0` is the integer 2, as it is for the API server; what a double cannot hold exactly stays as it is."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
 
 
 def _tag_fault(node: yaml.Node) -> str:

@@ -33,7 +33,7 @@ class Special(enum.IntEnum):
     DROPPED = 9  # hop-by-hop, and of no use to us
 
 
-_SPECIAL = {
+SPECIAL = {
     "host": Special.HOST,
     "content-length": Special.CONTENT_LENGTH,
     "transfer-encoding": Special.TRANSFER_ENCODING,
@@ -71,7 +71,7 @@ class FieldNames(dict[bytes, tuple[str, int]]):
 
     def __missing__(self, name: bytes) -> tuple[str, int]:
         lower = name.decode("latin-1").lower()
-        known = (lower, int(_SPECIAL.get(lower, Special.ORDINARY)))
+        known = (lower, int(SPECIAL.get(lower, Special.ORDINARY)))
         if len(self) < _MAX_NAMES and len(name) <= 64:
             self[name] = known
         return known

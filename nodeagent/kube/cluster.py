@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from nodeagent.config.objects import Broken, ObjectSet
+from nodeagent.config.objects import Broken, Contents, ObjectSet
 from nodeagent.config.problems import Problem
 from nodeagent.kube.kinds import KINDS
 from nodeagent.kube.table import Change, Table
+from nodeagent.status.entries import SHAPES
 
 FIELDS = {
     "Namespace": "namespaces",
@@ -27,7 +28,7 @@ class Cluster:
     """One table per kind."""
 
     def __init__(self, noted: Callable[[Change], None]) -> None:
-        self.tables = {kind.name: Table(noted) for kind in KINDS}
+        self.tables = {kind.name: Table(noted, counted=kind.name in SHAPES) for kind in KINDS}
         self._before = ObjectSet()
         self._of: tuple[object, ...] = ()
 
@@ -36,11 +37,15 @@ class Cluster:
         broken = self._broken()
         said = (*notes, *(problem for one in broken for problem in one.problems))
         views = {FIELDS[name]: table.view for name, table in self.tables.items()}
-        before = self._before
-        if said == before.problems and broken is before.broken and _same(before, views):
+        contents, before = self._contents(), self._before
+        same = said == before.problems and broken is before.broken and contents == before.contents
+        if same and _same(before, views):
             return before
-        self._before = replace(ObjectSet(problems=said, broken=broken), **views)  # type: ignore[arg-type]
+        self._before = replace(ObjectSet(problems=said, broken=broken, contents=contents), **views)  # type: ignore[arg-type]
         return self._before
+
+    def _contents(self) -> dict[str, Contents]:
+        return {name: found for name, table in self.tables.items() if (found := table.contents) is not None}
 
     def _broken(self) -> tuple[Broken, ...]:
         """Of all kinds; the same tuple while each kind's is the same."""

@@ -16,12 +16,16 @@ from nodeagent.kube.records import Record, Value, encode
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An object as it is now: exactly one of `resource` and `broken`.  `row` is what the disk keeps of it."""
+    """An object as it is now: exactly one of `resource` and `broken`.  `row` is what the disk keeps of it.
+
+    `made`: its uid and generation.
+    """
 
     identity: Identity
     row: bytes
     resource: Resource | None = None
     broken: Broken | None = None
+    made: tuple[str, int] = ("", 0)
 
 
 def judge(kind: Kind, record: Record, node: str) -> Item:
@@ -29,12 +33,14 @@ def judge(kind: Kind, record: Record, node: str) -> Item:
     identity, value = Identity(kind.name, record.namespace, record.name), record.value
     if kind.name == "Pod":
         _trim_pod(value, node)
+    metadata = value["metadata"]
+    made = (str(metadata.get("uid") or ""), int(metadata.get("generation") or 0))
     errors, reason = violations(kind.schema, value), "Invalid"
     if not errors:
         errors, reason = unsupported(kind.name, value), "UnsupportedValue"
     if errors:
-        return Item(identity, encode(value), broken=_broken(identity, value, errors, reason))
-    return Item(identity, encode(value), resource=read_resource(identity, value))
+        return Item(identity, encode(value), broken=_broken(identity, value, errors, reason), made=made)
+    return Item(identity, encode(value), resource=read_resource(identity, value), made=made)
 
 
 def _trim_pod(value: Value, node: str) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nodeagent.config.objects import Broken
+from nodeagent.config.objects import Broken, Contents
 from nodeagent.config.resources import Identity, Resource
 from nodeagent.kube.judging import Item
+from nodeagent.status.digests import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,10 @@ class Table:
     Most events of a cluster (a pod's probe, a node's heartbeat) change nothing that is read, and end here.
     """
 
-    def __init__(self, noted: Callable[[Change], None]) -> None:
+    def __init__(self, noted: Callable[[Change], None], *, counted: bool = False) -> None:
+        """`counted`: of a kind with a status, which has to tell what it holds."""
         self._noted = noted
+        self._digest = Digest() if counted else None
         self._resources: dict[str, Resource] = {}
         self._broken: dict[str, Broken] = {}
         self._listed: set[str] = set()
@@ -64,9 +67,15 @@ class Table:
             self._broken_view = tuple(self._broken[key] for key in sorted(self._broken))
         return self._broken_view
 
+    @property
+    def contents(self) -> Contents | None:
+        """What it holds, broken or not, as any other agent would say it of the same; None = it is not counted."""
+        return Contents(len(self._digest), self._digest.text) if self._digest is not None else None
+
     def restore(self, item: Item) -> None:
         """An object from disk.  A broken one comes after its last good state."""
         key = item.identity.key
+        self._count(item)
         if item.resource is not None:
             self._set(key, item.resource)
         elif item.broken is not None:
@@ -75,15 +84,18 @@ class Table:
     def put(self, item: Item) -> bool:
         """True = something is different now."""
         key, before = item.identity.key, self._broken.get(item.identity.key)
+        counted = self._count(item)
         if item.broken is not None:
             now = replace(item.broken, last_good=key in self._resources)
             if now == before:
-                return False
+                return counted
             self._set_broken(key, now)
             self._noted(Change(item.identity, broken=item.row, keep=now.last_good))
             return True
         if before is None and self._resources.get(key) == item.resource:
-            return False
+            if counted:  # a new generation that means the same, or another object like the one before
+                self._noted(Change(item.identity, good=item.row))
+            return counted
         self._forget_broken(key)
         self._set(key, item.resource)
         self._noted(Change(item.identity, good=item.row))
@@ -95,6 +107,8 @@ class Table:
         if self._resources.pop(key, None) is not None:
             self._view = None
         self._forget_broken(key)
+        if self._digest is not None:
+            self._digest.drop(key)
         if was_there:
             self._noted(Change(identity))
         return was_there
@@ -113,6 +127,14 @@ class Table:
         for key in gone:
             self.remove(_identity(kind, key))
         return bool(gone)
+
+    def _count(self, item: Item) -> bool:
+        """True = another object or generation than before."""
+        if self._digest is None:
+            return False
+        before = self._digest.text
+        self._digest.put(item.identity.key, *item.made)
+        return self._digest.text != before
 
     def _set(self, key: str, resource: Resource | None) -> None:
         assert resource is not None  # noqa: S101  (an Item has it or is broken)

@@ -82,7 +82,8 @@ BROKEN: tuple[BrokenManifest, ...] = (
                    ["no kind Servise in v1", 'did you mean "Service"?']),
     _manifest("old-version", "gateway.networking.k8s.io/v1alpha2", "HTTPRoute", "spec: {}", "apiVersion",
               ["expected gateway.networking.k8s.io/v1"]),
-    BrokenManifest("later-kind", f"apiVersion: {_OURS}\nkind: MeshTLS\nmetadata: {{name: broken-x}}\n".encode(),
+    BrokenManifest("later-kind", f"apiVersion: {_OURS}\nkind: MeshTLS\nmetadata: {{name: broken-x}}\n"
+                   "spec: {mode: STRICT, targetRefs: [{kind: Service, name: cart}]}\n".encode(),
                    "kind", ["is not read by this release"]),
     # duplicates
     BrokenManifest("duplicate-object", f"{_GOOD}---\n{_GOOD}".encode(), "metadata.name", ["duplicate object"], 2),

@@ -219,7 +219,7 @@ def test_the_example_of_a_policy_is_accepted_where_its_target_is(example: Exampl
     assert [(one.status, one.reason) for one in accepted] == [("True", "Accepted")]
 
 
-@pytest.mark.parametrize("package", ["agent", "config", "core", "kernel", "proxy"])
+@pytest.mark.parametrize("package", ["agent", "config", "core", "kernel", "proxy", "status"])
 def test_a_package_says_what_each_of_its_files_is_for(package: str) -> None:
     folder = ROOT / "nodeagent" / package
     groups = text(f"nodeagent/{package}/__init__.py").replace(

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from nodeagent.config.cel import Cel, in_cel
 from nodeagent.config.problems import FieldError
-from nodeagent.config.schema import Anything, Fields, Items, Text
-from nodeagent.config.schemas.common import GROUP, HEADER_NAME, LABEL, OBJECT_NAME, PORT, top_level
-from nodeagent.config.schemas.gateway import plain_path_is_absolute_and_normal
-from nodeagent.config.schemas.targets import MODE
-from nodeagent.core.hosts import HostError, parse_host
+from nodeagent.config.schema import Fields, Items, Text
+from nodeagent.config.schemas.common import GROUP, LABEL, OBJECT_NAME, PORT, top_level
+from nodeagent.config.schemas.http_matches import HTTP
+from nodeagent.config.schemas.status import POLICY_STATUS
+from nodeagent.config.schemas.targets import MODE, namespace_target_is_the_own_one
 
 _SOURCES = ("serviceAccount", "namespace", "cidr")
 _TARGET_KINDS = ("Service", "Namespace")
 
 
+@in_cel(
+    Cel(
+        "[has(self.serviceAccount), has(self.__namespace__), has(self.cidr)].exists_one(given, given)",
+        "must have exactly one of serviceAccount, namespace, cidr",
+    )
+)
 def source_has_exactly_one_kind(source: dict[str, Any]) -> Iterator[FieldError]:
     given = [name for name in _SOURCES if source.get(name) is not None]
     if len(given) != 1:
@@ -24,11 +32,19 @@ def source_has_exactly_one_kind(source: dict[str, Any]) -> Iterator[FieldError]:
         yield FieldError((), f"expected exactly one of {', '.join(_SOURCES)}, got {got}")
 
 
+@in_cel(Cel("!has(self.group) || self.group in ['', 'core']", 'group must be "": Service, Namespace', ".group"))
 def target_is_of_the_core_group(target: dict[str, Any]) -> Iterator[FieldError]:
     if target.get("group") not in (None, "", "core"):
         yield FieldError(("group",), f'unsupported value {target["group"]!r}: Service and Namespace are of group ""')
 
 
+@in_cel(
+    Cel(
+        "self.enforcementLevel == 'Application' || !has(self.rules) || self.rules.all(rule, !has(rule.http))",
+        "rules[].http is only allowed with enforcementLevel Application",
+        ".rules",
+    )
+)
 def http_needs_application_level(spec: dict[str, Any]) -> Iterator[FieldError]:
     if spec["enforcementLevel"] == "Application":
         return
@@ -37,30 +53,17 @@ def http_needs_application_level(spec: dict[str, Any]) -> Iterator[FieldError]:
             yield FieldError(("rules", index, "http"), "is only allowed with enforcementLevel Application")
 
 
-def http_matches_something(http: dict[str, Any]) -> Iterator[FieldError]:
-    """`http: {}` would match every request, `methods: []` none or every one: say what is meant."""
-    for name, value in http.items():
-        if value == []:
-            yield FieldError((name,), "must not be empty: leave the field out to match any")
-    if not any(http.values()):
-        yield FieldError(
-            (), "must set at least one of methods, paths, hosts, headers; leave http out to match any request"
-        )
-
-
-def namespace_target_is_the_own_one(policy: dict[str, Any]) -> Iterator[FieldError]:
-    own = policy["metadata"].get("namespace") or "default"
-    for index, target in enumerate(policy["spec"]["targetRefs"]):
-        if target["kind"] == "Namespace" and target["name"] != own:
-            path = ("spec", "targetRefs", index, "name")
-            yield FieldError(path, f"{target['name']!r} is not the policy's own namespace {own!r}")
-
-
+@in_cel(
+    Cel(
+        "isCIDR(self) && cidr(self).masked() == cidr(self)",
+        "must be a CIDR block such as 10.0.0.0/8, without host bits",
+    )
+)
 def cidr_fault(text: str) -> str:
     """What is wrong with a CIDR block, or ""."""
     if "/" not in text:
         return f"{text!r} is not a CIDR block such as 10.0.0.0/8: the prefix length is missing"
-    if not text.partition("/")[2].isdecimal() or "%" in text:  # Python would take 10.0.0.0/255.0.0.0, and a zone
+    if not re.fullmatch(r"[0-9a-fA-F:.]+/(0|[1-9][0-9]{0,2})", text):  # Python would take a netmask, and a zone
         return f"{text!r} is not a CIDR block such as 10.0.0.0/8"
     try:
         network = ipaddress.ip_network(text, strict=True)
@@ -71,15 +74,7 @@ def cidr_fault(text: str) -> str:
     return ""
 
 
-def host_fault(text: str) -> str:
-    """What keeps a host of the right characters from being one, or ""."""
-    try:
-        parse_host(text.removeprefix("*."))
-    except HostError as error:
-        return f"{text!r} is not a host: {error.reason}"
-    return ""
-
-
+CIDR = Text(most=49, check=cidr_fault)
 ACCOUNT = Fields(
     {
         "namespace": LABEL,
@@ -90,39 +85,14 @@ ACCOUNT = Fields(
     ("namespace", "name"),
 )
 _SOURCE = Fields(
-    {"serviceAccount": ACCOUNT, "namespace": LABEL, "cidr": Text(check=cidr_fault)},
+    {"serviceAccount": ACCOUNT, "namespace": LABEL, "cidr": CIDR},
     rules=(source_has_exactly_one_kind,),
-)
-_PATH = Fields(
-    {"type": Text(enum=("Exact", "PathPrefix", "RegularExpression")), "value": Text(least=1, most=1024)},
-    ("type", "value"),
-    rules=(plain_path_is_absolute_and_normal,),
-)
-_HOST = Text(
-    pattern=r"(\*\.)?[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?(\.[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]",
-    shape='a host in lower case without a port, or "*." and one',
-    least=1,
-    most=253,
-    check=host_fault,
-)
-_HEADER = Fields(
-    {"type": Text(enum=("Exact", "RegularExpression")), "name": HEADER_NAME, "value": Text(least=1, most=4096)},
-    ("name", "value"),
-)
-_HTTP = Fields(
-    {
-        "methods": Items(Text(pattern=r"[A-Z][A-Z-]{0,31}", shape="a method in upper case"), most=16),
-        "paths": Items(_PATH, most=16),
-        "hosts": Items(_HOST, most=16),
-        "headers": Items(_HEADER, most=16),
-    },
-    rules=(http_matches_something,),
 )
 _RULE = Fields(
     {
         "sources": Items(_SOURCE, least=1, most=64),
         "networkAttributes": Fields({"ports": Items(PORT, least=1, most=32)}, ("ports",)),
-        "http": _HTTP,
+        "http": HTTP,
     }
 )
 _TARGET = Fields(
@@ -143,7 +113,7 @@ _POLICY = top_level(
             ("targetRefs", "enforcementLevel"),
             rules=(http_needs_application_level,),
         ),
-        "status": Anything(),
+        "status": POLICY_STATUS,
     },
     ("spec",),
 )

@@ -10,7 +10,6 @@ from typing import Any
 from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Anything, Fields, Items, Schema, Table, Text, Truth, Whole
 from nodeagent.core.addresses import canonical
-from nodeagent.core.durations import PATTERN
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 LABEL = Text(pattern=_LABEL, shape="a DNS label (lower case, digits, dashes)", least=1, most=63)
@@ -23,8 +22,6 @@ PORT = Whole(1, 65535)
 REFERENCE: dict[str, Schema] = {"group": GROUP, "kind": KIND, "name": OBJECT_NAME, "namespace": LABEL, "port": PORT}
 """A parent or a backend."""
 HEADER_NAME = Text(pattern=r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", shape="a header name", least=1, most=256)
-_PATH_CHARACTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/._~!$&'()*+,;=:@%")
-DURATION = Text(pattern=PATTERN, shape="a duration such as 500ms or 1m30s")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
 
@@ -56,18 +53,42 @@ def time_fault(text: str) -> str:
     return f"{text!r} is not an RFC 3339 time such as 2026-01-31T12:00:00Z"
 
 
+def annotations_have_room(annotations: dict[str, str]) -> Iterator[FieldError]:
+    size = sum(len(key.encode()) + len(value.encode(errors="surrogatepass")) for key, value in annotations.items())
+    if size > MAX_ANNOTATIONS:
+        yield FieldError((), f"names and values have {size} bytes; at most {MAX_ANNOTATIONS} are allowed")
+
+
+MAX_ANNOTATIONS = 256 * 1024
+_QUALIFIED = Text(
+    pattern=rf"((?=[^/]{{1,253}}/){_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?",
+    shape="a name of at most 63 letters, digits, dashes, dots and underscores, or one after a domain and a slash",
+)
+_ANNOTATION = Text(  # here the domain may be in upper case
+    pattern=_QUALIFIED.pattern.replace("[a-z0-9]", "[A-Za-z0-9]").replace("[-a-z0-9]", "[-A-Za-z0-9]"),
+    shape=_QUALIFIED.shape,
+)
+_LABEL_VALUE = Text(
+    pattern=r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?",
+    shape="empty, or letters and digits with dashes, dots and underscores between",
+    most=63,
+)
+_OWNER = ("apiVersion", "kind", "name", "uid")
 _METADATA_FIELDS: dict[str, Schema] = {
     "name": SUBDOMAIN,
     "namespace": LABEL,
-    "labels": Table(Text(most=63)),
-    "annotations": Table(Text()),
+    "labels": Table(_LABEL_VALUE, keys=_QUALIFIED),
+    "annotations": Table(Text(), keys=_ANNOTATION, rules=(annotations_have_room,)),
     "creationTimestamp": Text(check=time_fault),
     "generation": Whole(0),
     "ownerReferences": Items(
         Fields(
-            {"apiVersion": Text(), "kind": Text(), "name": Text(), "uid": Text(), "controller": Truth()},
-            ("kind", "name"),
-            open_ended=True,
+            {
+                **dict.fromkeys(_OWNER, Text(least=1)),
+                "controller": Truth(),
+                "blockOwnerDeletion": Truth(),
+            },
+            _OWNER,
         )
     ),
     "uid": Text(),
@@ -76,7 +97,7 @@ _METADATA_FIELDS: dict[str, Schema] = {
     "selfLink": Text(),
     "finalizers": Items(Text()),
     "managedFields": Items(Anything()),
-    "deletionTimestamp": Text(),
+    "deletionTimestamp": Text(check=time_fault),
     "deletionGracePeriodSeconds": Whole(),
 }
 METADATA = Fields(_METADATA_FIELDS, ("name",))
@@ -88,15 +109,21 @@ def top_level(spec: dict[str, Schema], required: tuple[str, ...] = (), *, open_e
     return Fields(fields, ("apiVersion", "kind", "metadata", *required), open_ended=open_ended)
 
 
+REFUSED_IN_PATHS = ("//", "/./", "/../", "%2f", "%2F", "#")
+DOT_SEGMENTS = ("/..", "/.")
+PATH_TEXT = r"[-A-Za-z0-9/._~!$&\x27()*+,;=:@]|%[0-9A-Fa-f]{2}"  # \x27: the quote that CEL's literals end with
+_PATH = re.compile(f"({PATH_TEXT})*")
+
+
 def path_fault(value: str) -> str:
     """What keeps a plain path from ever matching a request, or ""."""
     if not value.startswith("/"):
         return "must start with a slash"
-    for part in ("//", "/./", "/../", "%2f", "%2F", "#"):
+    for part in REFUSED_IN_PATHS:
         if part in value:
             return f"must not contain {part!r}"
-    if value.endswith(("/..", "/.")):
+    if value.endswith(DOT_SEGMENTS):
         return "must not end with a dot segment"
-    if set(value) - _PATH_CHARACTERS:
-        return "must only contain characters of a URI path"
+    if not _PATH.fullmatch(value):
+        return "must only contain characters of a URI path, and no broken percent escape"
     return ""

@@ -56,7 +56,8 @@ def _addresses_fit_address_type(value: dict[str, Any]) -> Iterator[FieldError]:
 
 
 NAMESPACE = top_level({}, open_ended=True)
-NODE = top_level({}, open_ended=True)
+_CONDITION = Fields({"type": Text(), "status": Text()}, open_ended=True)
+NODE = top_level({"status": Fields({"conditions": Items(_CONDITION)}, open_ended=True)}, open_ended=True)
 
 POD = top_level(
     {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nodeagent.config.cel import Cel, in_cel
 from nodeagent.config.problems import FieldError, FieldPath
 from nodeagent.config.schema import Fields, Items, Text, Truth, Whole
 from nodeagent.config.schemas.common import (
@@ -23,7 +24,7 @@ from nodeagent.config.schemas.common import (
     service_backend_has_port,
 )
 from nodeagent.core.cors import ANY, parse_origin
-from nodeagent.core.fields import Special, make_field
+from nodeagent.core.fields import SPECIAL, Special
 from nodeagent.core.paths import PathError, normalize
 
 CONFIGURED_BY = {
@@ -62,15 +63,23 @@ _NAME = Text(
 )
 
 
+UNCHANGEABLE = tuple(name for name, special in SPECIAL.items() if special != Special.ORDINARY)
+"""Names of header fields, in lower case, that no filter and no limit's answer may have."""
+
+
 def header_fault(name: str) -> str:
     """Why a filter must leave a field alone, or ""."""
     if name.lower() == "host":
         return "must not be changed as a header: use a URLRewrite filter with hostname"
-    if make_field(name.encode(), b"")[3] != Special.ORDINARY:
+    if name.lower() in UNCHANGEABLE:
         return "must not be changed: it belongs to the framing of the message or to one connection"
     return ""
 
 
+@in_cel(
+    Cel(r"!self.matches(r'[\x00-\x08\x0a-\x1f\x7f]')", "must not hold a control character"),
+    Cel("!self.matches(r'^[ \\t]|[ \\t]$')", "must not start or end with a space: HTTP does not carry it"),
+)
 def value_fault(value: str) -> str:
     if any(character in _CONTROLS for character in value):
         return "holds a control character, which no header value may"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nodeagent.config.cel import Cel, in_cel
 from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Anything, Fields, Items, Text, Whole
 from nodeagent.config.schemas.common import (
-    DURATION,
     HEADER_NAME,
     REFERENCE,
     SUBDOMAIN,
@@ -20,6 +20,7 @@ from nodeagent.config.schemas.common import (
     service_backend_has_port,
     top_level,
 )
+from nodeagent.config.schemas.durations import DURATION
 from nodeagent.config.schemas.filters import FILTERS, redirects_have_no_backend, replaced_prefix_is_the_only_match
 from nodeagent.config.schemas.sessions import RETRY, SESSION_PERSISTENCE
 from nodeagent.core.durations import milliseconds
@@ -70,6 +71,14 @@ def parents_are_told_apart(parents: list[dict[str, Any]]) -> Iterator[FieldError
         seen.add(key)
 
 
+@in_cel(
+    Cel(
+        "!has(self.request) || !has(self.backendRequest) || duration(self.request) == duration('0s') "
+        "|| duration(self.backendRequest) <= duration(self.request)",
+        "backendRequest must not be longer than request",
+        ".backendRequest",
+    )
+)
 def request_timeout_covers_backend_timeout(timeouts: dict[str, Any]) -> Iterator[FieldError]:
     request, backend = timeouts.get("request"), timeouts.get("backendRequest")
     if request and backend and milliseconds(request) and milliseconds(backend) > milliseconds(request):

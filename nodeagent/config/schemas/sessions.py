@@ -10,7 +10,8 @@ from typing import Any
 
 from nodeagent.config.problems import FieldError
 from nodeagent.config.schema import Fields, Items, Text, Whole
-from nodeagent.config.schemas.common import DURATION, HEADER_NAME
+from nodeagent.config.schemas.common import HEADER_NAME
+from nodeagent.config.schemas.durations import DURATION
 from nodeagent.config.schemas.filters import header_fault
 from nodeagent.core.durations import milliseconds
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nodeagent.config.cel import Cel, in_cel
 from nodeagent.config.problems import FieldError
 from nodeagent.config.quantities import BYTES, MAX_BYTES
-from nodeagent.config.schema import Anything, Fields, Items, Number, Text, Truth, Whole, WholeOrText
-from nodeagent.config.schemas.authorization import namespace_target_is_the_own_one
+from nodeagent.config.schema import Fields, Items, Number, Text, Truth, Whole, WholeOrText
 from nodeagent.config.schemas.common import HEADER_NAME, top_level
 from nodeagent.config.schemas.durations import DURATION, HOUR, duration
 from nodeagent.config.schemas.gateway import request_timeout_covers_backend_timeout
-from nodeagent.config.schemas.targets import MODE, targets
+from nodeagent.config.schemas.status import POLICY_STATUS
+from nodeagent.config.schemas.targets import MODE, namespace_target_is_the_own_one, targets
 from nodeagent.core.durations import milliseconds
 
 MAX_COUNT = 2**31 - 1  # the data path keeps counts in 32 bits
@@ -24,6 +25,27 @@ _COUNT = Whole(0, MAX_COUNT)
 _PERCENT = Whole(0, 100)
 
 
+_NAMESPACE = "self.targetRefs.exists(target, target.kind == 'Namespace')"
+_OF_REQUESTS = ("timeouts", "retry", "circuitBreaker", "outlierDetection", "loadBalancer", "faultInjection")
+
+
+@in_cel(
+    Cel(
+        f"!has(self.limits) || {_NAMESPACE}",
+        "limits is only allowed with a Namespace target: its pods are what it limits",
+        ".limits",
+    ),
+    Cel(f"has(self.limits) || !{_NAMESPACE}", "limits is required when the target is a Namespace", ".limits"),
+    Cel(
+        f"!{_NAMESPACE} || self.targetRefs.all(target, target.kind == 'Namespace')",
+        "targetRefs: a policy for a Namespace targets nothing of another kind",
+        ".targetRefs",
+    ),
+    *(
+        Cel(f"!has(self.{name}) || !{_NAMESPACE}", f"{name} is not allowed with a Namespace target", f".{name}")
+        for name in _OF_REQUESTS
+    ),
+)
 def a_namespace_has_limits_and_nothing_else(spec: dict[str, Any]) -> Iterator[FieldError]:
     kinds = [target["kind"] for target in spec["targetRefs"]]
     if "Namespace" not in kinds:
@@ -41,6 +63,10 @@ def a_namespace_has_limits_and_nothing_else(spec: dict[str, Any]) -> Iterator[Fi
         yield FieldError(("limits",), "required value is missing: the target is a Namespace")
 
 
+@in_cel(
+    Cel("self.type != 'RingHash' || has(self.hash)", "hash is required when the type is RingHash", ".hash"),
+    Cel("self.type == 'RingHash' || !has(self.hash)", "hash is only allowed when the type is RingHash", ".hash"),
+)
 def hash_is_what_a_ring_needs(balancer: dict[str, Any]) -> Iterator[FieldError]:
     ring, given = balancer["type"] == "RingHash", balancer.get("hash") is not None
     if ring and not given:
@@ -49,8 +75,21 @@ def hash_is_what_a_ring_needs(balancer: dict[str, Any]) -> Iterator[FieldError]:
         yield FieldError(("hash",), f"must not be given when the type is {balancer['type']}")
 
 
+_HASHED = (("Header", "header"), ("Cookie", "cookie"))
+
+
+@in_cel(
+    *(
+        Cel(
+            f"(self.type == '{kind}') == has(self.{name})",
+            f"{name} is required when the type is {kind}, and must not be given otherwise",
+            f".{name}",
+        )
+        for kind, name in _HASHED
+    )
+)
 def hash_is_what_its_type_says(hashed: dict[str, Any]) -> Iterator[FieldError]:
-    for kind, name in (("Header", "header"), ("Cookie", "cookie")):
+    for kind, name in _HASHED:
         given = hashed.get(name) is not None
         if hashed["type"] == kind and not given:
             yield FieldError((name,), f"required value is missing: the type is {kind}")
@@ -58,6 +97,19 @@ def hash_is_what_its_type_says(hashed: dict[str, Any]) -> Iterator[FieldError]:
             yield FieldError((name,), f"must not be given when the type is {hashed['type']}")
 
 
+_FLOOR = (
+    "(has(self.minRetryRate) && has(self.minRetryRate.interval) "
+    "? duration(self.minRetryRate.interval) : duration('1s'))"
+)
+
+
+@in_cel(
+    Cel(
+        f"{_FLOOR} <= (has(self.interval) ? duration(self.interval) : duration('10s'))",
+        "minRetryRate.interval (1s) must not be longer than interval (10s)",
+        ".minRetryRate",
+    )
+)
 def budget_looks_back_as_far_as_its_floor(budget: dict[str, Any]) -> Iterator[FieldError]:
     interval = budget.get("interval") or "10s"
     floor = (budget.get("minRetryRate") or {}).get("interval") or "1s"
@@ -67,18 +119,29 @@ def budget_looks_back_as_far_as_its_floor(budget: dict[str, Any]) -> Iterator[Fi
         )
 
 
+@in_cel(
+    Cel(
+        "!has(self.maxEjectionTime) || duration(self.maxEjectionTime) >= "
+        "(has(self.baseEjectionTime) ? duration(self.baseEjectionTime) : duration('30s'))",
+        "maxEjectionTime must not be shorter than baseEjectionTime (30s)",
+        ".maxEjectionTime",
+    )
+)
 def longest_ejection_covers_the_first(outliers: dict[str, Any]) -> Iterator[FieldError]:
     base, most = outliers.get("baseEjectionTime") or "30s", outliers.get("maxEjectionTime")
     if most and milliseconds(most) < milliseconds(base):
         yield FieldError(("maxEjectionTime",), f"{most} must not be shorter than baseEjectionTime ({base})")
 
 
+@in_cel(Cel("has(self.delay) || has(self.abort)", "must set at least one of delay, abort"))
 def fault_does_something(fault: dict[str, Any]) -> Iterator[FieldError]:
     if fault.get("delay") is None and fault.get("abort") is None:
         yield FieldError((), "must set at least one of delay, abort")
 
 
-_BYTES = WholeOrText(Whole(0, MAX_BYTES), Text(pattern=BYTES, shape="a number of bytes such as 67108864 or 64Mi"))
+_BYTES = WholeOrText(
+    Whole(0, MAX_BYTES), Text(pattern=BYTES, shape="a number of bytes such as 67108864 or 64Mi", most=18)
+)
 _RETRY = Fields(
     {
         "attempts": Whole(1, 10),
@@ -167,5 +230,5 @@ _SPEC = Fields(
     ("targetRefs",),
     rules=(a_namespace_has_limits_and_nothing_else,),
 )
-_POLICY = top_level({"spec": _SPEC, "status": Anything()}, ("spec",))
+_POLICY = top_level({"spec": _SPEC, "status": POLICY_STATUS}, ("spec",))
 TRAFFIC_POLICY = Fields(_POLICY.fields, _POLICY.required, rules=(namespace_target_is_the_own_one,))

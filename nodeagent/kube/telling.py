@@ -1,0 +1,69 @@
+"""All that the API server is told: this node's MeshNode, Events, and, while we lead, the status of objects."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+
+from nodeagent.config.conditions import Condition
+from nodeagent.config.objects import ObjectSet
+from nodeagent.kube.api import WritableApi
+from nodeagent.kube.event_writer import EventWriter
+from nodeagent.kube.leadership import Leadership
+from nodeagent.kube.node_reporter import NodeReporter
+from nodeagent.kube.status_writer import StatusWriter
+from nodeagent.status.election import Election, Timing
+from nodeagent.status.mesh_node import InForce, NodeFacts
+from nodeagent.status.occurrences import Occurrence
+
+LEASE = "nodeagent-status"
+
+
+class Telling:
+    """Nothing here waits but `run`, which ends when it is cancelled."""
+
+    def __init__(self, api: WritableApi, node: str, namespace: str, timing: Timing | None = None) -> None:
+        """`namespace`: where the agent and its Lease are."""
+        self._api = api
+        self._node = node
+        self._objects = ObjectSet()
+        # Not the node's name alone: an agent that is started again must not take itself for the one before.
+        election = Election(f"{node}_{secrets.token_hex(4)}", random.random, timing)
+        self.leadership = Leadership(api, namespace, LEASE, election)
+        self.events = EventWriter(api, node)
+        self.statuses = StatusWriter(api, self.leadership, self.events)
+        self.reporter = NodeReporter(api, node, self._uid, lambda: len(self._objects.nodes))
+
+    def compiled(self, objects: ObjectSet, conditions: Iterable[Condition]) -> None:
+        """The newest objects, and what is to be said about them."""
+        self._objects = objects
+        ready = {name: one.ready for name, one in objects.nodes.items()}
+        digests = {kind: one.digest for kind, one in objects.contents.items()}
+        self.statuses.compiled(conditions, digests, ready)
+
+    def node(self, facts: NodeFacts, in_force: ObjectSet) -> None:
+        """How this node is, and which objects it enforces now."""
+        held = {kind: InForce(one.objects, one.digest) for kind, one in in_force.contents.items()}
+        self.reporter.tell(replace(facts, in_force=held))
+
+    def happened(self, occurrences: Iterable[Occurrence]) -> None:
+        """Something on this node that deserves an Event."""
+        self.events.tell(occurrences)
+
+    async def run(self) -> None:
+        parts = (self.leadership.run(), self.events.run(), self.statuses.run(), self.reporter.run())
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.leadership.release()
+
+    def _uid(self) -> str:
+        node = self._objects.nodes.get(self._node)
+        return node.uid if node else ""

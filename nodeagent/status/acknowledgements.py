@@ -1,0 +1,103 @@
+"""Which objects every node has in force, and what Programmed says meanwhile.
+
+A node counts when its agent reports and its Node is Ready.  One that is gone or NotReady is not waited for: its pods
+are being replaced elsewhere, and a partition must not stop the cluster.  One that counts and does not confirm is waited
+for, and named after a while: its agent does not run, or could not put the configuration in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from nodeagent.config.conditions import FALSE, PROGRAMMED, TRUE, UNKNOWN
+from nodeagent.status.digests import History
+from nodeagent.status.entries import Stated
+
+PATIENCE = 30.0  # seconds until a node that does not confirm is named
+NAMED = 3  # nodes; the others are counted
+
+IN_FORCE = Stated(PROGRAMMED, TRUE, "Programmed")
+WAITING = Stated(PROGRAMMED, UNKNOWN, "Pending", "not every node has confirmed it yet")
+NOBODY = Stated(PROGRAMMED, UNKNOWN, "Pending", "no node reports what it has in force: see kubectl get meshnodes")
+
+Key = tuple[str, str]
+Version = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one node has in force: kind -> digest.  `counts`: whether it is waited for."""
+
+    node: str
+    digests: Mapping[str, str]
+    counts: bool = True
+
+
+@dataclass(slots=True)
+class _Wait:
+    """`version` of the object, which is in force where the kind is at `number` or later."""
+
+    version: Version
+    number: int
+    since: float
+    over: bool = False
+
+
+def counts(node: str, ready: Mapping[str, bool] | None) -> bool:
+    """`ready`: Nodes and whether they are Ready; None = not known, so that all count."""
+    return ready is None or ready.get(node, False)
+
+
+class Acknowledgements:
+    """Of the writer.  Once all nodes had a version of an object it stays Programmed, whatever becomes of the nodes."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._waits: dict[Key, _Wait] = {}
+        self._histories: dict[str, History] = {}
+
+    def history(self, kind: str) -> History:
+        return self._histories.setdefault(kind, History())
+
+    def expect(self, key: Key, version: Version, number: int, now: float, *, over: bool) -> None:
+        """`version` of the object `key` is in the history of its kind since `number`.  `over`: all nodes had it."""
+        known = self._waits.get(key)
+        if known is None or known.version != version:
+            self._waits[key] = _Wait(version, number, now, over)
+
+    def forget(self, key: Key) -> None:
+        """It is gone, or nothing of it is to be put in force."""
+        self._waits.pop(key, None)
+
+    def judge(self, key: Key, reports: Iterable[Report], now: float) -> Stated:
+        wait = self._waits[key]
+        if wait.over:
+            return IN_FORCE
+        counting = [report for report in reports if report.counts]
+        if not counting:
+            return NOBODY
+        missing = sorted(one.node for one in counting if not self._has(one, key[0], wait.number))
+        if not missing:
+            wait.over = True
+            return IN_FORCE
+        return WAITING if now - wait.since < self._patience else _late(missing)
+
+    def pending(self) -> list[Key]:
+        return [key for key, wait in self._waits.items() if not wait.over]
+
+    def due(self, now: float) -> float | None:
+        """Seconds until another answer of `judge` is due although nobody reports; None = never."""
+        left = (wait.since + self._patience - now for wait in self._waits.values() if not wait.over)
+        return min((one for one in left if one > 0), default=None)
+
+    def _has(self, report: Report, kind: str, number: int) -> bool:
+        reached = self.history(kind).number(report.digests.get(kind, ""))
+        return reached is not None and reached >= number
+
+
+def _late(missing: list[str]) -> Stated:
+    more = len(missing) - NAMED
+    named = ", ".join(missing[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    message = f"not in force on {named}: see kubectl get meshnodes, and the log of the agent there"
+    return Stated(PROGRAMMED, FALSE, "PartiallyProgrammed", message)

@@ -1,0 +1,202 @@
+"""What the writer knows of the objects, as the API server has them, and of the nodes; and what there is to write.
+
+Two streams come together here: objects with their status, as the API server sends them, and the conditions of the
+snapshots that this node's agent compiles from the same objects.  Conditions speak of an object only if they were made
+after its present generation was seen, which the digest of what they were made from tells (see `digests`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nodeagent.config.conditions import Condition
+from nodeagent.status.acknowledgements import Acknowledgements, Report, counts
+from nodeagent.status.digests import Digest
+from nodeagent.status.entries import (
+    SHAPES,
+    Entry,
+    Shape,
+    Subject,
+    Value,
+    entries,
+    subject_of,
+    to_be_programmed,
+    with_programmed,
+)
+from nodeagent.status.occurrences import Occurrence, Regarding
+from nodeagent.status.plan import already_programmed, news, patch, planned
+
+Key = tuple[str, str]  # kind, "namespace/name"
+_Said = tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One write.  `content` is equal for two that say the same; `occurrences` are to be told once it is done."""
+
+    subject: Subject
+    patch: dict[str, Any]
+    content: tuple[Entry, ...]
+    occurrences: tuple[Occurrence, ...]
+
+
+@dataclass(slots=True)
+class _Known:
+    """`number`: of the point in its kind's history since which this generation is there."""
+
+    subject: Subject
+    api_version: str
+    version: str
+    status: Value
+    number: int
+
+
+class Book:
+    """Of one term of office: a writer that is elected again begins a new one."""
+
+    def __init__(self, acknowledgements: Acknowledgements | None = None) -> None:
+        self.acknowledgements = acknowledgements or Acknowledgements()
+        self._objects: dict[Key, _Known] = {}
+        self._digests = {kind: Digest() for kind in SHAPES}
+        self._said: dict[Key, _Said] = {}
+        self._made_from: dict[str, str] = {}  # kind -> digest of what the conditions speak of
+        self._reports: dict[str, dict[str, str]] = {}  # node -> kind -> digest
+        self._ready: Mapping[str, bool] | None = None
+        self._dirty: dict[Key, None] = {}
+
+    # ---- what comes in ----
+
+    def see(self, value: Value) -> None:
+        """An object: of a list, of an event, or the answer to a write of ours.  They may overtake one another."""
+        subject, version = subject_of(value), str(value["metadata"].get("resourceVersion") or "")
+        key, known = subject.key, self._objects.get(subject.key)
+        if known is not None and _is_older(version, known.version):
+            return
+        if known is None or (known.subject.uid, known.subject.generation) != (subject.uid, subject.generation):
+            digest = self._digests[subject.kind]
+            digest.put(key[1], subject.uid, subject.generation)
+            number = self.acknowledgements.history(subject.kind).note(digest.text)
+        else:
+            number = known.number
+        self._objects[key] = _Known(subject, str(value["apiVersion"]), version, value.get("status") or {}, number)
+        self._dirty[key] = None
+
+    def gone(self, kind: str, name: str) -> None:
+        """`name` is "namespace/name"."""
+        if self._objects.pop((kind, name), None) is None:
+            return
+        digest = self._digests[kind]
+        digest.drop(name)
+        self.acknowledgements.history(kind).note(digest.text)
+        self.acknowledgements.forget((kind, name))
+        self._dirty.pop((kind, name), None)
+
+    def listed(self, kind: str, names: Iterable[str]) -> None:
+        """There are no others of this kind."""
+        for one, name in self._objects.keys() - {(kind, name) for name in names}:
+            if one == kind:
+                self.gone(kind, name)
+
+    def compiled(self, conditions: Iterable[Condition], made_from: Mapping[str, str]) -> None:
+        """The conditions of a snapshot, and kind -> digest of the objects that it was made from."""
+        said: dict[Key, list[Condition]] = {}
+        for one in conditions:
+            if one.kind in SHAPES:
+                said.setdefault((one.kind, one.object), []).append(one)
+        now = {key: tuple(found) for key, found in said.items()}
+        for key in now.keys() | self._said.keys():
+            if not _same(now.get(key, ()), self._said.get(key, ())):
+                self._dirty[key] = None
+        self._said, self._made_from = now, dict(made_from)
+
+    def report(self, node: str, digests: Mapping[str, str] | None) -> None:
+        """What a node has in force; None = it does not report any more."""
+        if self._reports.get(node) == digests:
+            return
+        if digests is None:
+            self._reports.pop(node, None)
+        else:
+            self._reports[node] = dict(digests)
+        self.look_again()
+
+    def reporting(self, nodes: Iterable[str]) -> None:
+        """No others do."""
+        for node in self._reports.keys() - set(nodes):
+            self.report(node, None)
+
+    def nodes(self, ready: Mapping[str, bool] | None) -> None:
+        """Every Node and whether it is Ready; None = not known."""
+        if ready != self._ready:
+            self._ready = ready
+            self.look_again()
+
+    def look_again(self) -> None:
+        """What is said about objects that nodes have yet to confirm may be another thing now."""
+        self._dirty |= dict.fromkeys(self.acknowledgements.pending())
+
+    # ---- what goes out ----
+
+    def dirty(self) -> list[Key]:
+        """What `plan` may have something for."""
+        return list(self._dirty)
+
+    def plan(self, key: Key, now: float, wall: str) -> Plan | None:
+        """None = nothing to write, or not yet.  It stays dirty until there is nothing to write."""
+        known = self._objects.get(key)
+        if known is None or not self._is_compiled(key[0], known):
+            if known is None:
+                self._dirty.pop(key, None)
+            return None
+        subject = known.subject
+        made = self._wanted(known, now)
+        fields = planned(subject.shape, known.status, made, subject.generation, wall)
+        if fields is None:
+            del self._dirty[key]
+            return None
+        told = tuple(_occurrences(known, subject.shape, made))
+        return Plan(subject, patch(known.version, fields), made, told)
+
+    def _is_compiled(self, kind: str, known: _Known) -> bool:
+        at = self.acknowledgements.history(kind).number(self._made_from.get(kind, ""))
+        return at is not None and at >= known.number
+
+    def _wanted(self, known: _Known, now: float) -> tuple[Entry, ...]:
+        subject, key = known.subject, known.subject.key
+        made = entries(subject, self._said.get(key, ()))
+        numbers = to_be_programmed(made)
+        if not numbers:
+            self.acknowledgements.forget(key)
+            return made
+        over = already_programmed(
+            subject.shape, known.status, [made[number] for number in numbers], subject.generation
+        )
+        self.acknowledgements.expect(key, (subject.uid, subject.generation, numbers), known.number, now, over=over)
+        return with_programmed(made, self.acknowledgements.judge(key, self._all_reports(), now))
+
+    def _all_reports(self) -> Iterator[Report]:
+        for node, digests in self._reports.items():
+            yield Report(node, digests, counts(node, self._ready))
+
+
+def _same(now: _Said, before: _Said) -> bool:
+    """They say the same, of whichever snapshot."""
+    return len(now) == len(before) and all(_words(one) == _words(two) for one, two in zip(now, before, strict=True))
+
+
+def _words(one: Condition) -> tuple[object, ...]:
+    return (one.ref, one.type, one.status, one.reason, one.message, one.field)
+
+
+def _is_older(version: str, known: str) -> bool:
+    """Versions can be compared since Kubernetes 1.35, and could be before.  Others are taken as they come."""
+    return version.isdecimal() and known.isdecimal() and int(version) < int(known)
+
+
+def _occurrences(known: _Known, shape: Shape, made: tuple[Entry, ...]) -> Iterator[Occurrence]:
+    subject = known.subject
+    regarding = Regarding(known.api_version, subject.kind, subject.namespace, subject.name, subject.uid)
+    for entry, one in news(shape, known.status, made):
+        towards = f"{entry.reference.get('kind')} {entry.reference.get('name')}"
+        yield Occurrence(regarding, one.reason, f"{one.message} ({towards})")

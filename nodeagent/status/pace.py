@@ -1,0 +1,52 @@
+"""How fast something is done, and when again after it failed.  Time comes in as seconds of any steady clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Bucket:
+    """`rate` a second, of which `burst` at once."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._level = burst
+        self._at: float | None = None
+
+    def take(self, now: float) -> bool:
+        self._fill(now)
+        if self._level < 1:
+            return False
+        self._level -= 1
+        return True
+
+    def wait(self, now: float) -> float:
+        """Seconds until there is one to take."""
+        self._fill(now)
+        return max(0.0, (1 - self._level) / self._rate)
+
+    def is_full(self, now: float) -> bool:
+        """It says nothing that a new one would not."""
+        self._fill(now)
+        return self._level >= self._burst
+
+    def _fill(self, now: float) -> None:
+        passed = 0.0 if self._at is None else max(0.0, now - self._at)
+        self._level, self._at = min(self._burst, self._level + passed * self._rate), now
+
+
+class Backoff:
+    """Pauses that double from `first` to `longest`, each shortened by up to half.  `jitter` returns 0 <= x < 1."""
+
+    def __init__(self, first: float, longest: float, jitter: Callable[[], float]) -> None:
+        self._first = first
+        self._longest = longest
+        self._jitter = jitter
+        self.failures = 0  # in a row
+
+    def failed(self, at_least: float = 0.0) -> float:
+        """Seconds to wait; `at_least` is what the server asked for."""
+        pause = min(self._longest, self._first * 2.0 ** min(self.failures, 30))
+        self.failures += 1
+        return max(at_least, pause * (1 - self._jitter() / 2))
