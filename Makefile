@@ -2,7 +2,9 @@
 PYTHON := .venv/bin/python
 AREA ?= node
 
-.PHONY: demo test acceptance conformance outage bench lint clean setup
+NODES ?= 2
+
+.PHONY: demo test acceptance conformance outage bench lint clean setup cluster-setup cluster-up cluster-down test-cluster
 
 demo: setup       ## the main job on this machine, in plain words, in under a minute
 	@$(PYTHON) -m demo
@@ -14,11 +16,19 @@ outage: setup     ## one tenant floods a stalled upstream, another feels nothing
 	.venv/bin/pip install --quiet --require-hashes -r requirements-bench.lock && $(PYTHON) -m tests.acceptance.outage
 conformance: setup ## Gateway API's mesh tests, with a table of results
 	$(PYTHON) -m pytest -q --check-leftovers tests/conformance
+cluster-up: cluster-setup    ## a real Kubernetes of NODES=2 nodes; 10 minutes the first time, then 20 seconds
+	$(PYTHON) -m tests.cluster up --nodes $(NODES)
+cluster-down: setup          ## takes it down; nothing is left but what was built
+	$(PYTHON) -m tests.cluster down
+test-cluster: cluster-setup  ## the tests that need it; a cluster that is up is used, and stays up
+	$(PYTHON) -m pytest --check-leftovers -s tests/cluster
 bench: setup      ## against no mesh and against Envoy; CASES=keepalive-c32 ROUNDS=5
 	.venv/bin/pip install --quiet --require-hashes -r requirements-bench.lock && CASES="$(CASES)" ROUNDS="$(ROUNDS)" $(PYTHON) -m bench
 lint: setup       ## style, types, who imports whom
 	$(PYTHON) -m ruff check --quiet . && $(PYTHON) -m mypy && .venv/bin/lint-imports --no-logo
 clean:            ## test beds whose owner was killed, and caches; never a living agent
-	if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.testbed.sweep; fi; rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.testbed.sweep; $(PYTHON) -m tests.cluster sweep; fi; rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 setup:
 	@hack/setup.sh
+cluster-setup:
+	@hack/setup.sh cluster

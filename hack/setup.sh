@@ -1,7 +1,8 @@
 #!/bin/bash
 # Makes this machine ready for `make demo`, `make test`, `make bench`: Debian packages, the BPF file system, .venv.
 # Idempotent: what is there already is left alone, and a second run takes about a second.
-# Used by the Makefile (hence by CI) and by the Vagrantfile.
+# Used by the Makefile (hence by CI) and by the Vagrantfile.  `hack/setup.sh cluster` adds what a real Kubernetes cluster
+# needs (tests/cluster), about 50 MB more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,10 +13,22 @@ APT_PACKAGES=(
     make nginx-light wrk                                # bench and demo: load
 )
 command -v go >/dev/null || APT_PACKAGES+=(golang-go)   # tests: an independent HTTP client and server
+CLUSTER_PACKAGES=(
+    etcd-server containerd runc containernetworking-plugins  # a node's programs that do not come as Go modules
+    nftables conntrack iptables                              # kube-proxy and the CNI plugins call these
+    mmdebstrap buildah                                       # images: a Debian base, and the agent's from its Dockerfile
+    openssl                                                  # certificates of the cluster
+)
+WITH=${1:-}
 
 say() { echo "set-up: $*"; }
 refuse() { echo "set-up: $*" >&2; exit 1; }
 
+case $WITH in
+    "") ;;
+    cluster) APT_PACKAGES+=("${CLUSTER_PACKAGES[@]}") ;;
+    *) refuse "usage: hack/setup.sh [cluster]" ;;
+esac
 [ "$(id -u)" = 0 ] || refuse "needs root: it installs packages, mounts bpffs and later loads BPF programs. Run it as: sudo make demo"
 command -v apt-get >/dev/null || refuse "needs Debian 12 or newer (no apt-get here). Elsewhere: 'vagrant up' gives a Debian machine that works."
 
@@ -50,6 +63,14 @@ check_cgroup2() {
     grep -q ' - cgroup2 ' /proc/self/mountinfo || refuse "no cgroup2 is mounted, and the redirection attaches to cgroups. Try: mount -t cgroup2 none /sys/fs/cgroup"
 }
 
+# Debian 12's own Go is 1.19.  From 1.21 on, go fetches the version that a module asks for from the module proxy.
+check_go() {
+    local minor
+    minor=$(go env GOVERSION 2>/dev/null | sed -nE 's/^go1\.([0-9]+).*/\1/p')
+    [ "${minor:-0}" -ge 21 ] || refuse "Kubernetes needs Go 1.21 or newer to build, here is '$(go version 2>&1)'.
+        On Debian 12: add bookworm-backports to /etc/apt/sources.list, then: apt-get install -t bookworm-backports golang-go"
+}
+
 make_venv() {
     local stamp=.venv/.set-up wanted
     wanted="$(cat requirements-dev.lock pyproject.toml hack/setup.sh | sha256sum) $(/usr/bin/python3 -V) $PWD"
@@ -73,5 +94,6 @@ flock -w 600 9 || refuse "another set-up has been running for ten minutes (it ho
 install_packages
 mount_bpffs
 check_cgroup2
+[ "$WITH" != cluster ] || check_go
 make_venv
 say "ready"

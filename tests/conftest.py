@@ -30,7 +30,7 @@ RINGS = {
     "acceptance": "acceptance",
     "cluster": "cluster",
 }
-NEEDS_ROOT = {"kernel", "acceptance"}
+NEEDS_ROOT = {"kernel", "acceptance", "cluster"}
 # Audit events that a pure test must not raise.  Creating a socketpair (an event loop's own wake-up pipe) raises none.
 FORBIDDEN_IN_PURE = {"socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "time.sleep"}
 
@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--check-leftovers",
         action="store_true",
-        help="fail if the run leaves a pin, link, program, netns, cgroup, mount or process (a quiet machine is needed)",
+        help="fail if the run leaves a pin, link, program, device, netns, cgroup, mount, process (on a quiet machine)",
     )
 
 
@@ -107,5 +107,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     left = config.stash.get(_LEFT, [])
     terminalreporter.section("left behind")
-    nothing = "nothing: no pin, link, program, netns, cgroup, mount or process"
+    nothing = "nothing: no pin, link, program, device, netns, cgroup, mount or process"
     terminalreporter.write_line("\n".join(left) or nothing)

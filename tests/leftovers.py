@@ -1,7 +1,7 @@
 """What a run may leave in the machine, as a set of names: taken before and after, the difference is a bug.
 
-Covers what the project makes: BPF pins, links and programs, network namespaces, cgroups, mounts and
-processes.  Everything is read from the kernel, not from our own book-keeping.
+Covers what the project makes: BPF pins, links and programs, network devices and namespaces, cgroups, mounts
+and processes.  Everything is read from the kernel, not from our own book-keeping.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NETNS = Path("/run/netns")
 def snapshot(session: str) -> frozenset[str]:
     """Everything of the kinds above that exists now; `session` names the processes that count."""
     found = _pins() | _bpf_objects("link") | _bpf_objects("prog") | _netns() | _cgroups() | _mounts()
-    return frozenset(found | _processes(session))
+    return frozenset(found | _devices() | _processes(session))
 
 
 def wait_until_clean(before: frozenset[str], session: str, seconds: float = 5.0) -> list[str]:
@@ -49,6 +49,10 @@ def _netns() -> set[str]:
     return {f"netns {path.name}" for path in NETNS.iterdir()} if NETNS.is_dir() else set()
 
 
+def _devices() -> set[str]:
+    return {f"device {path.name}" for path in Path("/sys/class/net").iterdir()}
+
+
 def cgroup2_root() -> Path:
     """The mount point of the cgroup2 hierarchy: not always /sys/fs/cgroup (hybrid machines)."""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
@@ -58,8 +62,15 @@ def cgroup2_root() -> Path:
     raise RuntimeError("no cgroup2 mount in /proc/self/mountinfo; mount one: mount -t cgroup2 none /sys/fs/cgroup")
 
 
+def cgroup1_roots() -> list[Path]:
+    """Mount points of v1 hierarchies; none on a machine with cgroup2 alone."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return [Path(line.split()[4]) for line in lines if " - cgroup " in line]
+
+
 def _cgroups() -> set[str]:
-    return {f"cgroup {folder}" for folder, _, _ in os.walk(cgroup2_root())}
+    roots = {cgroup2_root(), *cgroup1_roots()}
+    return {f"cgroup {folder}" for root in roots for folder, _, _ in os.walk(root)}
 
 
 def _mounts() -> set[str]:

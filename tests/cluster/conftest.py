@@ -1,0 +1,46 @@
+"""The cluster of a test run: one that is up is used and stays up; otherwise one is made, and taken down at the end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster import agent_image
+from tests.cluster.cluster import DEFAULT_TAG, Cluster
+
+NODES = 2
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes, Ready, with DNS."""
+    made = Cluster(os.environ.get("CLUSTER") or DEFAULT_TAG)
+    if made.is_up() and len(made.nodes) >= NODES:
+        yield made
+        return
+    try:
+        made.down()  # one that is half there, or has too few nodes
+        made.up(NODES)
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own; what the test puts there goes with it."""
+    name = f"test-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=20s")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")  # the controller takes five seconds to look again
+
+
+@pytest.fixture(scope="session")
+def agent_image_loaded(cluster: Cluster) -> str:
+    """The name of the agent's image, built from this tree and known on every node."""
+    cluster.load(agent_image.archive())
+    return agent_image.NAME

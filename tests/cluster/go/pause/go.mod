@@ -1,0 +1,3 @@
+module nodeagent.dev/tests/pause
+
+go 1.25

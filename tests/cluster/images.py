@@ -1,0 +1,94 @@
+"""The images of the cluster, each an archive in the cache that is made when what goes into it has changed.
+
+pause and CoreDNS are a program alone; tools is a small Debian with curl, python3, nginx and wrk, for the pods of tests;
+the agent's is made by agent_image.py.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cluster import archives, builds, paths, progress
+from tests.cluster.node import PAUSE_IMAGE
+from tests.testbed.shell import CommandError, run
+
+COREDNS_IMAGE = "localhost/coredns:1"
+TOOLS_IMAGE = "localhost/tools:1"
+TOOLS = ("python3-minimal", "libpython3-stdlib", "curl", "iproute2", "procps", "nginx-light", "wrk")
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+WITHOUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+SUITE = "bookworm"
+KEPT = 2  # for who goes back and forth between two versions; the agent's takes 750 MB
+
+
+class ImageError(RuntimeError):
+    """An image could not be made; the message says what to do."""
+
+
+def small() -> list[Path]:
+    """Archives that every pod and DNS need."""
+    return [_program_image("pause", PAUSE_IMAGE), _program_image("coredns", COREDNS_IMAGE)]
+
+
+def tools() -> Path:
+    """The archive of the image for tests' pods."""
+    layer = debian("tools", TOOLS)
+    config = {"Env": [PATH], "Cmd": ["/bin/bash"]}
+    return cached("tools", paths.digest(layer.name), lambda target: archives.write(target, TOOLS_IMAGE, layer, config))
+
+
+def debian(name: str, packages: tuple[str, ...]) -> Path:
+    """A tar archive of a minimal Debian with `packages`."""
+    return cached(f"debian-{name}", paths.digest(SUITE, *packages), lambda target: _bootstrap(target, packages))
+
+
+def cached(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The file `name` of this `key`; `make` writes it if it is not there.  Of older ones KEPT stay."""
+    folder = paths.cache() / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{name}@{key}.tar"
+    with paths.made_once(name):
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            partial.unlink(missing_ok=True)
+            make(partial)
+            partial.rename(target)
+            _forget(sorted(folder.glob(f"{name}@*.tar"), key=lambda path: path.stat().st_mtime)[: -KEPT - 1])
+    return target
+
+
+def _forget(archives_of_the_past: list[Path]) -> None:
+    for archive in archives_of_the_past:
+        archive.unlink()
+
+
+def _program_image(program: str, name: str) -> Path:
+    binary = builds.build(program)
+
+    def make(target: Path) -> None:
+        layer = target.with_suffix(".layer")
+        archives.layer_of_programs(layer, {f"/{program}": binary})
+        archives.write(target, name, layer, {"Entrypoint": [f"/{program}"]})
+        layer.unlink()
+
+    return cached(program, paths.digest(binary.parent.name, name), make)
+
+
+def _bootstrap(target: Path, packages: tuple[str, ...]) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise ImageError("no mmdebstrap, and images are made from Debian packages: run hack/setup.sh cluster")
+    if platform.machine() != "x86_64":
+        raise ImageError(f"images are described as amd64, and this machine is {platform.machine()}: see archives.py")
+    exclude = [f"--dpkgopt=path-exclude={pattern}" for pattern in WITHOUT]
+    clean = ['--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*']
+    include = [f"--include={','.join(packages)}"] if packages else []
+    command = ["mmdebstrap", "--variant=minbase", "--format=tar", *include, *exclude, *clean, SUITE, "-"]
+    with progress.step(f"making a Debian of {', '.join(packages) or 'the base alone'}", "half a minute the first time"):
+        try:
+            run(["/bin/sh", "-c", 'out=$1; shift; exec "$@" >"$out"', "to-file", str(target), *command])
+        except CommandError as problem:
+            tail = str(problem)[-2000:]
+            raise ImageError(f"mmdebstrap failed: check the network and the Debian mirror. {tail}") from None

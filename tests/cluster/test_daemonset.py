@@ -1,0 +1,41 @@
+"""The agent as users install it: the image of the project's Dockerfile, by kubectl apply -k."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import nodeagent
+from tests.cluster import paths
+from tests.cluster.cluster import Cluster
+
+MANIFESTS = paths.HERE / "manifests" / "agent"
+
+
+@pytest.fixture
+def installed(cluster: Cluster, agent_image_loaded: str) -> Iterator[list[str]]:
+    """The names of the agent's pods, one on each node, Ready."""
+    assert agent_image_loaded == "localhost/nodeagent:test", "manifests/agent names this image"
+    cluster.kubectl("delete", "-k", str(MANIFESTS), "--ignore-not-found", "--timeout=60s")
+    cluster.kubectl("apply", "-k", str(MANIFESTS))
+    cluster.kubectl("-n", "nodeagent", "rollout", "status", "daemonset/nodeagent", "--timeout=90s")
+    yield cluster.kubectl("-n", "nodeagent", "get", "pods", "-o", "name").split()
+    cluster.kubectl("delete", "-k", str(MANIFESTS), "--timeout=60s")
+
+
+def test_the_agent_runs_on_both_nodes_and_its_command_line_answers_in_the_pod(
+    cluster: Cluster, installed: list[str]
+) -> None:
+    assert len(installed) == 2
+    for pod in ["ds/nodeagent", *installed]:
+        version = cluster.kubectl("-n", "nodeagent", "exec", pod, "--", "nodeagent", "version")
+        assert version.startswith(f"nodeagent {nodeagent.__version__} ")
+
+
+def test_each_agent_is_attached_at_the_cgroup_root_of_its_own_node(cluster: Cluster, installed: list[str]) -> None:
+    for pod in installed:
+        assert "hooks     attached" in cluster.kubectl("-n", "nodeagent", "exec", pod, "--", "nodeagent", "status")
+    for node in cluster.nodes:
+        attached = node.box.run(["bpftool", "cgroup", "show", "/sys/fs/cgroup/unified"])
+        assert attached.count("na_connect4") == 1, "two agents share this node's root, or none is there"
