@@ -82,6 +82,9 @@ class AdminView:
             config_errors=len(parts.configuration.errors()) + len(parts.programmer.errors()),
             pods=len(parts.enrolment.pods),
             pods_failed=len(parts.enrolment.problems),
+            pods_found=len(parts.finder.sandboxes),
+            pods_refused=len(parts.finder.refused),
+            pods_waiting=len(parts.finder.waiting.keys() - parts.finder.refused.keys()),
             attached=parts.instance.is_attached(),
             bypass=config.bypass,
             worker_deaths=supervisor.deaths,
@@ -133,9 +136,19 @@ class AdminView:
                 "errors": parts.fleet.broker.errors,
                 "last_error": parts.fleet.broker.last_error,
             },
-            "pods": {"enrolled": sorted(parts.enrolment.pods), "failed": dict(parts.enrolment.problems)},
+            "pods": {
+                "enrolled": sorted(parts.enrolment.pods),
+                "failed": dict(parts.enrolment.problems),
+                "host_network": self._host_network(),
+            },
             "notes": list(NOTES),
         }
+
+    def _host_network(self) -> list[str]:
+        """Pods of this node that are left out, whatever their label."""
+        snapshot = self._parts.configuration.snapshot
+        pods = snapshot.workloads.values() if snapshot is not None else ()
+        return sorted(pod.key for pod in pods if pod.host_network and pod.is_here)
 
     def _worker(self, worker: Worker, facts: Facts) -> Json:
         beat = facts.beats.get(worker.index)

@@ -27,6 +27,7 @@ from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
 from nodeagent.agent.object_source import object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
+from nodeagent.agent.pod_finder import PodFinder
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
@@ -71,6 +72,7 @@ class Parts:
     predecessors: Predecessors
     observers: Observers
     fleet: Fleet
+    finder: PodFinder
     enrolment: Enrolment
     connections: NetnsConnections
     programmer: Programmer
@@ -176,7 +178,8 @@ class Agent:
         fleet = Fleet(maps, LedgerKeeper(maps, programs.fds), locks, settings.workers, bounds)
         observers = Observers(fleet.observe)
         fleet.on_record = observers.publish
-        enrolment = Enrolment(inspect_in_child)
+        finder = PodFinder(instance.cgroup, settings.kubepods)
+        enrolment = Enrolment(inspect_in_child, found=finder)
         kernel = MapKernel(maps)
         connections = NetnsConnections(ChildDiag(), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
         programmer = Programmer(fleet, kernel, connections, enrolment, self._may_write)
@@ -190,6 +193,7 @@ class Agent:
             predecessors=Predecessors(maps, locks, own.id, lambda: listening(fleet), fleet.reap),
             observers=observers,
             fleet=fleet,
+            finder=finder,
             enrolment=enrolment,
             connections=connections,
             programmer=programmer,
@@ -207,11 +211,13 @@ class Agent:
         self._membership = membership(self._settings, lambda: not view.ready())
         server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
+        await parts.finder.scan()  # pods that run already are enrolled with the first configuration
         work = [
             parts.fleet.supervisor.run(),
             self._configure(parts),
             parts.programmer.settler.run(),
             self._watch_namespaces(parts),
+            parts.finder.run(parts.configuration.again),
             collect(parts),
             self._membership.run(),
         ]
@@ -229,6 +235,7 @@ class Agent:
             await asyncio.gather(stopped, *running, return_exceptions=True)
             await server.stop()
             await parts.connections.close()
+            parts.finder.close()
 
     async def _listen(self, server: AdminServer) -> None:
         settings = self._settings

@@ -1,5 +1,7 @@
 """From workloads that want the mesh to namespaces we hold: netns path -> descriptor, cookie, addresses.
 
+A manifest can say where a pod's namespace is; of an API server's pods, the finder knows it (`pod_finder`).
+
 A pod's identity is its namespace's cookie, which the pod cannot forge; the cookie and the pod's
 own addresses are read inside the namespace by the netlink child.  We hold a descriptor so that
 what was inspected is what the broker enters, even if the path is re-used meanwhile.
@@ -14,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from nodeagent.core.model import Workload
 from nodeagent.kernel.bpf import filesystem_magic
@@ -70,9 +73,30 @@ class Refusal:
 Inspect = Callable[[list[str]], Awaitable[dict[str, NamespaceInfo]]]
 
 
-def wanted(workloads: Mapping[str, Workload]) -> dict[str, str]:
-    """Pods of this node that are enrolled: key -> netns path."""
-    return {key: pod.netns for key, pod in workloads.items() if pod.enrolled and pod.netns}
+class Found(Protocol):
+    """Namespaces that were found, by their pod's UID."""
+
+    def paths(self) -> Mapping[str, str]:
+        """Each names exactly one namespace, as long as that is the pod's."""
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why no namespace is taken for this pod's."""
+
+
+class NothingFound:
+    """Where pods come from manifests only."""
+
+    refused: Mapping[str, str] = {}
+
+    def paths(self) -> Mapping[str, str]:
+        return {}
+
+
+def wanted(workloads: Mapping[str, Workload], found: Mapping[str, str]) -> dict[str, str]:
+    """Pods of this node that are enrolled and have a namespace: key -> netns path."""
+    places = {key: pod.netns or found.get(pod.uid) for key, pod in workloads.items() if pod.enrolled and pod.is_here}
+    return {key: path for key, path in places.items() if path}
 
 
 def inode_behind(fd: int) -> Inode:
@@ -91,6 +115,11 @@ def inode_of(path: str) -> Inode | None:
 def fd_path(fd: int) -> str:
     """A path that any root process can open, and that names exactly the namespace behind `fd`."""
     return f"/proc/{os.getpid()}/fd/{fd}"
+
+
+def named(path: str) -> str:
+    """A namespace in words: a descriptor of ours says nothing to a reader."""
+    return "network namespace" if path.startswith("/proc/") else f"network namespace {path}"
 
 
 def open_namespace(path: str) -> int:
@@ -116,25 +145,28 @@ class Enrolment:
         inspect: Inspect,
         clock: Callable[[], float] = time.monotonic,
         open_path: Callable[[str], int] = open_namespace,
+        found: Found | None = None,
     ) -> None:
         self._inspect = inspect
+        self._found = found or NothingFound()
         self._clock = clock
         self._open_path = open_path
         self._refused: dict[str, Refusal] = {}
         self._unopened: dict[str, str] = {}
+        self._not_found: dict[str, str] = {}
         self.pods: dict[str, EnrolledPod] = {}
         self.failing = ""  # a pod that is not held by our own fault, and why; "" = there is none
 
     @property
     def problems(self) -> dict[str, str]:
-        return {**self._unopened, **{key: refusal.why for key, refusal in self._refused.items()}}
+        return {**self._not_found, **self._unopened, **{key: refusal.why for key, refusal in self._refused.items()}}
 
     def by_cookie(self) -> dict[int, str]:
         return {pod.cookie: pod.key for pod in self.pods.values()}
 
     def is_current(self, workloads: Mapping[str, Workload]) -> bool:
         """False when `update` would change something: cheap (one stat per pod), for polling."""
-        targets = wanted(workloads)
+        targets = wanted(workloads, self._found.paths())
         if any(not self._still_valid(pod, targets) for pod in self.pods.values()):
             return False
         return all(key in self.pods or not self._worth_a_look(key, path) for key, path in targets.items())
@@ -152,7 +184,8 @@ class Enrolment:
 
     async def update(self, workloads: Mapping[str, Workload]) -> Changes:
         """Drop pods that are gone, inspect and take in new ones; removed pods' descriptors are closed by `release`."""
-        targets = wanted(workloads)
+        targets = wanted(workloads, self._found.paths())
+        self._not_found = self._refused_by_finder(workloads)
         changes = Changes()
         for pod in list(self.pods.values()):
             if not self._still_valid(pod, targets):
@@ -165,6 +198,11 @@ class Enrolment:
         failed = [f"pod {key}: {refusal.why}" for key, refusal in self._refused.items() if refusal.ours]
         self.failing = failed[0] if failed else ""
         return changes
+
+    def _refused_by_finder(self, workloads: Mapping[str, Workload]) -> dict[str, str]:
+        refused = self._found.refused
+        pods = {key: pod for key, pod in workloads.items() if pod.enrolled and pod.uid in refused and not pod.netns}
+        return {key: refused[pod.uid] for key, pod in pods.items()}
 
     def _still_refused(self, key: str, missing: Mapping[str, str]) -> bool:
         return key in missing and self._waits(key, missing[key], inode_of(missing[key]))
@@ -197,7 +235,7 @@ class Enrolment:
         return []
 
     def _refuse(self, key: str, path: str, inode: Inode | None, why: str, seconds: float = REFUSED_SECONDS) -> None:
-        text = f"network namespace {path}: {why}; tried again when it changes, or after {seconds:.0f} s"
+        text = f"{named(path)}: {why}; tried again when it changes, or after {seconds:.0f} s"
         self._refused[key] = Refusal(path, inode, self._clock() + seconds, text)
 
     def _open(self, missing: Mapping[str, str]) -> dict[str, int]:
@@ -211,7 +249,7 @@ class Enrolment:
                 if inode is not None:
                     self._refuse(key, path, inode, str(error.strerror))
                 else:
-                    text = f"network namespace {path}: {error.strerror}; it is looked for again every second"
+                    text = f"{named(path)}: {error.strerror}; it is looked for again every second"
                     self._unopened[key] = text
         return opened
 

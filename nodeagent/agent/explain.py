@@ -117,9 +117,11 @@ def _is_loopback(address: str) -> bool:
 
 
 def _why_not_enrolled(caller: Workload) -> str:
+    if caller.host_network:
+        return f"{caller.key} is in the node's own network namespace (hostNetwork): such a pod is never enrolled"
     if not caller.enrolled:
         return f"{caller.key} is not enrolled; label its namespace or pod mesh.nodeagent.dev/dataplane=enabled"
-    if not caller.netns:
+    if not caller.is_here:
         return f"{caller.key} does not live on this node: ask the agent of its own node"
     return f"{caller.key} is not enrolled yet; `nodeagent get workloads` says why"
 

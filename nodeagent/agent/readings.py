@@ -35,6 +35,9 @@ class Facts:
     broker_errors: int
     events_lost: int
     beats: dict[int, float]  # worker -> seconds of CLOCK_MONOTONIC
+    pods_found: int = 0
+    pods_refused: int = 0
+    pods_waiting: int = 0
     settling_errors: int = 0
     apply_seconds: float = 0.0
     source: Freshness = CURRENT
@@ -49,6 +52,10 @@ def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
     yield _gauge("config_errors", "Objects and files that are not in force as written.", facts.config_errors)
     yield _gauge("pods_enrolled", "Pods of this node in the mesh.", facts.pods)
     yield _gauge("pods_failed", "Pods that should be in the mesh and cannot be.", facts.pods_failed)
+    yield _gauge("pods_found", "Pods of any label whose network namespace was found by their cgroup.", facts.pods_found)
+    text = "Pods whose network namespace cannot be told or is not theirs alone; those with hostNetwork are among them."
+    yield _gauge("pods_refused", text, facts.pods_refused)
+    yield _gauge("pods_waiting", "Pods that have a cgroup and no sandbox in it yet, or no more.", facts.pods_waiting)
     yield _gauge("hooks_attached", "1 while the connect hooks are attached.", float(facts.attached))
     yield _gauge("bypass", "1 while `bypass on` sends everything direct.", float(facts.bypass))
     yield _counter("worker_deaths", "Workers that ended without being asked to.", facts.worker_deaths)

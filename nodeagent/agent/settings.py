@@ -68,6 +68,7 @@ class Settings:
     kubeconfig: Path | None = None
     daemonset: str = ""  # "namespace/name" of the one whose pod we are; gone at SIGTERM = nothing stays
     zone: str = ""  # "" = the one of the Node object named `node_name`
+    kubepods: Path | None = None  # the kubelet's cgroup; None = it is looked for below `cgroup`
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:

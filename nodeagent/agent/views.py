@@ -19,6 +19,8 @@ from nodeagent.core.treatment_text import own_retry_text, session_text
 
 Row = dict[str, Any]
 
+HOST_NETWORK = "it is in the node's own network namespace (hostNetwork), and so never enrolled"
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -223,7 +225,7 @@ def workloads(world: World) -> Iterator[Row]:
             "workload": workload.workload,
             "service_account": workload.service_account,
             "state": _state(workload, pod, world.pod_problems),
-            "message": world.pod_problems.get(workload.key, ""),
+            "message": world.pod_problems.get(workload.key, HOST_NETWORK if workload.host_network else ""),
             "addresses": list(workload.addresses),
             "netns": workload.netns or "",
             "cookie": pod.cookie if pod else 0,
@@ -236,8 +238,10 @@ def _state(workload: Workload, pod: EnrolledPod | None, problems: Mapping[str, s
         return "enrolled"
     if workload.key in problems:
         return "failed"
+    if workload.host_network:
+        return "host network"
     if workload.enrolled:
-        return "remote" if workload.netns is None else "pending"
+        return "pending" if workload.is_here else "remote"
     return "not enrolled"
 
 

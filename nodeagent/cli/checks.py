@@ -202,7 +202,7 @@ def check_configuration(place: Place) -> Iterator[Finding]:
         yield Finding("configuration", "references", Level.WARNING, warning, why, fix)
     for pod, problem in sorted(place.status["pods"]["failed"].items()):
         why = "its connections are not in the mesh: no policy applies to them"
-        fix = "point the pod's annotation mesh.nodeagent.dev/netns at a namespace of `ip netns list`"
+        fix = "docs/enrolment.md; an annotation mesh.nodeagent.dev/netns must name a namespace of `ip netns list`"
         yield Finding("configuration", "pods", Level.ERROR, f"pod {pod}: {problem}", why, fix)
     if not errors:
         yield _ok("configuration", "objects", "every object is in force as written")

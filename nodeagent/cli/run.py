@@ -39,6 +39,12 @@ from nodeagent.cli.errors import CliError
     help="File that names the API server, with --source kubernetes.",
 )
 @click.option("--cgroup", type=options.PATH, default=None, help="cgroup2 directory to attach to [default: its root]")
+@click.option(
+    "--kubepods",
+    type=options.PATH,
+    default=None,
+    help="The kubelet's cgroup of all pods [default: looked for in --cgroup]",
+)
 @options.bpffs
 @options.run_dir
 @click.option(

@@ -143,5 +143,7 @@ def _broker_line(broker: Status) -> tuple[str, str]:
 
 
 def _pod_lines(pods: Status) -> list[tuple[str, str]]:
-    found = [(f"pods      {len(pods['enrolled'])} enrolled", "")]
+    left_out = pods.get("host_network", [])  # an older agent says none
+    also = f"; left out, with hostNetwork: {', '.join(left_out)}" if left_out else ""
+    found = [(f"pods      {len(pods['enrolled'])} enrolled{also}", "")]
     return found + [(f"pod       {key}: {why}", "red") for key, why in sorted(pods["failed"].items())]

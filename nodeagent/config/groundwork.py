@@ -59,7 +59,7 @@ def lay(objects: ObjectSet, before: Groundwork | None = None, here: Locality = A
     On another node, or in another zone, than `here` was before, nothing is used again.
     """
     if before is None or before.here != here:
-        topology, pods = Topology(objects.services, objects.slices, here=here), workloads(objects)
+        topology, pods = Topology(objects.services, objects.slices, here=here), workloads(objects, here.node)
         return Groundwork(objects, topology, pods.pods, Ownership(topology, pods.pods.values()), here)
     old = before.objects
     same_places = (objects.services, objects.slices) == (old.services, old.slices)
@@ -67,7 +67,7 @@ def lay(objects: ObjectSet, before: Groundwork | None = None, here: Locality = A
     if same_places and same_pods:
         return before
     topology = before.topology if same_places else Topology(objects.services, objects.slices, before.topology, here)
-    pods = Workloads(before.pods) if same_pods else workloads(objects, old, before.pods)
+    pods = Workloads(before.pods) if same_pods else workloads(objects, here.node, old, before.pods)
     ownership = Ownership(topology, pods.pods.values(), before.ownership, pods.moved)
     stale = before.stale | _stale(before.topology, topology, ownership)
     made, last, affected = dict(before.made), list(before.last), before.affected | ownership.affected

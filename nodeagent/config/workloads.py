@@ -32,15 +32,15 @@ class Workloads:
 
 
 def workloads(
-    objects: ObjectSet, before: ObjectSet | None = None, made: Mapping[str, Workload] | None = None
+    objects: ObjectSet, node: str = "", before: ObjectSet | None = None, made: Mapping[str, Workload] | None = None
 ) -> Workloads:
-    """`made` of `before`; what did not change is the same object again."""
+    """`made` of `before`, on the same `node`; what did not change is the same object again."""
     if before is None or made is None:
-        return Workloads({key: _workload(pod, objects) for key, pod in objects.pods.items()})
+        return Workloads({key: _workload(pod, objects, node) for key, pod in objects.pods.items()})
     changed, places = unequal(before.pods, objects.pods), unequal(before.namespaces, objects.namespaces)
     if places:
         changed |= {key for key, pod in objects.pods.items() if pod.namespace in places}
-    new = {key: _workload(objects.pods[key], objects) for key in changed & objects.pods.keys()}
+    new = {key: _workload(objects.pods[key], objects, node) for key in changed & objects.pods.keys()}
     now = {**made, **new}
     for key in changed - new.keys():
         del now[key]
@@ -80,7 +80,7 @@ def capped(pods: Mapping[str, Workload], caps: Mapping[str, PodCaps], before: Ca
     return Capped(caps, pods, found)
 
 
-def _workload(pod: PodObject, objects: ObjectSet) -> Workload:
+def _workload(pod: PodObject, objects: ObjectSet, node: str) -> Workload:
     namespace = objects.namespaces.get(pod.namespace, _NO_NAMESPACE)
     closed = namespace.annotations.get(FAIL_MODE) == FailMode.CLOSED.value
     return Workload(
@@ -94,4 +94,6 @@ def _workload(pod: PodObject, objects: ObjectSet) -> Workload:
         fail_mode=FailMode.CLOSED if closed else FailMode.OPEN,
         cut_unpoliced=namespace.annotations.get(UNPOLICED) == "cut",
         node_id=pod.node,
+        uid=pod.uid if node and pod.node == node else "",
+        host_network=pod.host_network,
     )

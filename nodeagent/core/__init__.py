@@ -12,5 +12,6 @@
     a message        lines, fields, framing, filters, cors, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
     a change         differences
+    whose process    pod_cgroup (what /proc/PID/cgroup says)
     on Kubernetes    own_daemonset (is this our end?), own_taint
 """

@@ -66,7 +66,10 @@ class PathKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A pod.  `netns` is a path on this node, or None for a pod that lives elsewhere."""
+    """A pod.
+
+    One of this node has `netns`, the path that its manifest names, or `uid`, by which its namespace is looked for.
+    """
 
     namespace: str
     name: str
@@ -80,6 +83,13 @@ class Workload:
     node_id: str = ""
     limits: PodLimits | None = None  # its namespace's, instead of the agent's defaults
     shadow_limits: PodLimits | None = None  # of a policy in DryRun
+    uid: str = ""  # of a pod of this node
+    host_network: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        """It lives on this node."""
+        return bool(self.netns or self.uid)
 
     @property
     def key(self) -> str:

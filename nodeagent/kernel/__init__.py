@@ -6,4 +6,5 @@
     maps        abi (structs), maps (typed access), names (ids), sync (a Snapshot into the maps)
     ledger      ledger (a worker's claims), ledger_keeper (the agent's part)
     namespaces  netlink (a child), netns (how it is asked), setns; cgroups; unprivileged (what workers may do)
+    pods        kubepods (the kubelet's cgroups), processes (in them), inotify
 """

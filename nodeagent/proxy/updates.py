@@ -75,7 +75,7 @@ class Encoder:
 
 
 def _local(snapshot: Snapshot) -> dict[str, Workload]:
-    return {key: workload for key, workload in snapshot.workloads.items() if workload.netns}
+    return {key: workload for key, workload in snapshot.workloads.items() if workload.is_here}
 
 
 def _frames(encoded: Mapping[Target, Data], head: Head) -> Iterator[bytes]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,51 @@ def test_changes_after_changes_leave_out_what_came_and_left_again() -> None:
     stayed, passing, left = pod("a/stayed", 1, 11), pod("a/passing", 2, 12), pod("a/left", 3, 13)
     both = Changes([stayed, passing], [left]).then(Changes([], [passing]))
     assert both == Changes([stayed], [left, passing])
+
+
+class Finder:
+    """What was found, by UID."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+
+    def paths(self) -> dict[str, str]:
+        return self.found
+
+
+def by_uid(*names: str) -> dict[str, Workload]:
+    pods = [Workload("shop", name, "sa", name, (), enrolled=True, uid=f"uid-{name}") for name in names]
+    return {pod.key: pod for pod in pods}
+
+
+def test_a_pod_without_a_path_is_taken_in_where_it_was_found(tmp_path: Path) -> None:
+    namespaces, finder = Namespaces(tmp_path), Finder()
+    enrolment = Enrolment(namespaces.inspect, open_path=lambda path: os.open(path, os.O_RDONLY), found=finder)
+    wanted = by_uid("web", "late")
+    finder.found["uid-web"] = namespaces.make("web", "1")
+    assert [added.key for added in update(enrolment, wanted).added] == ["shop/web"]
+    assert enrolment.is_current(wanted)
+    assert enrolment.problems == {}, "a pod that has not started is no failure"
+    finder.found["uid-web"] = namespaces.make("again", "2")
+    assert not enrolment.is_current(wanted)
+    changes = update(enrolment, wanted)
+    assert [(pod.key, pod.cookie) for pod in changes.added + changes.removed] == [("shop/web", 2), ("shop/web", 1)]
+    release([*changes.removed, *enrolment.pods.values()])
+
+
+def test_what_the_finder_refuses_is_a_failure_of_that_pod(tmp_path: Path) -> None:
+    namespaces, finder = Namespaces(tmp_path), Finder()
+    enrolment = Enrolment(namespaces.inspect, found=finder)
+    finder.refused = {"uid-web": "two pods in one namespace", "uid-of-nobody": "the same"}
+    update(enrolment, by_uid("web"))
+    assert enrolment.problems == {"shop/web": "two pods in one namespace"}
+
+
+def test_a_manifests_path_is_preferred_to_what_was_found(tmp_path: Path) -> None:
+    namespaces, finder = Namespaces(tmp_path), Finder()
+    finder.found["uid-web"] = namespaces.make("found", "1")
+    named = replace(by_uid("web")["shop/web"], netns=namespaces.make("named", "2"))
+    enrolment = Enrolment(namespaces.inspect, open_path=lambda path: os.open(path, os.O_RDONLY), found=finder)
+    assert [pod.cookie for pod in update(enrolment, {named.key: named}).added] == [2]
+    release(enrolment.pods.values())
