@@ -13,7 +13,7 @@
 #define NODEAGENT_ABI_H
 
 /* Part of the pin path: bump when a pinned map's layout or meaning changes. */
-#define NA_LAYOUT_VERSION 3
+#define NA_LAYOUT_VERSION 4
 
 #define NA_MAX_WORKERS 16
 #define NA_FAMILY_IPV4 4
@@ -32,8 +32,13 @@ struct na_config {
 	char  instance[96];     /* "cgroup=... bpffs=..." of the owner, NUL-terminated: for refusal messages */
 };
 
-/* ---- who: map `pods`, key = netns cookie (__u64) ---- */
+/*
+ * ---- who: map `pods`, key = netns cookie (__u64) ----
+ * Every namespace that the agent has classified: enrolled pods, and with
+ * NA_POD_PASS those that are left alone, the node's own among them.
+ */
 #define NA_POD_FAIL_CLOSED 1    /* no live worker = refused instead of direct */
+#define NA_POD_PASS        2    /* not enrolled: of the fields below only the addresses count */
 struct na_pod {
 	__u32 pod;              /* id of the pod: key half of `verdicts` */
 	__u32 workload;         /* id in `names`: source of counters */
@@ -41,6 +46,14 @@ struct na_pod {
 	__be32 ipv4;            /* what getsockname shows for a redirected IPv4 socket; 0 = leave */
 	struct na_addr ipv6;    /* the same for IPv6; all zero = leave */
 };
+
+/* ---- who is not in `pods`, and below the kubelet's cgroup: map `guard`, one element ---- */
+struct na_guard {
+	__u64 kubepods;         /* id of that cgroup; 0 = there is none, and nobody is asked for */
+	__u32 refuse;           /* 1 = refused until classified; 0 = passed and counted */
+	__u32 refuse_away;      /* the same while no worker beats: nobody may be there to classify */
+};
+#define NA_GUARD_DEPTH 8        /* so many cgroups may be above it, itself included */
 
 /* map `own_addresses`: key -> __u8 1; the pod's own addresses are loopback to it */
 struct na_own_key {
@@ -185,6 +198,8 @@ enum na_outcome {
 	NA_OUT_RATE_LIMITED = 19,       /* over the destination's limit of connections */
 	NA_OUT_WOULD_RATE_LIMIT = 20,   /* ... in dry run; counted beside the real outcome */
 	NA_OUT_WOULD_DENY = 21,         /* L4 policy in dry run; counted beside the real outcome */
+	NA_OUT_UNCLASSIFIED_DIRECT = 22,/* a pod's namespace that is not in `pods` yet: passed (no workload, dest 0) */
+	NA_OUT_UNCLASSIFIED_REFUSED = 23,
 };
 struct na_conn_key {
 	__u32 workload;

@@ -383,6 +383,49 @@ NA_INLINE void na_note_unjudged(struct bpf_sock_addr *ctx, const struct na_dial 
 		na_count(0, dest->dest, NA_OUT_UNJUDGED, 0);
 }
 
+/*
+ * Is the caller below the kubelet's cgroup?  How deep that one lies, user space
+ * cannot tell where it is in a cgroup namespace, as in a container.
+ */
+NA_INLINE bool na_in_kubepods(const struct na_guard *rule)
+{
+	int level;
+
+	for (level = 1; level <= NA_GUARD_DEPTH; level++)
+		if (bpf_get_current_ancestor_cgroup_id(level) == rule->kubepods)
+			return true;
+	return false;
+}
+
+/*
+ * A caller whose namespace the agent has not classified: a pod that has only
+ * just started, or no pod of ours.  Only a pod's TCP is policed, so only that
+ * is refused.
+ */
+NA_INLINE int na_judge_unclassified(struct bpf_sock_addr *ctx, struct na_config *settings, const struct na_dial *dial)
+{
+	struct na_guard *rule;
+	u32 beating = 0;
+	u32 zero = 0;
+
+	if (ctx->protocol != NA_IPPROTO_TCP || na_is_loopback(&dial->addr))
+		return NA_PASS;
+	rule = guard.lookup(&zero);
+	if (!rule || !rule->kubepods || !na_in_kubepods(rule)) {
+		na_note_unjudged(ctx, dial);
+		return NA_PASS;
+	}
+	na_beating(settings, &beating);
+	if (beating ? rule->refuse : rule->refuse_away) {
+		na_count(0, 0, NA_OUT_UNCLASSIFIED_REFUSED, 0);
+		na_set_retval(-NA_ECONNREFUSED);
+		return NA_BLOCK;
+	}
+	na_count(0, 0, NA_OUT_UNCLASSIFIED_DIRECT, 0);
+	na_note_unjudged(ctx, dial);
+	return NA_PASS;
+}
+
 NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
 {
 	struct na_caller caller = {};
@@ -401,7 +444,9 @@ NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
 		return NA_PASS;
 	caller.netns = bpf_get_netns_cookie(ctx);
 	caller.pod = pods.lookup(&caller.netns);
-	if (!caller.pod) {
+	if (!caller.pod)
+		return na_judge_unclassified(ctx, settings, dial);
+	if (caller.pod->flags & NA_POD_PASS) {
 		na_note_unjudged(ctx, dial);
 		return NA_PASS;
 	}

@@ -19,8 +19,11 @@ BPF_F_TABLE("array", u32, u32, bypass, 1, 0);
  */
 BPF_F_TABLE("hash", u64, u8, exempt_cgroups, 64, BPF_F_NO_PREALLOC);
 
-/* netns cookie -> enrolled pod.  Writer: agent.  Reader: connect, getsockname. */
+/* netns cookie -> pod, enrolled or left alone.  Writer: agent.  Reader: connect, getsockname. */
 BPF_F_TABLE("hash", u64, struct na_pod, pods, 4096, BPF_F_NO_PREALLOC);
+
+/* 0 -> what happens to pods that are not in `pods` yet.  Writer: agent.  Reader: connect. */
+BPF_F_TABLE("array", u32, struct na_guard, guard, 1, 0);
 
 /* netns cookie and address -> 1: the pod's own addresses, never touched.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("hash", struct na_own_key, u8, own_addresses, 16384, BPF_F_NO_PREALLOC);

@@ -15,6 +15,7 @@ from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
 from nodeagent.agent import host_limits, own_cgroup, removal
 from nodeagent.agent.admin_view import AdminView
+from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
@@ -23,7 +24,7 @@ from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
 from nodeagent.agent.ledger_sweep import LedgerSweep
 from nodeagent.agent.membership import Alone, Membership, membership
 from nodeagent.agent.netns_connections import NetnsConnections
-from nodeagent.agent.node_kernel import ChildDiag, MapKernel, inspect_in_child
+from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel
 from nodeagent.agent.object_source import object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
@@ -33,13 +34,15 @@ from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
+from nodeagent.core.model import Snapshot
+from nodeagent.core.unclassified import refusals
 from nodeagent.kernel import bytecode_file, cgroups
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.bytecode_file import BytecodeFileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
-from nodeagent.kernel.maps import Maps
+from nodeagent.kernel.maps import Guard, Maps
 from nodeagent.kernel.syscall import BpfError
 from nodeagent.metrics import reader
 from nodeagent.metrics.collector import MetricsRenderer, Sources
@@ -53,6 +56,7 @@ HANDOVER_SECONDS = 15.0
 NETNS_POLL_SECONDS = 1.0
 COLLECT_SECONDS = 1.0
 ORIGINALS_SWEEP_SECONDS = 10.0
+LET_GO_SECONDS = 5.0
 
 
 class AgentError(RuntimeError):
@@ -73,7 +77,9 @@ class Parts:
     observers: Observers
     fleet: Fleet
     finder: PodFinder
+    inspector: ChildInspect
     enrolment: Enrolment
+    bystanders: Bystanders
     connections: NetnsConnections
     programmer: Programmer
     kernel: MapKernel
@@ -179,10 +185,12 @@ class Agent:
         observers = Observers(fleet.observe)
         fleet.on_record = observers.publish
         finder = PodFinder(instance.cgroup, settings.kubepods)
-        enrolment = Enrolment(inspect_in_child, found=finder)
-        kernel = MapKernel(maps)
+        inspector = ChildInspect()
+        enrolment = Enrolment(inspector.inspect, found=finder)
+        bystanders = Bystanders(inspector.inspect, finder)
+        kernel = MapKernel(maps, lambda snapshot: guard(finder.kubepods, settings, snapshot))
         connections = NetnsConnections(ChildDiag(), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
-        programmer = Programmer(fleet, kernel, connections, enrolment, self._may_write)
+        programmer = Programmer(fleet, kernel, connections, enrolment, bystanders, self._may_write)
         return Parts(
             settings=settings,
             lease=lease,
@@ -194,7 +202,9 @@ class Agent:
             observers=observers,
             fleet=fleet,
             finder=finder,
+            inspector=inspector,
             enrolment=enrolment,
+            bystanders=bystanders,
             connections=connections,
             programmer=programmer,
             kernel=kernel,
@@ -217,7 +227,8 @@ class Agent:
             self._configure(parts),
             parts.programmer.settler.run(),
             self._watch_namespaces(parts),
-            parts.finder.run(parts.configuration.again),
+            let_go(parts),
+            parts.finder.run(parts.configuration.again, parts.inspector.expect),
             collect(parts),
             self._membership.run(),
         ]
@@ -235,6 +246,7 @@ class Agent:
             await asyncio.gather(stopped, *running, return_exceptions=True)
             await server.stop()
             await parts.connections.close()
+            await parts.inspector.close()
             parts.finder.close()
 
     async def _listen(self, server: AdminServer) -> None:
@@ -315,7 +327,9 @@ class Agent:
             snapshot = parts.configuration.snapshot
             if snapshot is None:
                 continue
-            if parts.programmer.progress.errors or not parts.enrolment.is_current(snapshot.workloads):
+            pods = snapshot.workloads
+            current = parts.enrolment.is_current(pods) and parts.bystanders.is_current(pods)
+            if parts.programmer.progress.errors or not current:
                 parts.configuration.again()
 
 
@@ -347,6 +361,23 @@ def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
             "connections from the pods' by it. Start the agent in a writable cgroup2 directory of its own; in a "
             "container, mount the node's cgroup2 hierarchy (hostPath /sys/fs/cgroup)"
         ) from error
+
+
+async def let_go(parts: Parts) -> None:
+    while True:
+        await asyncio.sleep(LET_GO_SECONDS)
+        await parts.programmer.let_go()
+
+
+def guard(kubepods: Path | None, settings: Settings, snapshot: Snapshot) -> Guard:
+    """What the hooks do with pods that are not classified yet."""
+    if kubepods is None:
+        return Guard()
+    wanted = refusals(settings.unclassified, snapshot.workloads.values())
+    try:
+        return Guard(cgroups.cgroup_id(kubepods), wanted.refuse, wanted.away)
+    except FileNotFoundError:
+        return Guard()  # the kubelet's cgroups are gone, and all pods with them
 
 
 async def collect(parts: Parts) -> None:

@@ -330,9 +330,17 @@ class Fleet:
     async def connections(self) -> list[dict[str, Any]]:
         """Proxied connections of all workers; a worker that does not answer in time is left out."""
         rows = await asyncio.gather(*(self._connections_of(worker) for worker in self.supervisor.workers))
-        return [row for worker_rows in rows for row in worker_rows]
+        return [row for worker_rows in rows for row in worker_rows or ()]
 
-    async def _connections_of(self, worker: Worker) -> list[dict[str, Any]]:
+    async def serving_pods(self) -> set[str] | None:
+        """Keys of the pods that have proxied connections; None if a worker does not answer in time."""
+        rows = await asyncio.gather(*(self._connections_of(worker) for worker in self.supervisor.workers))
+        answers = [worker_rows for worker_rows in rows if worker_rows is not None]
+        if len(answers) < len(rows):
+            return None
+        return {str(row.get("source", "")) for worker_rows in answers for row in worker_rows}
+
+    async def _connections_of(self, worker: Worker) -> list[dict[str, Any]] | None:
         answer: asyncio.Future[list[dict[str, Any]]] = asyncio.get_running_loop().create_future()
         waiting = self._listings.setdefault(worker, [])
         waiting.append(answer)
@@ -340,7 +348,7 @@ class Fleet:
         done, _ = await asyncio.wait([answer], timeout=CONNECTIONS_SECONDS)
         if not done:
             waiting.remove(answer)
-            return []
+            return None
         return [{**row, "worker": worker.index} for row in answer.result()]
 
     # ---- broker ----

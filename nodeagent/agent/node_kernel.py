@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+from collections.abc import Callable, Collection
 
 from nodeagent.agent.enrolment import EnrolledPod, fd_path
 from nodeagent.agent.netns_child import LingeringChild
 from nodeagent.core.coverage import Coverage
 from nodeagent.core.kernel_plan import Tables
-from nodeagent.core.kernel_state import DestFlag, LocalPod
+from nodeagent.core.kernel_state import DestFlag, LocalPod, Passing
 from nodeagent.core.model import Snapshot, Workload
 from nodeagent.kernel import netns
 from nodeagent.kernel.abi import Outcome
-from nodeagent.kernel.maps import Maps
+from nodeagent.kernel.maps import Guard, Maps
 from nodeagent.kernel.sync import KernelSync, read_tables
+
+INSPECT_LINGER_SECONDS = 10.0
 
 
 class MapKernel:
     """Implements programming.Kernel.  Opens the maps at first use: in a takeover they are another's until then."""
 
-    def __init__(self, maps: Maps) -> None:
+    def __init__(self, maps: Maps, guard: Callable[[Snapshot], Guard] = lambda _snapshot: Guard()) -> None:
+        """`guard`: what pods that are not classified get under a configuration."""
         self._maps = maps
+        self._guard = guard
         self._sync: KernelSync | None = None
         self._workloads: dict[str, Workload] = {}  # pods that were synced and not forgotten, by key
         self._current: set[str] = set()
         self._enrolled: set[int] | None = None
 
-    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod]) -> None:
+    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod], passing: Passing) -> None:
         """BpfError if a map is full; what was written is consistent."""
         if self._sync is None:
             self._sync = KernelSync(self._maps)
         self._current = {pod.key for pod in pods}
         self._workloads.update({key: snapshot.workloads[key] for key in self._current})
-        self._sync.sync(snapshot, {pod.key: LocalPod(pod.cookie, pod.addresses) for pod in pods})
+        self._sync.sync(snapshot, {pod.key: LocalPod(pod.cookie, pod.addresses) for pod in pods}, passing)
+        self._maps.write_guard(self._guard(snapshot))  # after those that it does not mean
         self._enrolled = {pod.cookie for pod in pods}
 
     def collect(self, now: float) -> None:
@@ -43,7 +49,7 @@ class MapKernel:
 
     def known_cookies(self) -> set[int]:
         if self._enrolled is None:
-            self._enrolled = set(read_tables(self._maps).pods)
+            self._enrolled = {cookie for cookie, pod in read_tables(self._maps).pods.items() if not pod.passes}
         return self._enrolled
 
     def coverage(self, pods: Collection[EnrolledPod]) -> Coverage:
@@ -75,7 +81,7 @@ def covered_by(tables: Tables, pods: Collection[EnrolledPod]) -> Coverage:
     denied = {}
     for pod in pods:
         entry = tables.pods.get(pod.cookie)
-        if entry is not None:
+        if entry is not None and not entry.passes:
             denied[pod.key] = frozenset(
                 target
                 for target, row in tables.destinations.items()
@@ -84,8 +90,27 @@ def covered_by(tables: Tables, pods: Collection[EnrolledPod]) -> Coverage:
     return Coverage(everyone, denied)
 
 
-async def inspect_in_child(paths: list[str]) -> dict[str, netns.NamespaceInfo]:
-    return await asyncio.to_thread(netns.inspect, paths)
+class ChildInspect:
+    """Cookies and addresses of namespaces.  Pods come in bursts, and each would wait for the start of a child."""
+
+    def __init__(self) -> None:
+        self._child = LingeringChild(linger=INSPECT_LINGER_SECONDS)
+        self._warming: asyncio.Future[None] | None = None
+
+    async def inspect(self, paths: list[str]) -> dict[str, netns.NamespaceInfo]:
+        return await self._child.ask(lambda child: child.inspect(paths))
+
+    def expect(self) -> None:
+        """Somebody will ask in a moment: start the child now."""
+        if self._warming is None or self._warming.done():
+            self._warming = asyncio.ensure_future(self._warm_up())
+
+    async def _warm_up(self) -> None:
+        with contextlib.suppress(netns.NetlinkError, OSError):  # who asks is told
+            await self._child.ask(lambda _child: None)
+
+    async def close(self) -> None:
+        await self._child.close()
 
 
 class ChildDiag:

@@ -53,6 +53,7 @@ class PodFinder:
         self._watch = _watch()
         self._listed: dict[str, PodDirectory] = {}
         self._to_look: list[PodDirectory] = []
+        self._coming: Callable[[], None] = lambda: None
         self.kubepods: Path | None = None
         self.sandboxes: dict[str, Sandbox] = {}
         self.refused: dict[str, str] = {}
@@ -65,13 +66,16 @@ class PodFinder:
         return {uid: fd_path(sandbox.namespace) for uid, sandbox in self.sandboxes.items()}
 
     def node_paths(self) -> list[str]:
-        """The same of the node's own namespaces."""
+        """The same of the node's own namespaces, where there are pods to be told from it."""
+        if self.kubepods is None:
+            return []
         return [fd_path(namespace) for namespace in self._node.descriptors.values()]
 
     # ---- work ----
 
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Until cancelled; `changed` is called after `sandboxes` or `refused` changed."""
+    async def run(self, changed: Callable[[], None], coming: Callable[[], None] = lambda: None) -> None:
+        """Until cancelled; `changed` is called after `sandboxes` or `refused` changed, `coming` when more are near."""
+        self._coming = coming
         woken = asyncio.Event()
         loop = asyncio.get_running_loop()
         if self._watch is not None:
@@ -109,14 +113,17 @@ class PodFinder:
                 return
 
     def list_pods(self) -> bool:
-        """Forget pods whose cgroup is gone, and note which to look at: True if one was forgotten."""
-        if self.kubepods is None or not self.kubepods.is_dir():
+        """Forget pods whose cgroup is gone, and note which to look at: True if anything changed."""
+        before = self.kubepods
+        if before is None or not before.is_dir():
             self.kubepods = self._find_kubepods()
         found = kubepods.list_pods(self.kubepods, MOST_PODS) if self.kubepods is not None else kubepods.Listing((), ())
         happened = self._watched([*found.directories, *(pod.path for pod in found.pods)])
         new = {pod.uid: pod for pod in found.pods}
         if len(new) == MOST_PODS:
             log.error("there are %d pods or more on this node: those beyond are not found", MOST_PODS)
+        if new.keys() - self._listed.keys():
+            self._coming()
         gone = self._listed.keys() - new.keys()
         for uid in gone:
             self._forget(uid)
@@ -125,7 +132,7 @@ class PodFinder:
                 waiting.young = self._clock() + YOUNG_SECONDS
         self._listed = new
         self._to_look = [pod for pod in new.values() if not self._is_settled(pod.uid)]
-        return bool(gone)
+        return bool(gone) or self.kubepods != before
 
     def _watched(self, paths: list[Path]) -> set[Path]:
         """Watch these from now on: those of before where something happened."""
@@ -214,7 +221,7 @@ class PodFinder:
     def _refuse(self, uid: str, why: str) -> bool:
         if self.refused.get(uid) == why:
             return False
-        log.warning("pod with UID %s: %s", uid, why)
+        log.info("pod with UID %s: %s", uid, why)  # pods with hostNetwork are among them
         self.refused[uid] = why
         return True
 

@@ -12,10 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nodeagent.agent.enrolment import Changes, EnrolledPod, Enrolment
+from nodeagent.agent.bystanders import Bystanders
+from nodeagent.agent.enrolment import Changes, EnrolledPod, Enrolment, release
 from nodeagent.agent.settling import Connections, Settler, Work
 from nodeagent.core.coverage import Coverage, Target, coverage, newly_covered, with_changes
 from nodeagent.core.differences import changed, gone
+from nodeagent.core.kernel_state import Passing
+from nodeagent.core.located import located
 from nodeagent.core.model import Snapshot, Workload
 
 log = logging.getLogger(__name__)
@@ -31,12 +34,14 @@ class Workers(Protocol):
     def add_pods(self, pods: list[EnrolledPod]) -> None: ...
     def remove_pods(self, pods: list[EnrolledPod]) -> None: ...
     async def wait_settled(self, cookies: set[int], seconds: float) -> bool: ...
+    async def serving_pods(self) -> set[str] | None:
+        """Keys of pods that have proxied connections; None: some worker did not say."""
 
 
 class Kernel(Protocol):
     """The kernel's half of a configuration."""
 
-    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod]) -> None: ...
+    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod], passing: Passing) -> None: ...
     def known_cookies(self) -> set[int]:
         """Namespaces that the hooks judge already: enrolled before this agent started."""
 
@@ -77,6 +82,7 @@ class Programmer:
         kernel: Kernel,
         connections: DirectConnections,
         enrolment: Enrolment,
+        bystanders: Bystanders,
         permitted: Callable[[], Awaitable[object]],
     ) -> None:
         """`permitted` returns once maps may be written: at once, or when a takeover got its lease."""
@@ -85,6 +91,9 @@ class Programmer:
         self._kernel = kernel
         self._connections = connections
         self._enrolment = enrolment
+        self._bystanders = bystanders
+        self._leaving: dict[int, EnrolledPod] = {}  # by cookie: not enrolled any more, with connections that go on
+        self._idle: set[int] = set()  # of these, those without a connection at the last look
         self._pending = Changes()  # of pods, not in the maps yet: an `apply` that failed leaves them to the next
         self._covered: tuple[Snapshot, list[Workload], Coverage] | None = None  # what it was last made of
         self.settler = Settler(connections, self._forget)
@@ -95,15 +104,16 @@ class Programmer:
         progress.compiled = snapshot.generation
         enrolled_before = self._kernel.known_cookies()
         changes = await self._take_changes(snapshot)
+        snapshot = located(snapshot, {pod.key: pod.addresses for pod in self._enrolment.pods.values()})
         self._workers.publish(snapshot)
         if not await self._workers.wait_settled({pod.cookie for pod in changes.added}, SETTLE_SECONDS):
             log.warning("generation %d: not every worker acknowledged it in time", snapshot.generation)
         await self._permitted()
         covered = self._sync(snapshot)
         self._pending = Changes()
-        if changes.removed:
-            self._workers.remove_pods(changes.removed)
-        self.settler.submit(self._work(snapshot, covered, changes, enrolled_before))
+        work = self._work(snapshot, covered, changes, enrolled_before)
+        work.removed = self._part_with(changes.removed)
+        self.settler.submit(work)
         if not progress.synced:
             await self.settler.attempted()  # who waits for us to be ready finds old connections listed
         progress.synced = snapshot.generation
@@ -112,10 +122,46 @@ class Programmer:
     async def _take_changes(self, snapshot: Snapshot) -> Changes:
         """Pods that came or left since the maps were last written; the workers hear of the new ones."""
         changes = await self._enrolment.update(snapshot.workloads)
+        await self._bystanders.update(snapshot.workloads, changes.removed)
         self._pending = self._pending.then(changes)
         if changes.added:
             self._workers.add_pods(changes.added)
         return self._pending
+
+    def _part_with(self, removed: Collection[EnrolledPod]) -> list[EnrolledPod]:
+        """Workers forget pods that are gone, which are returned; one that still runs keeps its listeners for a while.
+
+        Its proxied connections go on, with the policies of their requests.
+        """
+        stay = self._bystanders.namespaces.keys()
+        over = [self._leaving.pop(cookie) for cookie in list(self._leaving) if cookie not in stay]
+        gone = [pod for pod in removed if pod.cookie not in stay]
+        self._leaving |= {pod.cookie: pod for pod in removed if pod.cookie in stay}
+        if over or gone:
+            self._workers.remove_pods([*over, *gone])
+        return [*over, *gone]
+
+    async def let_go(self) -> None:
+        """Of pods that left the mesh and run on: those that had no proxied connection twice in a row.
+
+        Twice, because one that was redirected just before may not have been accepted yet.
+        """
+        if not self._leaving:
+            return
+        waiting = dict(self._leaving)
+        busy = await self._workers.serving_pods()
+        if busy is None:
+            return
+        idle = {cookie for cookie, pod in waiting.items() if pod.key not in busy}
+        over = [pod for cookie, pod in waiting.items() if cookie in idle & self._idle and self._is_leaving(pod)]
+        self._idle = idle
+        for pod in over:
+            del self._leaving[pod.cookie]
+        self._workers.remove_pods(over)
+        release(over)
+
+    def _is_leaving(self, pod: EnrolledPod) -> bool:
+        return self._leaving.get(pod.cookie) is pod
 
     def errors(self) -> list[str]:
         """Why the newest snapshot is not wholly in force."""
@@ -138,7 +184,7 @@ class Programmer:
         if before is None:
             before = self._kernel.coverage(pods)
         now = self._coverage(snapshot, [snapshot.workloads[pod.key] for pod in pods])
-        self._kernel.sync(snapshot, pods)
+        self._kernel.sync(snapshot, pods, self._bystanders.namespaces)
         self.progress.coverage = now
         return newly_covered(before, now, self._enrolment.pods)
 
@@ -171,7 +217,7 @@ class Programmer:
         cut = {pod.key for pod in new if snapshot.workloads[pod.key].cut_unpoliced}
         held = self._enrolment.by_cookie()
         left = [pod for pod in changes.removed if pod.cookie not in held]
-        return Work(new, cut, old, snapshot.destinations, changes.removed, left)
+        return Work(new, cut, old, snapshot.destinations, left=left)
 
     def _forget(self, pods: Collection[EnrolledPod]) -> None:
         self._connections.forget(pods)

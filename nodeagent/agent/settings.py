@@ -10,6 +10,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodeagent.core.unclassified import Unclassified
+
 DEFAULT_BPFFS = Path("/sys/fs/bpf/nodeagent")
 DEFAULT_RUN_DIR = Path("/run/nodeagent")
 DEFAULT_STATE_DIR = Path("/var/lib/nodeagent")
@@ -68,6 +70,7 @@ class Settings:
     kubeconfig: Path | None = None
     daemonset: str = ""  # "namespace/name" of the one whose pod we are; gone at SIGTERM = nothing stays
     zone: str = ""  # "" = the one of the Node object named `node_name`
+    unclassified: Unclassified = Unclassified.BY_FAIL_MODE
     kubepods: Path | None = None  # the kubelet's cgroup; None = it is looked for below `cgroup`
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ class Work:
 
     def _leave_out_removed(self) -> None:
         """Connections of pods that left the mesh meanwhile are nobody's business any more."""
-        gone = {pod.fd for pod in self.removed}
+        gone = {pod.fd for pod in (*self.removed, *self.left)}
         self.new = [pod for pod in self.new if pod.fd not in gone]
         self.covered = {pod: targets for pod, targets in self.covered.items() if pod.fd not in gone}
 
@@ -75,7 +75,7 @@ class Settler:
 
     def submit(self, work: Work) -> None:
         self._waiting.add(work)
-        if work.new or work.covered or work.removed:
+        if work.new or work.covered or work.removed or work.left:
             self._idle.clear()
             self._woken.set()
 

@@ -16,6 +16,7 @@ Struct = type[ctypes.Structure]
 SHAPES: dict[str, tuple[Struct | None, Struct | None]] = {
     layout.CONFIG: (None, abi.Config),
     layout.PODS: (None, abi.Pod),
+    layout.GUARD: (None, abi.Guard),
     layout.OWN_ADDRESSES: (abi.OwnKey, None),
     layout.DESTINATIONS: (abi.DestKey, abi.Dest),
     layout.CONNECT_RATES: (None, abi.Rate),

@@ -20,6 +20,7 @@ from nodeagent.agent.settings import (
 )
 from nodeagent.cli import options
 from nodeagent.cli.errors import CliError
+from nodeagent.core.unclassified import Unclassified
 
 
 @click.command()
@@ -44,6 +45,14 @@ from nodeagent.cli.errors import CliError
     type=options.PATH,
     default=None,
     help="The kubelet's cgroup of all pods [default: looked for in --cgroup]",
+)
+@click.option(
+    "--unclassified",
+    type=click.Choice([one.value for one in Unclassified]),
+    callback=lambda _context, _option, value: Unclassified(value),
+    default=Unclassified.BY_FAIL_MODE.value,
+    show_default=True,
+    help="What a pod's connect() gets before the agent knows the pod: direct, refuse, or as the fail modes here say.",
 )
 @options.bpffs
 @options.run_dir

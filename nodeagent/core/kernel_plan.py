@@ -7,9 +7,9 @@ nothing names any more is deleted a moment later, when no connect can still be r
 Limits of connections are changed where they are: a connect that finds none goes on.  So they are written before the
 destinations that name them, and go after.
 
-A pod that leaves goes before destinations lose its verdicts; a pod that comes, comes when every
-destination has its verdict.  Only a pod that becomes another one in the same namespace (a changed
-service account or address) can be denied for the moment between.
+A pod that leaves goes, or becomes one that is left alone, before destinations lose its verdicts; a
+pod that comes, comes when every destination has its verdict.  Only a pod that becomes another one in
+the same namespace (a changed service account or address) can be denied for the moment between.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Plan:
     new_verdicts: dict[tuple[int, int], VerdictEntry] = field(default_factory=dict)  # (table, pod id)
     rates: dict[int, RateEntry] = field(default_factory=dict)
     gone_pods: set[int] = field(default_factory=set)
+    passing: dict[int, PodEntry] = field(default_factory=dict)  # pods that left the mesh, or never were in it
     destinations: dict[Target, DestinationRow] = field(default_factory=dict)
     gone_destinations: set[Target] = field(default_factory=set)
     gone_rates: set[int] = field(default_factory=set)
@@ -107,7 +108,9 @@ def _plan_pods(current: Tables, desired: Desired, after: Tables, out: Plan) -> N
     after.own_addresses = set(desired.own_addresses)
     out.new_own = after.own_addresses - current.own_addresses
     out.gone_own = current.own_addresses - after.own_addresses
-    out.pods = {cookie: entry for cookie, entry in desired.pods.items() if current.pods.get(cookie) != entry}
+    written = {cookie: entry for cookie, entry in desired.pods.items() if current.pods.get(cookie) != entry}
+    out.passing = {cookie: entry for cookie, entry in written.items() if entry.passes}
+    out.pods = {cookie: entry for cookie, entry in written.items() if not entry.passes}
     out.gone_pods = current.pods.keys() - desired.pods.keys()
 
 

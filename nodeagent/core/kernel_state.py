@@ -60,6 +60,7 @@ class PodEntry:
     fail_closed: bool
     ipv4: str  # "" = none
     ipv6: str
+    passes: bool = False  # not enrolled: known, and left alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def workload_text(workload: Workload) -> str:
 
 def pod_text(workload: Workload, pod: LocalPod) -> str:
     """Names everything a verdict depends on: if any of it changes, the pod gets a new id and new verdicts."""
-    return f"{workload.key}@{pod.cookie}#{workload.service_account}#{','.join(workload.addresses)}"
+    return f"{workload.key}@{pod.cookie}#{workload.service_account}#{','.join(sorted(workload.addresses))}"
 
 
 def local_pods(snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> Iterator[tuple[Workload, LocalPod]]:
@@ -131,12 +132,19 @@ def needed_names(snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> set[Name]:
     return names
 
 
-def build(snapshot: Snapshot, pods: Mapping[str, LocalPod], ids: Ids) -> Desired:
+Passing = Mapping[int, tuple[str, ...]]
+"""Namespaces that are known and left alone, by cookie: their addresses."""
+
+
+def build(snapshot: Snapshot, pods: Mapping[str, LocalPod], ids: Ids, passing: Passing | None = None) -> Desired:
     """KeyError if `ids` lacks one of `needed_names`."""
     local = list(local_pods(snapshot, pods))
     verdicts = _VerdictTables([(workload, ids[NameKind.POD, pod_text(workload, pod)]) for workload, pod in local], ids)
     return Desired(
-        pods={pod.cookie: _pod_entry(workload, pod, ids) for workload, pod in local},
+        pods={
+            **{cookie: _passing_entry(addresses) for cookie, addresses in (passing or {}).items()},
+            **{pod.cookie: _pod_entry(workload, pod, ids) for workload, pod in local},
+        },
         own_addresses=frozenset(_own_addresses(local)),
         destinations={
             target: _destination_entry(destination, verdicts, ids)
@@ -150,14 +158,18 @@ def _pod_entry(workload: Workload, pod: LocalPod, ids: Ids) -> PodEntry:
         pod=ids[NameKind.POD, pod_text(workload, pod)],
         workload=ids[NameKind.WORKLOAD, workload_text(workload)],
         fail_closed=workload.fail_mode is FailMode.CLOSED,
-        ipv4=_first(workload, pod, 4),
-        ipv6=_first(workload, pod, 6),
+        ipv4=_first((*workload.addresses, *pod.addresses), 4),
+        ipv6=_first((*workload.addresses, *pod.addresses), 6),
     )
 
 
-def _first(workload: Workload, pod: LocalPod, wanted: int) -> str:
+def _passing_entry(addresses: tuple[str, ...]) -> PodEntry:
+    return PodEntry(0, 0, fail_closed=False, ipv4=_first(addresses, 4), ipv6=_first(addresses, 6), passes=True)
+
+
+def _first(addresses: tuple[str, ...], wanted: int) -> str:
     """The address an application expects to see as its own: the configured one, else the first real one."""
-    candidates = [*workload.addresses, *(a for a in pod.addresses if not a.lower().startswith("fe80:"))]
+    candidates = (address for address in addresses if not address.lower().startswith(("fe80:", "127.", "::1")))
     return next((address for address in candidates if family(address) == wanted), "")
 
 

@@ -13,12 +13,13 @@ import ipaddress
 import socket
 from ctypes import c_char, c_uint16, c_uint32, c_uint64
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 MAX_WORKERS = 16
 FAMILY_IPV4 = 4
 FAMILY_IPV6 = 6
 
 POD_FAIL_CLOSED = 1
+POD_PASS = 2
 
 DEST_PROXY = 1
 DEST_ENFORCE = 2
@@ -82,6 +83,8 @@ class Outcome(enum.IntEnum):
     RATE_LIMITED = 19
     WOULD_RATE_LIMIT = 20
     WOULD_DENY = 21
+    UNCLASSIFIED_DIRECT = 22
+    UNCLASSIFIED_REFUSED = 23
 
 
 class NameKind(enum.IntEnum):
@@ -144,6 +147,14 @@ class Pod(ctypes.Structure):
         ("flags", c_uint32),
         ("ipv4", c_uint32),
         ("ipv6", Addr),
+    )
+
+
+class Guard(ctypes.Structure):
+    _fields_ = (
+        ("kubepods", c_uint64),
+        ("refuse", c_uint32),
+        ("refuse_away", c_uint32),
     )
 
 
@@ -325,6 +336,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "na_addr": Addr,
     "na_config": Config,
     "na_pod": Pod,
+    "na_guard": Guard,
     "na_own_key": OwnKey,
     "na_dest_key": DestKey,
     "na_dest": Dest,

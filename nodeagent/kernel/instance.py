@@ -201,6 +201,8 @@ class Instance:
             for name in (layout.PODS, layout.IN_FLIGHT):
                 for path in self.layout.bpffs.glob(f"v*/maps/{name}"):
                     _empty(path)
+            for path in self.layout.bpffs.glob(f"v*/maps/{layout.GUARD}"):
+                _zero(path)  # else every pod would be a new one to the next run, until its first configuration
 
     def detach(self) -> None:
         """Detach every hook and remove every pin, of all layout versions.  Nothing to remove is fine."""
@@ -216,6 +218,15 @@ def _empty(path: Path) -> None:
     try:
         for key in opened.items():
             opened.delete(key)
+    finally:
+        opened.close()
+
+
+def _zero(path: Path) -> None:
+    """The only element of an array: such cannot be deleted."""
+    opened = bpf_map.Map.open(path)
+    try:
+        opened.update(bytes(4), bytes(opened.spec.value_size))
     finally:
         opened.close()
 

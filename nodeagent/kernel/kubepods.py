@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent.core import pod_cgroup
-from nodeagent.kernel import cgroups
 
 # How far below the attached cgroup `kubepods` may be, and how many directories are looked at to find it.
 DEPTH = 3
@@ -42,11 +41,6 @@ def find(top: Path) -> list[Path]:
         level = [below for path in level if path not in found for below in _below(path)][:left]
         left -= len(level)
     return found
-
-
-def depth(path: Path) -> int:
-    """How many cgroups are above it: the level that bpf_get_current_ancestor_cgroup_id() counts by."""
-    return len(path.relative_to(cgroups.root()).parts)
 
 
 def list_pods(kubepods: Path, most: int) -> Listing:

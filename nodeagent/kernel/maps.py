@@ -34,6 +34,15 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """What happens to a pod's connects before its namespace is classified; no `kubepods` = nothing."""
+
+    kubepods: int = 0  # cgroup id
+    refuse: bool = False
+    refuse_away: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionRow:
     """Counters of one (workload, destination, outcome, rule), names resolved; "" = none."""
 
@@ -121,6 +130,10 @@ class Maps:
     def set_bypass(self, on: bool) -> None:
         """The next connect of every pod sees this; established connections keep what they have."""
         self.map(layout.BYPASS).update(_u32(0), _u32(int(on)))
+
+    def write_guard(self, guard: Guard) -> None:
+        packed = abi.Guard(guard.kubepods, guard.refuse, guard.refuse_away)
+        self.map(layout.GUARD).update(_u32(0), bytes(packed))
 
     # ---- our own sockets ----
 

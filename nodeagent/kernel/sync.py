@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from nodeagent.core import kernel_state
 from nodeagent.core.differences import changed
 from nodeagent.core.kernel_plan import DestinationRow, Plan, Tables, Target, plan
-from nodeagent.core.kernel_state import DestFlag, LocalPod, PodEntry, RateEntry, VerdictEntry
+from nodeagent.core.kernel_state import DestFlag, LocalPod, Passing, PodEntry, RateEntry, VerdictEntry
 from nodeagent.core.model import Endpoint, Snapshot, Workload
 from nodeagent.kernel import abi, layout
 from nodeagent.kernel.bpf_map import Map
@@ -53,7 +53,7 @@ class KernelSync:
         self._nameless = False  # the map of names was full at the last `sync`
         self._retired: list[tuple[float, Plan]] = []
 
-    def sync(self, snapshot: Snapshot, pods: Mapping[str, LocalPod]) -> SyncResult:
+    def sync(self, snapshot: Snapshot, pods: Mapping[str, LocalPod], passing: Passing | None = None) -> SyncResult:
         """Write the difference.  `pods`: key "namespace/name" -> what was found on this node.
 
         BpfError (E2BIG) if a map is full: what was written is consistent, the rest is tried at the next call.
@@ -65,7 +65,7 @@ class KernelSync:
         ids = self._names.allocate(kernel_state.needed_names(part, pods))
         self._nameless = NAMELESS in ids.values()
         current = self._tables or read_tables(self._maps)
-        todo, after = plan(current, kernel_state.build(part, pods, ids), kept)
+        todo, after = plan(current, kernel_state.build(part, pods, ids, passing), kept)
         for _when, waiting in self._retired:  # before writing: what fails half way may name these already
             waiting.spare(after)
         self._tables = None  # until all is written, memory is not to be trusted
@@ -106,6 +106,8 @@ class KernelSync:
         for cookie in todo.gone_pods:
             write(layout.PODS).delete(_COOKIE.pack(cookie))
             write(layout.IN_FLIGHT).delete(_COOKIE.pack(cookie))
+        for cookie, entry in todo.passing.items():
+            write(layout.PODS).update(_COOKIE.pack(cookie), _pod(entry))
         for target, row in todo.destinations.items():
             write(layout.DESTINATIONS).update(_target(target), _destination(row))
         for target in todo.gone_destinations:
@@ -159,7 +161,7 @@ def _deleted(todo: Plan) -> int:
 
 def _written(todo: Plan) -> int:
     endpoints = sum(len(content) for content in todo.new_sets.values())
-    rows = len(todo.destinations) + len(todo.rates) + len(todo.pods)
+    rows = len(todo.destinations) + len(todo.rates) + len(todo.pods) + len(todo.passing)
     return len(todo.new_own) + endpoints + len(todo.new_verdicts) + rows
 
 
@@ -200,7 +202,8 @@ def _write_rate(table: Map, dest: int, rate: RateEntry) -> None:
 def _pod(entry: PodEntry) -> bytes:
     ipv4 = abi.make_addr(entry.ipv4).w[3] if entry.ipv4 else 0
     ipv6 = abi.make_addr(entry.ipv6) if entry.ipv6 else abi.Addr()
-    return bytes(abi.Pod(entry.pod, entry.workload, abi.POD_FAIL_CLOSED if entry.fail_closed else 0, ipv4, ipv6))
+    flags = (abi.POD_FAIL_CLOSED if entry.fail_closed else 0) | (abi.POD_PASS if entry.passes else 0)
+    return bytes(abi.Pod(entry.pod, entry.workload, flags, ipv4, ipv6))
 
 
 # ---- bytes to entries ----
@@ -234,7 +237,8 @@ def _read_pod(pod: abi.Pod) -> PodEntry:
     ipv4 = abi.unpack_addr(abi.MAPPED_PREFIX + struct.pack("=I", pod.ipv4)) if pod.ipv4 else ""
     raw6 = bytes(pod.ipv6)
     ipv6 = abi.unpack_addr(raw6) if any(raw6) else ""
-    return PodEntry(pod.pod, pod.workload, bool(pod.flags & abi.POD_FAIL_CLOSED), ipv4, ipv6)
+    closed, passes = bool(pod.flags & abi.POD_FAIL_CLOSED), bool(pod.flags & abi.POD_PASS)
+    return PodEntry(pod.pod, pod.workload, closed, ipv4, ipv6, passes)
 
 
 def _read_sets(maps: Maps, tables: Tables) -> None:

@@ -73,6 +73,8 @@ BY_CALLER: tuple[tuple[str, str, tuple[str, ...], Mapping[Outcome, str]], ...] =
         {Outcome.CUT: ""},
     ),
 )
+UNCLASSIFIED = {Outcome.UNCLASSIFIED_DIRECT: "direct", Outcome.UNCLASSIFIED_REFUSED: "refused"}
+UNCLASSIFIED_HELP = "Connections of pods that the agent had not classified yet: their caller is not known."
 UNJUDGED = "Connections of callers that are not enrolled to a destination with a rule: they passed without judgement."
 
 
@@ -131,6 +133,7 @@ class NodeCollector(Collector):
         unjudged = series.outcomes_by_callee(connections, Outcome.UNJUDGED, shown["unjudged"])
         dropped += unjudged.dropped
         yield _count_family("unjudged_connections", UNJUDGED, unjudged)
+        yield _unclassified_family(connections)
         yield _gauge("series_over_cap", "Series that this scrape added to the overflow series.", dropped)
         yield from _fill_families(self._sources.fills())
         yield from _reading_families(self._sources.readings())
@@ -211,6 +214,17 @@ def _denied_totals(
             who = series.request_key(request.labels, series.CALLER_AND_CALLEE)
             totals.add((request.labels.get("policy", ""), "request", *who), (request.requests,))
     return totals
+
+
+def _unclassified_family(connections: Iterable[ConnectionRow]) -> Metric:
+    totals = dict.fromkeys(UNCLASSIFIED, 0)
+    for row in connections:
+        if row.outcome in totals:
+            totals[row.outcome] += row.opened
+    family = CounterMetricFamily(PREFIX + "unclassified_connections", UNCLASSIFIED_HELP, labels=["outcome"])
+    for outcome, count in totals.items():
+        family.add_metric([UNCLASSIFIED[outcome]], count)
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

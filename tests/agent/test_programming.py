@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from nodeagent.agent import settling
+from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.enrolment import EnrolledPod, Enrolment, release
 from nodeagent.agent.programming import Programmer
 from nodeagent.core.coverage import Coverage, Target
+from nodeagent.core.kernel_state import Passing
 from nodeagent.core.model import Snapshot, Workload
 from nodeagent.kernel.netns import NetlinkError
 from nodeagent.kernel.syscall import BpfError
@@ -35,13 +37,16 @@ class Node:
     ended: list[tuple[str, frozenset[Target]]] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     full: bool = False
+    serving: set[str] | None = field(default_factory=set)
+    passing: dict[int, tuple[str, ...]] = field(default_factory=dict)
     looks_fail: int = 0
     look_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.namespaces = Namespaces(self.directory)
         self.enrolment: Enrolment = self.namespaces.enrolment()
-        self.programmer = Programmer(self, self, self, self.enrolment, self._permitted)
+        self.bystanders = Bystanders(self.namespaces.inspect)
+        self.programmer = Programmer(self, self, self, self.enrolment, self.bystanders, self._permitted)
 
     async def _permitted(self) -> None:
         return
@@ -61,7 +66,11 @@ class Node:
 
     # ---- Kernel ----
 
-    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod]) -> None:
+    async def serving_pods(self) -> set[str] | None:
+        return self.serving
+
+    def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod], passing: Passing) -> None:
+        self.passing = dict(passing)
         if self.full:
             raise FULL
 
@@ -202,3 +211,50 @@ def test_what_a_failed_look_left_to_do_is_done_with_what_came_meanwhile(
     node = run(tmp_path, scenario)
     assert [key for key, _ in node.ended] == ["shop/web"]  # job left the mesh: its connections are its own
     assert set(node.forgotten) == {"shop/job"}
+
+
+def test_a_pod_that_left_the_mesh_keeps_its_listeners_while_its_proxied_connections_go_on(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        path = node.namespaces.make("web", "1")
+        await node.programmer.apply(node.snapshot(1, workloads(web=path)))
+        plain = {key: replace(pod, enrolled=False) for key, pod in workloads(web=path).items()}
+        await node.programmer.apply(node.snapshot(2, plain))
+        assert list(node.passing) == [1]
+        assert node.removed == []
+        for serving in ({"shop/web"}, set(), None, set[str]()):
+            node.serving = serving
+            assert node.removed == []
+            await node.programmer.let_go()
+        assert node.removed == ["shop/web"]
+
+    run(tmp_path, scenario)
+
+
+def test_a_pod_that_came_back_meanwhile_keeps_everything(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        path = node.namespaces.make("web", "1")
+        wanted = workloads(web=path)
+        plain = {key: replace(pod, enrolled=False) for key, pod in wanted.items()}
+        for generation, pods in enumerate((wanted, plain, wanted), 1):
+            await node.programmer.apply(node.snapshot(generation, pods))
+        assert node.passing == {}
+        await node.programmer.let_go()
+        await node.programmer.let_go()
+        assert node.added == ["shop/web", "shop/web"]
+        assert len(node.enrolment.pods) == 1
+
+    run(tmp_path, scenario)
+
+
+def test_a_pod_that_left_and_is_gone_is_forgotten_at_once(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        wanted = workloads(web=node.namespaces.make("web", "1"))
+        await node.programmer.apply(node.snapshot(1, wanted))
+        await node.programmer.apply(
+            node.snapshot(2, {key: replace(pod, enrolled=False) for key, pod in wanted.items()})
+        )
+        await node.programmer.apply(node.snapshot(3, {}))
+        assert node.removed == ["shop/web"]
+        assert node.passing == {}
+
+    run(tmp_path, scenario)

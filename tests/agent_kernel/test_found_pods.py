@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -15,6 +16,9 @@ import pytest
 
 from tests.testbed import Agent, Pod, Testbed, manifests
 from tests.testbed.kubelet import NODE, Kubelet, KubePod
+
+LABEL = f"{manifests.GROUP}/dataplane"
+FLIPS = 20
 
 
 @dataclass
@@ -72,7 +76,7 @@ def node() -> Iterator[Node]:
             manifests.endpoint_slice("plain", "server", [server.ipv4]),
         )
         made.write_pods()
-        made.agent.start()
+        made.agent.start(60)
         yield made
         made.agent.stop()
 
@@ -117,18 +121,122 @@ def test_a_pod_that_ended_leaves_nothing(node: Node) -> None:
     until(lambda: pod.pod.key not in node.rows())
 
 
+def test_a_change_of_the_label_resets_no_connection_in_either_direction(node: Node) -> None:
+    """Through a route, so that the connections of the enrolled pod are proxied ones."""
+    route = manifests.http_route("plain", "all", "server", [{"backendRefs": [manifests.backend("server", 1)]}])
+    node.agent.apply(lambda: node.bed.manifests.write("30-route.yaml", route))
+    pod = node.start("shop", "turncoat")
+    until(lambda: node.state(pod) == "enrolled")
+    container = node.kubelet.container(pod)
+    node.bed.serve(container)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(stream(node, node.server, pod.pod.ipv4, 8080))]
+        for wish, state in (("disabled", "not enrolled"), ("enabled", "enrolled"), ("disabled", "not enrolled")):
+            direct = node.server.ipv4 if wish == "enabled" else ""
+            streams.append(stack.enter_context(stream(node, container, node.bed.vip(1), 80, direct)))
+            assert [one.ask() for one in streams] == ["same"] * len(streams), f"before {wish}"
+            pod.pod.document["metadata"]["labels"] = {LABEL: wish}
+            node.write_pods()
+            until(lambda state=state: node.state(pod) == state)  # type: ignore[misc]  # the default binds it
+            assert [one.ask() for one in streams] == ["same"] * len(streams), f"after {wish}"
+    (node.bed.manifests.path / "30-route.yaml").unlink()
+
+
+def test_no_request_fails_while_a_namespace_is_enrolled_and_un_enrolled_again_and_again(node: Node) -> None:
+    """By new connections and by kept ones, proxied while it is enrolled: an L7 rule protects the server."""
+    rule = {"sources": [{"namespace": "shop"}], "http": {"methods": ["DELETE"]}}
+    deny = manifests.authorization_policy(
+        "plain", "no-delete", "server", action="DENY", level="Application", rules=[rule]
+    )
+    node.agent.apply(lambda: node.bed.manifests.write("40-deny.yaml", deny))
+    pod = node.start("shop", "busy")
+    until(lambda: node.state(pod) == "enrolled")
+    proxied = node.agent.metrics().total("nodeagent_requests_total", source_workload="busy")
+    argv = [sys.executable, "-S", "-c", _LOADER, node.server.ipv4]
+    with node.bed.popen(node.kubelet.container(pod), argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as loader:
+        for number in range(FLIPS):
+            wish, state = (("disabled", "not enrolled"), ("enabled", "enrolled"))[number % 2]
+            pod.pod.document["metadata"]["labels"] = {LABEL: wish}
+            node.write_pods()
+            until(lambda state=state: node.state(pod) == state)  # type: ignore[misc]  # the default binds it
+            time.sleep(0.1)
+        text, _ = loader.communicate(b"", 10)
+    counts = json.loads(text)
+    print(f"\n{FLIPS} changes of the label under load: {counts}")
+    assert counts["failed"] == []
+    assert counts["new"] > 50
+    assert counts["kept"] > 50
+    assert node.agent.metrics().total("nodeagent_requests_total", source_workload="busy") > proxied + 50
+    (node.bed.manifests.path / "40-deny.yaml").unlink()
+
+
+def test_listeners_of_a_pod_that_left_go_once_nothing_is_proxied_for_it(node: Node) -> None:
+    pod = node.start("shop", "leaver")
+    until(lambda: node.state(pod) == "enrolled")
+    listening = ["nsenter", f"--net={pod.pod.netns}", "ss", "-Hltn"]
+    assert subprocess.run(listening, capture_output=True, check=True).stdout
+    pod.pod.document["metadata"]["labels"] = {LABEL: "disabled"}
+    node.write_pods()
+    until(lambda: not subprocess.run(listening, capture_output=True, check=True).stdout, seconds=20)
+
+
 def test_pods_that_run_when_the_agent_starts_are_enrolled_before_it_is_ready(node: Node) -> None:
     pod = node.start("shop", "early")
     until(lambda: node.state(pod) == "enrolled")
     node.agent.stop()
     with stream(node, node.kubelet.container(pod), node.bed.vip(1), 80, direct=node.server.ipv4) as old:
-        node.agent.start()
+        node.agent.start(60)
         assert node.state(pod) == "enrolled"
         assert node.agent.metrics().total("nodeagent_connections_unpoliced_total", source_workload="early") == 1
         assert old.ask() == "same"
         rows = node.agent.cli_json("get", "connections", "-n", "shop", "early")["items"]
         assert [row["path"] for row in rows] == ["unpoliced"]
 
+
+def test_after_a_reboot_what_started_before_the_agent_is_enrolled_and_listed(node: Node) -> None:
+    """bpffs is empty, and a pod has connected before any hook was there."""
+    node.agent.kill()
+    shutil.rmtree(node.agent.bpffs)
+    pod = node.start("shop", "first")
+    with stream(node, node.kubelet.container(pod), node.bed.vip(1), 80, direct=node.server.ipv4) as old:
+        node.agent.start(60)
+        assert node.state(pod) == "enrolled"
+        assert node.agent.metrics().total("nodeagent_connections_unpoliced_total", source_workload="first") == 1
+        assert old.ask() == "same"
+    assert node.get(node.kubelet.container(pod)) == 200
+
+
+_LOADER = """
+import http.client, json, select, sys
+counts = {"new": 0, "kept": 0, "failed": []}
+def ask(c, kind):
+    try:
+        c.request("GET", "/")
+        r = c.getresponse()
+        r.read()
+        if r.status != 200:
+            raise OSError(f"status {r.status}")
+        counts[kind] += 1
+    except (OSError, http.client.HTTPException) as error:
+        counts["failed"].append(f"{kind}: {error!r}")
+kept = [http.client.HTTPConnection(sys.argv[1], 8080, timeout=5) for _ in range(4)]
+for c in kept:
+    c.connect()
+number = 0
+while not select.select([sys.stdin], [], [], 0.001)[0]:
+    c = http.client.HTTPConnection(sys.argv[1], 8080, timeout=5)
+    ask(c, "new")
+    number += 1
+    if number % 10 == 0:  # one that is kept from here on, whatever the pod is now
+        kept.append(c)
+        kept.pop(0).close()
+    else:
+        c.close()
+    for c in kept:
+        c.auto_open = 0
+        ask(c, "kept")
+print(json.dumps(counts))
+"""
 
 _STREAM = """
 import http.client, sys

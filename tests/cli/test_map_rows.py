@@ -67,6 +67,12 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any]]] = [
         {"key": 4097, "pod": 1, "workload": 2, "flags": 1, "ipv4": "198.18.0.2", "ipv6": "::"},
     ),
     (
+        layout.GUARD,
+        number(0),
+        bytes(abi.Guard(4711, 1, 0)),
+        {"key": 0, "kubepods": 4711, "refuse": 1, "refuse_away": 0},
+    ),
+    (
         layout.LISTENERS,
         bytes(abi.ListenerKey(4097, 3, 4)),
         bytes(abi.Listener(wire_port(40001))),

@@ -42,6 +42,7 @@ class Node:
     workloads: dict[str, Workload]
     destinations: dict[tuple[str, int], Destination] = field(default_factory=dict)
     generation: int = 0
+    passing: dict[int, tuple[str, ...]] = field(default_factory=dict)  # known, and left alone
     _vips: int = 0
 
     def vip(self) -> str:
@@ -65,7 +66,13 @@ class Node:
 
     def sync(self) -> None:
         self.generation += 1
-        self.kernel.sync(Snapshot(self.generation, dict(self.destinations), self.workloads), self.local)
+        self.kernel.sync(Snapshot(self.generation, dict(self.destinations), self.workloads), self.local, self.passing)
+
+    def pass_by(self, pod: Pod) -> None:
+        """From now on this pod is one that is not enrolled, and known as such."""
+        found = netns.inspect([str(pod.netns)])[str(pod.netns)]
+        self.passing[found.cookie] = (pod.ipv4, pod.ipv6)
+        self.sync()
 
     def change_pod(self, **fields: object) -> None:
         """Change the workload of `web`, e.g. fail_mode."""

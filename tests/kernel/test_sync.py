@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeagent.core import kernel_state
-from nodeagent.core.kernel_state import Desired, Ids, LocalPod
+from nodeagent.core.kernel_state import Desired, Ids, LocalPod, Passing
 from nodeagent.core.model import Action, Destination, Endpoint, Snapshot, Workload
 from nodeagent.kernel import abi, bpf_map, layout, syscall
 from nodeagent.kernel.maps import Maps
@@ -218,9 +218,9 @@ def test_a_change_of_one_destination_looks_at_no_other(maps: Maps, monkeypatch: 
     looked: list[list[tuple[str, int]]] = []
     build = kernel_state.build
 
-    def noted(part: Snapshot, pods: Mapping[str, LocalPod], ids: Ids) -> Desired:
+    def noted(part: Snapshot, pods: Mapping[str, LocalPod], ids: Ids, passing: Passing | None) -> Desired:
         looked.append(list(part.destinations))
-        return build(part, pods, ids)
+        return build(part, pods, ids, passing)
 
     monkeypatch.setattr(kernel_state, "build", noted)
     result = kernel.sync(snapshot(first, service("b", "198.19.0.2", ("198.18.0.4", 80))), PODS)
