@@ -68,6 +68,10 @@ class AdminView:
         serving = self._parts.fleet.serving()
         return min([self._parts.programmer.progress.synced, *(worker.report.applied for worker in serving)])
 
+    def errors(self) -> list[str]:
+        """Why the newest configuration is not wholly in force."""
+        return self._parts.programmer.errors()
+
     # ---- state ----
 
     def facts(self) -> Facts:
@@ -95,6 +99,7 @@ class AdminView:
             settling_errors=parts.programmer.settler.errors,
             apply_seconds=parts.programmer.progress.seconds,
             source=parts.configuration.source.freshness(),
+            told=parts.reporting.told() if parts.reporting else None,
             beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},
         )
 

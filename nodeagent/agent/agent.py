@@ -32,6 +32,7 @@ from nodeagent.agent.pod_finder import PodFinder
 from nodeagent.agent.predecessors import Predecessors
 from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
+from nodeagent.agent.reporting import Reporting, reporting_of
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
 from nodeagent.core.model import Snapshot
@@ -84,6 +85,7 @@ class Parts:
     programmer: Programmer
     kernel: MapKernel
     configuration: Configuration
+    reporting: Reporting | None
 
 
 def run_agent(settings: Settings) -> None:
@@ -214,6 +216,7 @@ class Agent:
                 allow_faults=settings.allow_fault_injection,
                 here=Locality(settings.node_name, settings.zone),
             ),
+            reporting=reporting_of(settings),
         )
 
     async def _serve(self, parts: Parts) -> None:
@@ -231,6 +234,7 @@ class Agent:
             parts.finder.run(parts.configuration.again, parts.inspector.expect),
             collect(parts),
             self._membership.run(),
+            *([parts.reporting.run(view, self._permitted)] if parts.reporting else []),
         ]
         running = [asyncio.ensure_future(coroutine) for coroutine in work]
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -244,6 +248,8 @@ class Agent:
             for task in (stopped, *running):
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
+            if parts.reporting:
+                await parts.reporting.end(leaves=not self._handed_over)
             await server.stop()
             await parts.connections.close()
             await parts.inspector.close()
@@ -314,6 +320,8 @@ class Agent:
 
     async def _configure(self, parts: Parts) -> None:
         async for snapshot in parts.configuration.snapshots():
+            if parts.reporting:
+                parts.reporting.compiled(snapshot.generation, parts.configuration)
             try:
                 await parts.programmer.apply(snapshot)
                 parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed

@@ -18,6 +18,22 @@ HELP = {
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What the API server was told.  `writer`: this agent is the one that writes the status of objects."""
+
+    writer: bool = False
+    waiting: int = 0
+    statuses: int = 0
+    statuses_conflicting: int = 0
+    statuses_failed: int = 0
+    nodes: int = 0
+    nodes_failed: int = 0
+    events: int = 0
+    events_failed: int = 0
+    events_left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Plain values, gathered on the loop: the maps that some come from are used there only."""
 
@@ -41,6 +57,7 @@ class Facts:
     settling_errors: int = 0
     apply_seconds: float = 0.0
     source: Freshness = CURRENT
+    told: Told | None = None  # None = there is no API server
 
 
 def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
@@ -66,6 +83,8 @@ def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
     text = "Times that established connections could not be looked at, so that ended or listed ones are late."
     yield _counter("settling_errors", text, facts.settling_errors)
     yield from _of_source(facts.source)
+    if facts.told is not None:
+        yield from _of_told(facts.told)
     yield from _of_workers(facts, list(workers))
 
 
@@ -73,6 +92,26 @@ def _of_source(source: Freshness) -> Iterator[Reading]:
     yield _gauge("source_stale_seconds", "How long what is in force may be behind its source.", source.stale)
     for kind in source.kinds:
         yield from _of_kind(kind)
+
+
+def _of_told(told: Told) -> Iterator[Reading]:
+    yield _gauge("status_writer", "1 while this agent is the one that writes status.", float(told.writer))
+    yield _gauge("status_waiting", "Objects whose status the writer has yet to look at or to write.", told.waiting)
+    text = "Statuses of objects written, refused because another wrote first, or failed."
+    yield _result("status_writes", text, "written", told.statuses)
+    yield _result("status_writes", text, "conflict", told.statuses_conflicting)
+    yield _result("status_writes", text, "failed", told.statuses_failed)
+    text = "Writes of this node's MeshNode."
+    yield _result("meshnode_writes", text, "written", told.nodes)
+    yield _result("meshnode_writes", text, "failed", told.nodes_failed)
+    text = "Events written, failed, or left out because of a bound."
+    yield _result("kubernetes_events", text, "written", told.events)
+    yield _result("kubernetes_events", text, "failed", told.events_failed)
+    yield _result("kubernetes_events", text, "left-out", told.events_left_out)
+
+
+def _result(name: str, text: str, result: str, value: float) -> Reading:
+    return Reading(name, text, value, {"result": result}, counter=True)
 
 
 def _of_kind(kind: KindState) -> Iterator[Reading]:

@@ -18,7 +18,7 @@ from nodeagent.config.outdated import outdated
 from nodeagent.config.ownership import Owners, Ownership
 from nodeagent.config.policies import PolicyIndex, named_ports, policy_conditions, refused_targets, unenforceable
 from nodeagent.config.resources import PolicyObject, ServiceObject, ServicePort
-from nodeagent.config.routes import PRODUCER, Built, RouteIndex
+from nodeagent.config.routes import PRODUCER, RouteIndex
 from nodeagent.config.services import Topology
 from nodeagent.config.traffic import Choice, OfPort, TrafficIndex, with_choice
 from nodeagent.config.traffic_conditions import treatment_conditions
@@ -88,8 +88,8 @@ def _work(
     traffic = last.indexes.traffic if last else TrafficIndex(objects, allow_faults=allow_faults)
     affected, dirty = outdated(ground, last.indexes.policies if last else None, policies)
     topology, ownership = ground.topology, ground.ownership
-    built = last.indexes.routes.still_good(objects.routes, affected) if last else Built()
-    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation, built)
+    kept = last.indexes.routes.still_good(objects.routes, affected) if last else None
+    routes = RouteIndex(objects, topology, ownership, policies, traffic, generation, kept)
     endpoints = {target: one for target, one in last.endpoints.items() if target not in dirty} if last else Table()
     endpoints |= _endpoints(ground, policies, dirty)
     return _Work(of, objects.policies, Indexes(topology, ownership, policies, routes, traffic), endpoints)

@@ -39,6 +39,7 @@ from nodeagent.config.resources import (
     ServicePort,
 )
 from nodeagent.config.services import ServicePortKey, Topology
+from nodeagent.config.shadowed import Place, Shadows
 from nodeagent.config.traffic import TrafficIndex
 from nodeagent.core.matching import Precedence, precedence
 from nodeagent.core.model import Backend, Fault, Mirror, Protocol, Rule
@@ -53,6 +54,14 @@ _BACKEND_PROTOCOLS = (Protocol.HTTP1, Protocol.OPAQUE)  # an undeclared port of 
 Built = dict[tuple[str, int], tuple[list[tuple[Position, Rule]], frozenset[str]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a later index need not make anew."""
+
+    built: Built
+    shadows: Shadows
+
+
 @dataclass(slots=True)
 class Attached:
     """Routes on one Service port: group -> routes."""
@@ -63,7 +72,7 @@ class Attached:
 class RouteIndex:
     """Routes by Service port.  Rules are built once per route and address family.
 
-    `built` are those that an index before had `still_good`.
+    `kept` is what of an index before is `still_good`.
     """
 
     def __init__(
@@ -74,7 +83,7 @@ class RouteIndex:
         policies: PolicyIndex,
         traffic: TrafficIndex,
         generation: int,
-        built: Built | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._routes = objects.routes
         self._topology = topology
@@ -83,21 +92,26 @@ class RouteIndex:
         self._traffic = traffic
         self._generation = generation
         self._attached: dict[ServicePortKey, Attached] = {}
-        self._built: Built = built or {}
+        self._built: Built = kept.built if kept else {}
         self._looked_at: set[str] = set()
         self._patterns = PatternRoom()
+        self._shadows = Shadows(kept.shadows if kept else None)
+        self._accepted: list[tuple[RouteObject, ParentRef, ServiceObject, list[Place]]] = []
         self.conditions: list[Condition] = []
         for route in sorted(objects.routes.values(), key=lambda one: (one.created or "~", one.key)):
             for parent in route.parents:
                 self._attach(route, parent)
+        for accepted in self._accepted:
+            self._say_all(*accepted)
 
-    def still_good(self, routes: Mapping[str, RouteObject], affected: AbstractSet[str]) -> Built:
+    def still_good(self, routes: Mapping[str, RouteObject], affected: AbstractSet[str]) -> Kept:
         """Of the same traffic policies: where the route did not change, and looks at no Service that is `affected`."""
-        return {
+        built = {
             key: built
             for key, built in self._built.items()
             if routes.get(key[0]) is self._routes[key[0]] and built[1].isdisjoint(affected)
         }
+        return Kept(built, self._shadows)
 
     def groups(self, service: str, port: int, family: int) -> dict[str, tuple[Rule, ...]]:
         """Group -> rules in order of precedence, for callers of one address family."""
@@ -209,7 +223,8 @@ class RouteIndex:
             return
         group = PRODUCER if route.namespace == service.namespace else route.namespace
         ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
-        refusal = self._patterns.admit(route, [(service.key, port, group) for port in ports])
+        places = [(service.key, port, group) for port in ports]
+        refusal = self._patterns.admit(route, places)
         if refusal:
             self._say(route, parent, ACCEPTED, FALSE, "UnsupportedValue", refusal, "spec.rules")
             return
@@ -218,9 +233,17 @@ class RouteIndex:
             routes = attached.groups.setdefault(group, [])
             if route not in routes:  # two parentRefs may lead to the same port
                 routes.append(route)
-        self._accept(route, parent, _note(route, parent, service))
+        self._accepted.append((route, parent, service, places))
+
+    def _say_all(self, route: RouteObject, parent: ParentRef, service: ServiceObject, places: list[Place]) -> None:
+        """Once all routes are attached: of two that want the same requests, one gets them."""
+        self._accept(route, parent, _note(route, parent, service, self._shadow(route, places)))
         self._resolve(route, parent)
         self._say(route, parent, PROGRAMMED, UNKNOWN, "Pending")
+
+    def _shadow(self, route: RouteObject, places: list[Place]) -> str:
+        notes = (self._shadows.note(at, self._attached[at[:2]].groups[at[2]], route.key) for at in places)
+        return next((note for note in notes if note), "")
 
     def _accept(self, route: RouteObject, parent: ParentRef, note: tuple[str, str]) -> None:
         """One fault stands for all.  It is in force where it is not accepted, too: its rules answer 500."""
@@ -310,7 +333,7 @@ def _parent_fault(parent: ParentRef, service: ServiceObject | None) -> tuple[str
     return "", "", ""
 
 
-def _note(route: RouteObject, parent: ParentRef, service: ServiceObject) -> tuple[str, str]:
+def _note(route: RouteObject, parent: ParentRef, service: ServiceObject, shadow: str) -> tuple[str, str]:
     """(message, field) about what an accepted route does not do."""
     notes, at = [], ""
     others = [str(port.port) for port in _ports(parent, service) if port.protocol is not Protocol.HTTP1]
@@ -320,6 +343,9 @@ def _note(route: RouteObject, parent: ParentRef, service: ServiceObject) -> tupl
     if route.hostnames:
         notes.append("hostnames are ignored for a Service parent; match the Host header instead")
         at = "spec.hostnames"
+    if shadow:
+        notes.append(shadow)
+        at = "spec.rules"
     return "; ".join(notes), at
 
 

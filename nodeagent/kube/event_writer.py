@@ -60,7 +60,7 @@ class EventWriter:
                 self._told = ""
             except (ApiError, RecordError, TimeoutError) as error:
                 self.failed += 1
-                self._tell(str(error))
+                self._tell(str(error) or "no answer in time")
 
     async def _write(self, emission: Emission) -> None:
         """Two agents give the same Event the same name: the second adds to the count of the first."""

@@ -87,7 +87,7 @@ class Leadership:
             self._tell(error)
         except (RecordError, TimeoutError) as error:
             self._election.failed(time.monotonic())
-            log.info("the Lease %s: %s", self._name, error or "no answer in time")
+            log.info("the Lease %s: %s", self._name, str(error) or "no answer in time")
 
     async def _look(self) -> Seen | None:
         try:

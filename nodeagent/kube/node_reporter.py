@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from nodeagent.kube.api import ApiError, Reason, WritableApi
@@ -43,6 +44,16 @@ class NodeReporter:
         if facts != self._facts:
             self._facts = facts
             self._told.set()
+
+    async def last(self, problem: str) -> None:
+        """This agent ends: what it told is no longer kept up to date."""
+        if self._facts is None:
+            return
+        self._facts = replace(self._facts, problem=problem)
+        try:
+            await self._report()
+        except (ApiError, RecordError, TimeoutError) as error:
+            log.info("MeshNode %s does not say that its agent ended: %s", self._node, str(error) or "no answer in time")
 
     async def run(self) -> None:
         backoff = self._new_backoff()

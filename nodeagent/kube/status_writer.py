@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,11 +36,15 @@ Value = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What the agent made of the newest objects.  `ready`: every Node, and whether it is Ready."""
+    """What the agent made of the newest objects.
+
+    `ready`: every Node, and whether it is Ready; `expected`: the nodes where an agent is.
+    """
 
     conditions: tuple[Condition, ...] = ()
     made_from: Mapping[str, str] = field(default_factory=dict)
     ready: Mapping[str, bool] | None = None
+    expected: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -59,12 +63,10 @@ class StatusWriter:
         self._term: _Term | None = None
         self.counts = Counts()
 
-    def compiled(
-        self, conditions: Iterable[Condition], made_from: Mapping[str, str], ready: Mapping[str, bool] | None
-    ) -> None:
-        self._compiled = Compiled(tuple(conditions), dict(made_from), ready)
+    def compiled(self, compiled: Compiled) -> None:
+        self._compiled = compiled
         if self._term is not None:
-            self._term.take(self._compiled)
+            self._term.take(compiled)
 
     @property
     def waiting(self) -> int:
@@ -98,7 +100,7 @@ class _Term:
 
     def take(self, compiled: Compiled) -> None:
         self.book.compiled(compiled.conditions, compiled.made_from)
-        self.book.nodes(compiled.ready)
+        self.book.nodes(compiled.ready, compiled.expected)
         self._wake.set()
 
     async def run(self) -> None:

@@ -14,12 +14,13 @@ from nodeagent.kube.api import WritableApi
 from nodeagent.kube.event_writer import EventWriter
 from nodeagent.kube.leadership import Leadership
 from nodeagent.kube.node_reporter import NodeReporter
-from nodeagent.kube.status_writer import StatusWriter
+from nodeagent.kube.status_writer import Compiled, StatusWriter
 from nodeagent.status.election import Election, Timing
 from nodeagent.status.mesh_node import InForce, NodeFacts
 from nodeagent.status.occurrences import Occurrence
 
 LEASE = "nodeagent-status"
+AGENT = "nodeagent"  # the DaemonSet that agents are of
 
 
 class Telling:
@@ -28,7 +29,7 @@ class Telling:
     def __init__(self, api: WritableApi, node: str, namespace: str, timing: Timing | None = None) -> None:
         """`namespace`: where the agent and its Lease are."""
         self._api = api
-        self._node = node
+        self._node, self._namespace = node, namespace
         self._objects = ObjectSet()
         # Not the node's name alone: an agent that is started again must not take itself for the one before.
         election = Election(f"{node}_{secrets.token_hex(4)}", random.random, timing)
@@ -42,7 +43,9 @@ class Telling:
         self._objects = objects
         ready = {name: one.ready for name, one in objects.nodes.items()}
         digests = {kind: one.digest for kind, one in objects.contents.items()}
-        self.statuses.compiled(conditions, digests, ready)
+        agents = (one for one in objects.pods.values() if (one.namespace, one.workload) == (self._namespace, AGENT))
+        expected = frozenset(one.node for one in agents if one.node)
+        self.statuses.compiled(Compiled(tuple(conditions), digests, ready, expected))
 
     def node(self, facts: NodeFacts, in_force: ObjectSet) -> None:
         """How this node is, and which objects it enforces now."""
@@ -52,6 +55,12 @@ class Telling:
     def happened(self, occurrences: Iterable[Occurrence]) -> None:
         """Something on this node that deserves an Event."""
         self.events.tell(occurrences)
+
+    async def end(self, *, leaves: bool) -> None:
+        """After `run`.  `leaves`: no other agent takes over on this node."""
+        if leaves:
+            await self.reporter.last("the agent was stopped: see fail modes for what the node does now")
+        await self._api.close()
 
     async def run(self) -> None:
         parts = (self.leadership.run(), self.events.run(), self.statuses.run(), self.reporter.run())

@@ -1,8 +1,8 @@
 """Which objects every node has in force, and what Programmed says meanwhile.
 
-A node counts when its agent reports and its Node is Ready.  One that is gone or NotReady is not waited for: its pods
-are being replaced elsewhere, and a partition must not stop the cluster.  One that counts and does not confirm is waited
-for, and named after a while: its agent does not run, or could not put the configuration in force.
+A node counts when an agent is there (it reports, or its pod exists) and its Node is Ready.  A Node gone or NotReady
+is not waited for: its pods are being replaced elsewhere, and a partition must not stop the cluster.  One that counts
+and does not confirm is waited for, and named after a while: its agent does not run, or could not put it in force.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ class Book:
         self._made_from: dict[str, str] = {}  # kind -> digest of what the conditions speak of
         self._reports: dict[str, dict[str, str]] = {}  # node -> kind -> digest
         self._ready: Mapping[str, bool] | None = None
+        self._expected: frozenset[str] = frozenset()
         self._dirty: dict[Key, None] = {}
 
     # ---- what comes in ----
@@ -126,10 +127,11 @@ class Book:
         for node in self._reports.keys() - set(nodes):
             self.report(node, None)
 
-    def nodes(self, ready: Mapping[str, bool] | None) -> None:
-        """Every Node and whether it is Ready; None = not known."""
-        if ready != self._ready:
-            self._ready = ready
+    def nodes(self, ready: Mapping[str, bool] | None, expected: Iterable[str] = ()) -> None:
+        """Every Node and whether it is Ready (None = not known); those where an agent is, so that they will report."""
+        now = ready, frozenset(expected)
+        if now != (self._ready, self._expected):
+            self._ready, self._expected = now
             self.look_again()
 
     def look_again(self) -> None:
@@ -176,8 +178,8 @@ class Book:
         return with_programmed(made, self.acknowledgements.judge(key, self._all_reports(), now))
 
     def _all_reports(self) -> Iterator[Report]:
-        for node, digests in self._reports.items():
-            yield Report(node, digests, counts(node, self._ready))
+        for node in self._reports.keys() | self._expected:
+            yield Report(node, self._reports.get(node, {}), counts(node, self._ready))
 
 
 def _same(now: _Said, before: _Said) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.core import Metric
 
-from nodeagent.agent.readings import Facts, readings
+from nodeagent.agent.readings import Facts, Told, readings
 from nodeagent.agent.worker import Worker
 from nodeagent.cli.main import COMMANDS
 from nodeagent.cli.run import run
@@ -73,7 +73,7 @@ def families() -> list[Metric]:
     worker = Worker(0, lambda _worker, _report: None, lambda _worker, _status: None)
     worker.report.stats = worker_values()
     source = Freshness(kinds=(KindState("Pod", "synced", 1),))
-    facts = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {0: 1.0}, source=source)
+    facts = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {0: 1.0}, source=source, told=Told())
     sources = Sources(requests=list, connections=list, fills=list, readings=lambda: readings(facts, [worker]))
     return list(NodeCollector(sources).collect())
 

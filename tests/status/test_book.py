@@ -285,3 +285,18 @@ def test_entries_of_other_controllers_survive_whatever_we_write() -> None:
     written = plan.patch["status"]["parents"]
     assert written[0] == others
     assert [one["controllerName"] for one in written] == ["example.com/gateway", CONTROLLER]
+
+
+def test_a_node_with_an_agent_that_has_not_reported_yet_is_waited_for() -> None:
+    server, book = Server(), Book()
+    book.see(server.route("r"))
+    book.nodes({"n1": True, "n2": True, "n3": True}, expected=["n1", "n2"])  # none is on n3
+    book.compiled(good(), server.digests())
+    book.report("n1", server.digests())
+    (plan,) = plans(book)
+    book.see(server.write(plan))
+    assert said(server.objects["r"])["Programmed"] == ("Unknown", "Pending")
+    book.report("n2", server.digests())
+    (plan,) = plans(book)
+    book.see(server.write(plan))
+    assert said(server.objects["r"])["Programmed"] == ("True", "Programmed")

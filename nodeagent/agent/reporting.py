@@ -1,0 +1,160 @@
+"""What this agent tells the API server of its node and of objects, where its objects come from one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from nodeagent import __version__
+from nodeagent.agent.readings import Facts, Told
+from nodeagent.agent.settings import Settings
+from nodeagent.config.conditions import Condition
+from nodeagent.config.objects import ObjectSet
+from nodeagent.status.mesh_node import BYPASSED, DETACHED, ENFORCING, PENDING, STALE, SYNCED, NodeFacts
+
+if TYPE_CHECKING:
+    from nodeagent.kube.telling import Telling
+
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+DEFAULT_NAMESPACE = "nodeagent"
+LOOK_SECONDS = 1.0
+STEADY_SECONDS = 3.0  # every change makes an agent be behind for a moment, which is no news
+STALE_SECONDS = 15.0
+GENERATIONS = 64  # compiled, and not yet in force; what is older cannot be named any more
+
+
+class View(Protocol):
+    """The part of the admin view that is used here."""
+
+    def ready(self) -> str: ...
+    def in_force(self) -> int: ...
+    def facts(self) -> Facts: ...
+    def errors(self) -> list[str]: ...
+
+
+class Compiled(Protocol):
+    """The part of the configuration that is used here."""
+
+    compiled: ObjectSet
+    conditions: list[Condition]
+
+
+def reporting_of(settings: Settings) -> Reporting | None:
+    """None = objects come from a directory, and there is nobody to tell."""
+    if settings.manifests is not None:
+        return None
+    from nodeagent.kube.client import Client
+    from nodeagent.kube.telling import Telling
+
+    return Reporting(Telling(Client(settings.kubeconfig), settings.node_name, own_namespace()))
+
+
+def own_namespace(file: Path = NAMESPACE_FILE) -> str:
+    """Where the agent runs, and its Lease is."""
+    if named := os.environ.get("POD_NAMESPACE"):
+        return named
+    try:
+        return file.read_text(encoding="utf-8").strip() or DEFAULT_NAMESPACE
+    except OSError:
+        return DEFAULT_NAMESPACE
+
+
+class Steady:
+    """A problem, once it has lasted.  That it is over is said at once."""
+
+    def __init__(self, seconds: float = STEADY_SECONDS) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def __call__(self, problem: str, now: float) -> str:
+        if not problem:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        return problem if self._since is not None and now - self._since >= self._seconds else ""
+
+
+class Reporting:
+    def __init__(self, telling: Telling) -> None:
+        self.telling = telling
+        self._generations: dict[int, ObjectSet] = {}  # that may come in force, and the newest that is
+        self._changed = asyncio.Event()
+        self._not_ready, self._behind = Steady(), Steady()
+
+    def compiled(self, generation: int, configuration: Compiled) -> None:
+        """Of a new snapshot; it is about to be put in force."""
+        self._generations[generation] = configuration.compiled
+        if len(self._generations) > GENERATIONS:
+            del self._generations[min(self._generations)]
+        self.telling.compiled(configuration.compiled, configuration.conditions)
+        self._changed.set()
+
+    async def run(self, view: View, ours: asyncio.Event) -> None:
+        """`ours`: set once the maps are ours to write; until then another agent speaks for the node."""
+        await ours.wait()
+        telling = asyncio.create_task(self.telling.run())
+        try:
+            while not telling.done():
+                self._report(view)
+                await self._pause(view)
+            telling.result()
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    def told(self) -> Told:
+        """For metrics."""
+        statuses, events, reporter = self.telling.statuses, self.telling.events, self.telling.reporter
+        return Told(
+            writer=self.telling.leadership.leads,
+            waiting=statuses.waiting,
+            statuses=statuses.counts.written,
+            statuses_conflicting=statuses.counts.conflicts,
+            statuses_failed=statuses.counts.failed,
+            nodes=reporter.written,
+            nodes_failed=reporter.failed,
+            events=events.written,
+            events_failed=events.failed,
+            events_left_out=events.left_out,
+        )
+
+    async def end(self, *, leaves: bool) -> None:
+        """`leaves`: no other agent takes over on this node."""
+        await self.telling.end(leaves=leaves)
+
+    async def _pause(self, view: View) -> None:
+        """Until there may be something to tell: soon, while a snapshot is on its way."""
+        waiting = any(generation > view.in_force() for generation in self._generations)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), 0.02 if waiting else LOOK_SECONDS)
+        self._changed.clear()
+
+    def _report(self, view: View) -> None:
+        now, generation = time.monotonic(), view.in_force()
+        here = [one for one in self._generations if one <= generation]
+        for old in here[:-1]:
+            del self._generations[old]
+        self.telling.node(self._facts(view, now), self._generations[here[-1]] if here else ObjectSet())
+
+    def _facts(self, view: View, now: float) -> NodeFacts:
+        facts, errors = view.facts(), view.errors()
+        sync, behind = self._sync(facts, errors, now)
+        return NodeFacts(
+            mode=DETACHED if not facts.attached else BYPASSED if facts.bypass else ENFORCING,
+            kernel=os.uname().release,
+            version=__version__,
+            problem=self._not_ready(view.ready(), now),
+            sync=sync,
+            sync_problem=behind,
+        )
+
+    def _sync(self, facts: Facts, errors: list[str], now: float) -> tuple[str, str]:
+        if facts.source.stale > STALE_SECONDS:
+            return STALE, facts.source.problem
+        behind = errors[0] if errors else "" if facts.in_force == facts.generation else "the newest is on its way"
+        behind = self._behind(behind, now)
+        return (PENDING, behind) if behind else (SYNCED, "")

@@ -1,0 +1,182 @@
+"""What an agent tells the API server of its node, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from nodeagent.agent.readings import Facts
+from nodeagent.agent.reporting import GENERATIONS, Reporting, Steady, own_namespace, reporting_of
+from nodeagent.agent.settings import Settings
+from nodeagent.config.conditions import Condition
+from nodeagent.config.objects import Contents, ObjectSet
+from nodeagent.config.source import Freshness
+from nodeagent.kube.telling import Telling
+from nodeagent.status.mesh_node import NodeFacts
+
+FACTS = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {})
+
+
+@dataclass
+class FakeView:
+    facts_: Facts = FACTS
+    problem: str = ""
+    said: list[str] = field(default_factory=list)
+
+    def ready(self) -> str:
+        return self.problem
+
+    def in_force(self) -> int:
+        return self.facts_.in_force
+
+    def facts(self) -> Facts:
+        return self.facts_
+
+    def errors(self) -> list[str]:
+        return self.said
+
+
+@dataclass
+class FakeConfiguration:
+    compiled: ObjectSet
+    conditions: list[Condition] = field(default_factory=list)
+
+
+@dataclass
+class FakeTelling:
+    told: list[tuple[NodeFacts, ObjectSet]] = field(default_factory=list)
+    compiled_: list[ObjectSet] = field(default_factory=list)
+    running: bool = False
+
+    def compiled(self, objects: ObjectSet, conditions: Any) -> None:
+        self.compiled_.append(objects)
+
+    def node(self, facts: NodeFacts, in_force: ObjectSet) -> None:
+        self.told.append((facts, in_force))
+
+    async def run(self) -> None:
+        self.running = True
+        await asyncio.Event().wait()
+
+    @property
+    def last(self) -> NodeFacts:
+        return self.told[-1][0]
+
+
+def objects(digest: str) -> ObjectSet:
+    return ObjectSet(contents={"HTTPRoute": Contents(1, digest)})
+
+
+def reporting() -> tuple[Reporting, FakeTelling]:
+    telling = FakeTelling()
+    return Reporting(cast("Telling", telling)), telling
+
+
+async def started(one: Reporting, view: FakeView) -> asyncio.Task[None]:
+    ours = asyncio.Event()
+    ours.set()
+    task = asyncio.create_task(one.run(view, ours))
+    await asyncio.sleep(0.05)
+    return task
+
+
+def test_what_is_in_force_is_told_and_not_what_is_on_its_way() -> None:
+    async def story() -> None:
+        one, telling = reporting()
+        view = FakeView()
+        one.compiled(1, FakeConfiguration(objects("a")))
+        task = await started(one, view)
+        one.compiled(2, FakeConfiguration(objects("b")))
+        await asyncio.sleep(0.1)
+        assert telling.told[-1][1] == objects("a")
+        view.facts_ = replace(FACTS, generation=2, in_force=2)
+        await asyncio.sleep(0.1)
+        assert telling.told[-1][1] == objects("b")
+        assert telling.compiled_ == [objects("a"), objects("b")]
+        task.cancel()
+
+    asyncio.run(story())
+
+
+def test_a_generation_that_was_skipped_leaves_the_one_before_in_force() -> None:
+    async def story() -> None:
+        one, telling = reporting()
+        for generation in range(1, 2 * GENERATIONS):
+            one.compiled(generation, FakeConfiguration(objects(str(generation))))
+        newest = 2 * GENERATIONS - 3
+        task = await started(one, FakeView(replace(FACTS, in_force=newest)))
+        assert telling.told[-1][1] == objects(str(newest))
+        task.cancel()
+
+    asyncio.run(story())
+
+
+def test_nothing_is_told_while_another_agent_speaks_for_the_node() -> None:
+    async def story() -> None:
+        one, telling = reporting()
+        ours = asyncio.Event()
+        task = asyncio.create_task(one.run(FakeView(), ours))
+        await asyncio.sleep(0.05)
+        before = telling.running, len(telling.told)
+        ours.set()
+        await asyncio.sleep(0.05)
+        assert (before, telling.running, len(telling.told)) == ((False, 0), True, 1)
+        task.cancel()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("facts", "mode"),
+    [
+        (FACTS, "Enforcing"),
+        (replace(FACTS, bypass=True), "Bypassed"),
+        (replace(FACTS, attached=False, bypass=True), "Detached"),
+    ],
+)
+def test_the_mode_is_what_the_hooks_do(facts: Facts, mode: str) -> None:
+    async def story() -> None:
+        one, telling = reporting()
+        task = await started(one, FakeView(facts))
+        assert telling.last.mode == mode
+        task.cancel()
+
+    asyncio.run(story())
+
+
+def test_a_source_that_is_not_followed_makes_the_node_stale() -> None:
+    async def story() -> None:
+        one, telling = reporting()
+        away = Freshness(stale=60.0, problem="httproutes: forbidden")
+        task = await started(one, FakeView(replace(FACTS, source=away)))
+        assert (telling.last.sync, telling.last.sync_problem) == ("Stale", "httproutes: forbidden")
+        task.cancel()
+
+    asyncio.run(story())
+
+
+def test_a_problem_is_news_once_it_has_lasted_and_over_at_once() -> None:
+    steady = Steady(3.0)
+    assert [steady("x", now) for now in (10.0, 12.9)] == ["", ""]
+    assert steady("y", 13.0) == "y"
+    assert steady("", 13.1) == ""
+    assert steady("x", 13.2) == ""
+
+
+def test_the_namespace_is_the_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POD_NAMESPACE", raising=False)
+    file = tmp_path / "namespace"
+    assert own_namespace(file) == "nodeagent"
+    file.write_text("mesh\n")
+    assert own_namespace(file) == "mesh"
+    monkeypatch.setenv("POD_NAMESPACE", "other")
+    assert own_namespace(file) == "other"
+
+
+def test_a_directory_of_manifests_has_nobody_to_tell(tmp_path: Path) -> None:
+    assert reporting_of(Settings(manifests=tmp_path)) is None
+    assert reporting_of(Settings(manifests=None, node_name="n1")) is not None
