@@ -103,6 +103,7 @@ class Agent:
         self._handed_over = False
         self._freezer = Freezer()
         self._membership: Membership = Alone()
+        self._ends = False  # nobody comes after us
         self.started = time.monotonic()
 
     # ---- life ----
@@ -244,10 +245,12 @@ class Agent:
             done, _ = await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # whichever ended although it should not tells why
+            await self._detach(parts)
         finally:
             for task in (stopped, *running):
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
+            await self._membership.close()
             if parts.reporting:
                 await parts.reporting.end(leaves=not self._handed_over)
             await server.stop()
@@ -266,17 +269,19 @@ class Agent:
                 "not scrape this node; end what listens there or choose another address"
             ) from error
 
-    async def _take_down(self, parts: Parts) -> None:
-        """Graceful: hooks first, so that new connections go direct while the workers finish what they have."""
-        ends = not self._handed_over and await self._membership.is_our_end()
-        await self._membership.close()
-        if ends or not (self._handed_over or self._settings.keep_attached):
+    async def _detach(self, parts: Parts) -> None:
+        """Before anything else that a stop does and that may take time: new connections go direct at once."""
+        self._ends = not self._handed_over and await self._membership.is_our_end()
+        if self._ends or not (self._handed_over or self._settings.keep_attached):
             parts.instance.detach_links()
+
+    async def _take_down(self, parts: Parts) -> None:
+        """Graceful: the hooks are detached by now, or stay; the workers finish what they have."""
         await parts.fleet.stop(self._settings.drain_seconds)
         if not self._handed_over:  # else the successor does it, which may be in the same cgroup
             parts.maps.end_exemption(parts.cgroup.id)
         own_cgroup.leave(parts.cgroup)
-        if ends:
+        if self._ends:
             log.info("our DaemonSet %s is gone: nothing stays on this node", self._settings.daemonset)
             removal.remove(self._settings.bpffs, [self._settings.run_dir, *removal.last_good(self._settings.state_dir)])
         parts.lease.release()

@@ -15,6 +15,7 @@ from nodeagent.agent.preflight import Finding, Level
 from nodeagent.core.own_taint import TAINT, is_tainted
 from nodeagent.kube.api import ApiError, Reason
 from nodeagent.kube.kinds import KINDS
+from nodeagent.kube.telling import LEASE
 
 SECONDS = 10.0
 MAX_CLOCK_SECONDS = 5.0
@@ -75,6 +76,7 @@ def needed(namespace: str) -> tuple[Right, ...]:
     statuses.append(Right("patch", "meshnodes.mesh.nodeagent.dev/status"))
     written = [Right("patch", "nodes"), Right("create", "events")]
     own = [Right("create", "leases.coordination.k8s.io", namespace)]
+    own.append(Right("update", "leases.coordination.k8s.io", namespace, LEASE))
     own.append(Right("list", "daemonsets.apps", namespace, "nodeagent"))
     return (*read, *statuses, *meshnodes, *written, *own)
 
