@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
-from nodeagent.agent import host_limits, own_cgroup
+from nodeagent.agent import host_limits, own_cgroup, removal
 from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
@@ -21,6 +21,7 @@ from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.garbage import Freezer
 from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
 from nodeagent.agent.ledger_sweep import LedgerSweep
+from nodeagent.agent.membership import Alone, Membership, membership
 from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel
 from nodeagent.agent.object_source import object_source
@@ -36,8 +37,9 @@ from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
 from nodeagent.core.model import Snapshot
 from nodeagent.core.unclassified import refusals
-from nodeagent.kernel import cgroups
+from nodeagent.kernel import bytecode_file, cgroups
 from nodeagent.kernel.bytecode import CompileError
+from nodeagent.kernel.bytecode_file import BytecodeFileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
@@ -48,7 +50,7 @@ from nodeagent.metrics.collector import MetricsRenderer, Sources
 
 log = logging.getLogger(__name__)
 
-KERNEL_ERRORS = (KernelError, CompileError, cgroups.NoCgroup2Error, OSError)
+KERNEL_ERRORS = (KernelError, CompileError, BytecodeFileError, cgroups.NoCgroup2Error, OSError)
 
 HANDOVER_SECONDS = 15.0
 # A pod's namespace can come and go without a manifest changing.
@@ -76,6 +78,8 @@ class Agent:
         self._exempted = False  # our cgroup was not exempt before
         self._handed_over = False
         self._freezer = Freezer()
+        self._membership: Membership = Alone()
+        self._ends = False  # nobody comes after us
         self._started = time.monotonic()
 
     # ---- life ----
@@ -134,7 +138,7 @@ class Agent:
         """Compile and load.  What is refused here leaves no directory behind that was not there."""
         try:
             with _kernel_errors():
-                return await asyncio.to_thread(instance.prepare)
+                return await asyncio.to_thread(_prepare, instance, self._settings.bytecode)
         except AgentError:
             with contextlib.suppress(OSError):  # not empty: there is an instance
                 instance.layout.bpffs.rmdir()
@@ -154,7 +158,7 @@ class Agent:
     def _wire(self, lease: Lease, instance: Instance, programs: Programs, own: own_cgroup.OwnCgroup) -> Parts:
         settings = self._settings
         maps = instance.open_maps()
-        bounds = host_limits.worker_bounds(settings.workers, settings.memory_bytes)
+        bounds = host_limits.worker_bounds(settings.workers, own.path, settings.memory_bytes)
         locks = instance.layout.workers
         fleet = Fleet(maps, LedgerKeeper(maps, programs.fds), locks, settings.workers, bounds)
         observers = Observers(fleet.observe)
@@ -194,6 +198,7 @@ class Agent:
 
     async def _serve(self, parts: Parts) -> None:
         view = AdminView(parts, self._started, lambda: self._hand_over(parts))
+        self._membership = membership(self._settings, lambda: not view.ready())
         server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
         await parts.finder.scan()  # pods that run already are enrolled with the first configuration
@@ -205,6 +210,7 @@ class Agent:
             let_go(parts),
             parts.finder.run(parts.configuration.again, parts.inspector.expect),
             collect(parts),
+            self._membership.run(),
             *([parts.reporting.run(view, self._permitted)] if parts.reporting else []),
         ]
         running = [asyncio.ensure_future(coroutine) for coroutine in work]
@@ -215,10 +221,12 @@ class Agent:
             done, _ = await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # whichever ended although it should not tells why
+            await self._detach(parts)
         finally:
             for task in (stopped, *running):
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
+            await self._membership.close()
             if parts.reporting:
                 await parts.reporting.end(leaves=not self._handed_over)
             await server.stop()
@@ -237,14 +245,21 @@ class Agent:
                 "not scrape this node; end what listens there or choose another address"
             ) from error
 
-    async def _take_down(self, parts: Parts) -> None:
-        """Graceful: hooks first, so that new connections go direct while the workers finish what they have."""
-        if not self._handed_over and not self._settings.keep_attached:
+    async def _detach(self, parts: Parts) -> None:
+        """Before anything else that a stop does and that may take time: new connections go direct at once."""
+        self._ends = not self._handed_over and await self._membership.is_our_end()
+        if self._ends or not (self._handed_over or self._settings.keep_attached):
             parts.instance.detach_links()
+
+    async def _take_down(self, parts: Parts) -> None:
+        """Graceful: the hooks are detached by now, or stay; the workers finish what they have."""
         await parts.fleet.stop(self._settings.drain_seconds)
         if not self._handed_over:  # else the successor does it, which may be in the same cgroup
             parts.maps.end_exemption(parts.cgroup.id)
         own_cgroup.leave(parts.cgroup)
+        if self._ends:
+            log.info("our DaemonSet %s is gone: nothing stays on this node", self._settings.daemonset)
+            removal.remove(self._settings.bpffs, [self._settings.run_dir, *removal.last_good(self._settings.state_dir)])
         parts.lease.release()
         log.info("stopped")
 
@@ -311,6 +326,12 @@ class Agent:
                 parts.configuration.again()
 
 
+def _prepare(instance: Instance, bytecode: Path | None) -> Programs:
+    """Of programs compiled elsewhere, or compile them here."""
+    code = None if bytecode is None else bytecode_file.load(bytecode, bytecode_file.Stamp.here())
+    return instance.prepare(bytecode=code)
+
+
 @contextlib.contextmanager
 def _kernel_errors() -> Iterator[None]:
     try:
@@ -329,8 +350,9 @@ def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
         return own_cgroup.settle(cgroup, settings.bpffs)
     except OSError as error:
         raise AgentError(
-            f"cannot move to a cgroup of our own below {error.filename or cgroup}: {error.strerror}. The hooks tell "
-            "our own connections from the pods' by it; start the agent in a writable cgroup2 directory of its own"
+            f"cannot be in a cgroup of our own ({error.filename or cgroup}: {error.strerror}). The hooks tell our own "
+            "connections from the pods' by it. Start the agent in a writable cgroup2 directory of its own; in a "
+            "container, mount the node's cgroup2 hierarchy (hostPath /sys/fs/cgroup)"
         ) from error
 
 

@@ -19,21 +19,18 @@ def raise_nofile() -> int:
     return hard
 
 
-def memory_limit(cgroup_text: str, root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes this process and its children may use, from the text of /proc/self/cgroup; None = unlimited."""
+def memory_limit(own: Path, cgroup_text: str, root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes this process and its children may use; None = unlimited.
+
+    `own` is our cgroup2 directory, which a limit further up binds as well; `cgroup_text` is that of
+    /proc/self/cgroup, for nodes where cgroup v1 accounts for memory.
+    """
+    found = [_read_limit(path / "memory.max") for path in (own, *own.parents)]
     for line in cgroup_text.splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            files = [root / path.lstrip("/") / "memory.max", root / "unified" / path.lstrip("/") / "memory.max"]
-        elif "memory" in controllers.split(","):
-            files = [root / "memory" / path.lstrip("/") / "memory.limit_in_bytes"]
-        else:
-            continue
-        for file in files:
-            limit = _read_limit(file)
-            if limit is not None:
-                return limit
-    return None
+        if "memory" in controllers.split(","):
+            found.append(_read_limit(root / "memory" / path.lstrip("/") / "memory.limit_in_bytes"))
+    return min((limit for limit in found if limit is not None), default=None)
 
 
 def _read_limit(file: Path) -> int | None:
@@ -43,7 +40,7 @@ def _read_limit(file: Path) -> int | None:
     return int(text) if text.isdigit() and int(text) < UNLIMITED else None
 
 
-def worker_bounds(workers: int, memory: int | None = None) -> dict[str, Any]:
-    """`memory`: bytes to take for the limit instead of the cgroup's."""
-    memory = memory or memory_limit(Path("/proc/self/cgroup").read_text())
+def worker_bounds(workers: int, own: Path, memory: int | None = None) -> dict[str, Any]:
+    """`own`: our cgroup2 directory; `memory`: bytes to take for the limit instead of the cgroup's."""
+    memory = memory or memory_limit(own, Path("/proc/self/cgroup").read_text())
     return derive(memory, raise_nofile(), workers).as_json()

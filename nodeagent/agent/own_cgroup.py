@@ -4,10 +4,15 @@ The workers connect inside pods' namespaces, where the hooks would redirect them
 exempt whole cgroups, so ours must hold nothing but us: when we were started in a cgroup that is
 shared (a shell's, or the very one that is attached to), we move to one of our own below it.  Where the
 hooks do not see us anyway, our id only tells our workers' connections from the pods'.
+
+In a container with a cgroup namespace of its own (the runtimes' default where there is cgroup2 alone), the kernel
+tells us that we are in "/".  The node's hierarchy, which the hooks need, is mounted from the node and shows all of
+it; the cgroup that lists our process there is ours.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
@@ -32,11 +37,30 @@ class OwnCgroup:
 
 
 def current(proc: Path = Path("/proc/self/cgroup")) -> Path:
-    """Our cgroup's directory (the cgroup2 line "0::/path")."""
-    for line in proc.read_text().splitlines():
+    """Our cgroup's directory.  FileNotFoundError if it is not in the hierarchy that is mounted here."""
+    told, pid = _told(proc.read_text()), os.getpid()
+    if _lists(told, pid):
+        return told
+    for path in cgroups.descendants(cgroups.root()):
+        if _lists(path, pid):
+            return path
+    raise FileNotFoundError(errno.ENOENT, f"no cgroup of this hierarchy lists our process {pid}", str(told))
+
+
+def _told(text: str) -> Path:
+    """What the cgroup2 line "0::/path" says, which is relative to our cgroup namespace's root."""
+    for line in text.splitlines():
         if line.startswith("0::"):
             return cgroups.root() / line.removeprefix("0::/")
     return cgroups.root()
+
+
+def _lists(path: Path, pid: int) -> bool:
+    """Our own pid as we know it: the file says 0 for processes that are not in our pid namespace."""
+    try:
+        return str(pid) in (path / PROCS).read_text().split()
+    except OSError:  # gone meanwhile; or threaded, where a process of ours cannot be as a whole
+        return False
 
 
 def name_for(bpffs: Path) -> str:

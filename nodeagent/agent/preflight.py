@@ -61,9 +61,10 @@ def _warning(check: str, what: str, why: str, fix: str) -> Finding:
     return Finding("prerequisites", check, Level.WARNING, what, why, fix)
 
 
-def run_all(bpffs: Path) -> list[Finding]:
-    """`bpffs` is the directory where the instance pins."""
-    return [finding for check in CHECKS for finding in check(bpffs)]
+def run_all(bpffs: Path, bytecode: Path | None = None) -> list[Finding]:
+    """`bpffs` is the directory where the instance pins, `bytecode` that of compiled programs, else BCC is needed."""
+    found = [finding for check in CHECKS for finding in check(bpffs)]
+    return found + list(check_bcc() if bytecode is None else check_bytecode(bytecode))
 
 
 def failures(findings: Iterable[Finding]) -> list[Finding]:
@@ -167,7 +168,18 @@ else:
 """
 
 
-def check_bcc(_bpffs: Path) -> Iterable[Finding]:
+def check_bytecode(directory: Path) -> Iterable[Finding]:
+    from nodeagent.kernel.bytecode_file import BytecodeFileError, Stamp, load
+
+    try:
+        load(directory, Stamp.here())
+    except BytecodeFileError as error:
+        yield _error("bytecode", error.what, error.why, error.fix)
+    else:
+        yield _ok("bytecode", f"the programs in {directory} are compiled for this kernel and version")
+
+
+def check_bcc() -> Iterable[Finding]:
     probe = subprocess.run([sys.executable, "-c", _BCC_PROBE], capture_output=True, text=True, check=False, timeout=60)
     word, _, rest = (probe.stdout.strip() or f"broken {probe.stderr.strip()[-200:]}").partition(" ")
     yield bcc_finding(word, rest)
@@ -215,7 +227,6 @@ CHECKS: tuple[Check, ...] = (
     check_kernel,
     check_cgroup2,
     check_bpffs,
-    check_bcc,
     check_seccomp,
     check_nofile,
 )

@@ -57,6 +57,7 @@ class Settings:
     bpffs: Path = DEFAULT_BPFFS
     run_dir: Path = DEFAULT_RUN_DIR
     state_dir: Path = DEFAULT_STATE_DIR
+    bytecode: Path | None = None  # compiled programs, where there is no compiler
     workers: int = 1
     memory_mib: int | None = None  # instead of the cgroup's limit
     metrics_address: str = DEFAULT_METRICS_ADDRESS
@@ -67,6 +68,7 @@ class Settings:
     allow_fault_injection: bool = False  # of TrafficPolicies
     node_name: str = ""
     kubeconfig: Path | None = None
+    daemonset: str = ""  # "namespace/name" of the one whose pod we are; gone at SIGTERM = nothing stays
     zone: str = ""  # "" = the one of the Node object named `node_name`
     unclassified: Unclassified = Unclassified.BY_FAIL_MODE
     kubepods: Path | None = None  # the kubelet's cgroup; None = it is looked for below `cgroup`
@@ -77,6 +79,8 @@ class Settings:
         if self.memory_mib is not None and self.memory_mib < MIN_MEMORY_MIB:
             raise SettingsError(f"--memory {self.memory_mib} is too little: at least {MIN_MEMORY_MIB} (MiB)")
         parse_address(self.metrics_address)
+        if self.daemonset and not all(self.daemonset.partition("/")):
+            raise SettingsError(f"--daemonset {self.daemonset!r} is not NAMESPACE/NAME")
 
     @property
     def memory_bytes(self) -> int | None:

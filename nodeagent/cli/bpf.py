@@ -1,4 +1,4 @@
-"""`nodeagent bpf`: programs and maps, read from the pins; works without an agent."""
+"""`nodeagent bpf`: programs and maps, read from the pins, and the compiler; works without an agent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nodeagent.cli import options
-from nodeagent.cli.errors import MissingError
+from nodeagent.cli.errors import CliError, MissingError
 from nodeagent.cli.instance import attached_hooks, pins
 from nodeagent.cli.output import Column, Row, message, print_table, printed
 
@@ -32,7 +32,25 @@ MAPS = (
 
 @click.group()
 def bpf() -> None:
-    """Look at programs and maps in the kernel; works without an agent."""
+    """Compile programs; look at programs and maps in the kernel. Works without an agent."""
+
+
+@bpf.command(name="compile")
+@click.option("--into", "directory", type=options.PATH, required=True, help="Directory for the compiled programs.")
+def compile_programs(directory: Path) -> None:
+    """Compile the BPF programs for this node's kernel; `nodeagent run --bytecode` loads them without a compiler."""
+    from nodeagent.kernel import bytecode_file
+    from nodeagent.kernel.bytecode import CompileError, compile_in_child
+
+    stamp = bytecode_file.Stamp.here()
+    try:
+        code = compile_in_child()
+        path = bytecode_file.save(directory, code, stamp)
+    except CompileError as error:
+        raise CliError(str(error)) from error
+    except OSError as error:
+        raise CliError(f"cannot write to --into {directory}: {error.strerror}; name a writable directory") from error
+    message(f"compiled {len(code.programs)} programs over {len(code.maps)} maps for Linux {stamp.kernel} into {path}")
 
 
 @bpf.command()

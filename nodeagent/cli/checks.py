@@ -38,6 +38,11 @@ def instance_checks(run_dir: Path, bpffs: Path, cgroup: Path | None) -> list[Fin
     return [finding for check in CHECKS for finding in guarded(check, place)]
 
 
+def is_ready(run_dir: Path) -> bool:
+    status = _status(run_dir)
+    return status is not None and bool(status["agent"]["ready"])
+
+
 def guarded(check: Check, place: Place) -> list[Finding]:
     """A check that the kernel refuses is itself a finding: the others still run."""
     try:
@@ -83,12 +88,28 @@ def check_neighbours(place: Place) -> Iterator[Finding]:
         yield Finding("kernel", "conflict", Level.ERROR, f"another instance: {conflict}", why, fix)
     foreign = sorted({(program.name, program.hook, str(program.cgroup)) for program in instance.foreign_programs()})
     for name, hook, cgroup in foreign:
-        why = "both judge the same connections; whichever runs last has the last word on addresses"
-        fix = f"if it is not meant to be there: bpftool cgroup show {cgroup}"
+        why, fix = about_foreign(name, cgroup)
         what = f"foreign program {name or '(without a name)'} on {hook} of {cgroup}"
         yield Finding("kernel", "foreign program", Level.WARNING, what, why, fix)
     if not foreign:
         yield _ok("kernel", "foreign program", f"no foreign programs on our hooks of {place.cgroup}")
+
+
+# Names of programs that answer for Services at connect(), in place of kube-proxy; the kernel keeps 15 characters.
+SERVICE_PROGRAMS = {
+    "cil_sock": ("Cilium", "the Helm value socketLB.hostNamespaceOnly=true"),
+    "calico_connect": ("Calico", "bpfConnectTimeLoadBalancing: Disabled in its FelixConfiguration"),
+}
+
+
+def about_foreign(name: str, cgroup: str) -> tuple[str, str]:
+    """Why it matters, and the fix."""
+    for prefix, (whose, setting) in SERVICE_PROGRAMS.items():
+        if name.startswith(prefix):
+            why = f"{whose} answers for Services before us: then no route and no rule of a Service applies"
+            return why, f"let it leave pods' sockets alone: {setting}"
+    why = "both judge the same connections; whichever runs last has the last word on addresses"
+    return why, f"if it is not meant to be there: bpftool cgroup show {cgroup}"
 
 
 # ---- instance ----

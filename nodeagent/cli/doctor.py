@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -26,17 +27,21 @@ MARKS = {Level.OK: ("√", "green"), Level.WARNING: ("‼", "yellow"), Level.ERR
 @options.output("table", "json", "yaml")
 @options.run_dir
 @options.bpffs
+@options.bytecode
 @click.option("--cgroup", type=options.PATH, default=None, help="The instance's cgroup [default: the cgroup2 root]")
 @click.option("--state-dir", type=options.PATH, default=DEFAULT_STATE_DIR, hidden=True)
-def doctor(pre: bool, strict: bool, output: str, run_dir: Path, bpffs: Path, cgroup: Path | None, **_: Any) -> None:
+def doctor(pre: bool, strict: bool, output: str, run_dir: Path, bpffs: Path, cgroup: Path | None, **more: Any) -> None:
     """Check this machine and the instance.  Exit: 0 nothing failed, 1 something did."""
-    findings = preflight.run_all(bpffs)
+    findings = preflight.run_all(bpffs, more["bytecode"])
     if pre or preflight.failures(findings):
         _say_what_is_left_out(pre, findings)
     else:
-        from nodeagent.cli.checks import instance_checks
+        from nodeagent.cli import cluster_checks
+        from nodeagent.cli.checks import instance_checks, is_ready
 
         findings += instance_checks(run_dir, bpffs, cgroup)
+        if cluster_checks.in_pod(os.environ):
+            findings += cluster_checks.pod_checks(os.environ, is_ready(run_dir))
     failed = any(finding.level is Level.ERROR or (strict and finding.level is Level.WARNING) for finding in findings)
     if not printed(report(findings, success=not failed), output):
         print_findings(findings, only_problems=pre)

@@ -25,6 +25,14 @@ run_dir = click.option(
 bpffs = click.option(
     "--bpffs", type=PATH, default=DEFAULT_BPFFS, show_default=True, help="Where the instance pins programs and maps."
 )
+bytecode = click.option(
+    "--bytecode",
+    type=PATH,
+    default=None,
+    envvar="NODEAGENT_BYTECODE",
+    show_envvar=True,
+    help="Directory of programs made by `nodeagent bpf compile` [default: compile at start]",
+)
 namespace = click.option("-n", "--namespace", default="", help="Only this namespace (default: all).")
 no_headers = click.option("--no-headers", is_flag=True, help="Leave the table's header out.")
 

@@ -63,6 +63,7 @@ from nodeagent.core.unclassified import Unclassified
     show_default=True,
     help="Last good configuration, kept across restarts.",
 )
+@options.bytecode
 @click.option(
     "--workers",
     type=int,
@@ -98,6 +99,12 @@ from nodeagent.core.unclassified import Unclassified
 @click.option(
     "--node-name", default=default_node_name, show_default="the host's name", help="This node's name in Kubernetes."
 )
+@click.option(
+    "--daemonset",
+    default="",
+    metavar="NAMESPACE/NAME",
+    help="The DaemonSet whose pod this is: if it is gone at SIGTERM, everything of the instance is removed.",
+)
 @click.option("--zone", default="", show_default="of the Node manifest", help="The zone that this node is in.")
 @click.option("--allow-fault-injection", is_flag=True, help="Let TrafficPolicies delay and abort requests.")
 @click.option(
@@ -113,7 +120,7 @@ def run(log_level: str, **flags: Any) -> None:
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     settings = _settings(**flags)
-    _require_prerequisites(settings.bpffs)
+    _require_prerequisites(settings)
     from nodeagent.agent.agent import AgentError, run_agent
 
     try:
@@ -145,8 +152,8 @@ def _check_source(source: str, manifests: Path | None, kubeconfig: Path | None) 
         raise CliError(f"--manifests {manifests} is not a directory; make it, or name the one with your manifests")
 
 
-def _require_prerequisites(bpffs: Path) -> None:
-    failed = preflight.failures(preflight.run_all(bpffs))
+def _require_prerequisites(settings: Settings) -> None:
+    failed = preflight.failures(preflight.run_all(settings.bpffs, settings.bytecode))
     if failed:
         lines = [f"{finding.what}: {finding.why}. Fix: {finding.fix}" for finding in failed]
         raise CliError("this machine cannot run the agent yet:\n  " + "\n  ".join(lines))

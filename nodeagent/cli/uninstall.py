@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +31,8 @@ OURS_IN_RUN_DIR = re.compile(r"admin\.sock|agent\.lock|workers")
 @click.option("--keep-state", is_flag=True, help="Keep the last good configuration.")
 def uninstall(bpffs: Path, run_dir: Path, state_dir: Path, keep_state: bool) -> None:
     """Detach every hook, remove pins and counters, the run directory and the last good configuration."""
+    from nodeagent.agent import removal
+
     pid = agent_pid(run_dir)
     if pid:
         raise CliError(
@@ -39,23 +40,11 @@ def uninstall(bpffs: Path, run_dir: Path, state_dir: Path, keep_state: bool) -> 
         )
     refuse_foreign(bpffs, OURS_IN_BPFFS, "--bpffs")
     refuse_foreign(run_dir, OURS_IN_RUN_DIR, "--run-dir")
-    places = [bpffs, run_dir] if keep_state else [bpffs, run_dir, state_dir / "last-good"]
+    places = [bpffs, run_dir] if keep_state else [bpffs, run_dir, *removal.last_good(state_dir)]
     found = [path for path in places if path.exists()]
     with pins_held(bpffs, run_dir):
-        _remove(bpffs, found)
+        removal.remove(bpffs, found)
     message("removed " + ", ".join(map(str, found)) if found else f"nothing to remove: no instance in {bpffs}")
-
-
-def _remove(bpffs: Path, found: list[Path]) -> None:
-    from nodeagent.agent import own_cgroup
-    from nodeagent.kernel import cgroups
-    from nodeagent.kernel.instance import Instance
-
-    Instance(cgroups.root(), bpffs).detach()
-    for path in found:
-        if path.exists():  # detach() has removed the pins with their directory
-            shutil.rmtree(path)
-    own_cgroup.remove_empty(cgroups.root(), bpffs)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Everything that talks to the kernel: compiling, loading, pinning, reading and writing BPF maps, netlink.
 
     programs    compiler (a child) -> bytecode -> loader -> instance: hooks, links, layout (pins), neighbours, btf
+                bytecode_file: compiled before, where there is a compiler
     calls       syscall (bpf(2) itself), bpf (programs, links), bpf_map (maps behind descriptors)
     maps        abi (structs), maps (typed access), names (ids), sync (a Snapshot into the maps)
     ledger      ledger (a worker's claims), ledger_keeper (the agent's part)

@@ -20,6 +20,7 @@ from nodeagent.kernel import layout
 from nodeagent.kernel.bpf_map import MapSpec
 
 _INSN = struct.Struct("<BBhi")
+INSN_SIZE = _INSN.size
 _LD_IMM64 = 0x18
 _PSEUDO_MAP_FD = 1
 COMPILE_TIMEOUT_S = 60

@@ -126,7 +126,7 @@ REAL = "__version__ = '0.26.0'\nlib = object()\nclass BPF: pass\n"
 def probe(monkeypatch: pytest.MonkeyPatch, front: Path) -> Finding:
     """The real child process, with `front` first on its path."""
     monkeypatch.setenv("PYTHONPATH", str(front))
-    return only(preflight.check_bcc(PINS))
+    return only(preflight.check_bcc())
 
 
 @pytest.mark.parametrize(

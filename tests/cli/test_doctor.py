@@ -15,7 +15,7 @@ from nodeagent.agent import preflight
 from nodeagent.agent.lease import Lease
 from nodeagent.agent.preflight import Finding, Level
 from nodeagent.agent.settings import Settings
-from nodeagent.cli import checks
+from nodeagent.cli import checks, cluster_checks
 from nodeagent.cli.advice import on_error
 from nodeagent.cli.checks import Place
 from nodeagent.kernel import cgroups
@@ -42,10 +42,21 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Findings of the machine and of the instance."""
 
     def make(*here: Finding, instance: tuple[Finding, ...] = ()) -> None:
-        monkeypatch.setattr(preflight, "run_all", lambda _bpffs: list(here))
+        monkeypatch.setattr(preflight, "run_all", lambda _bpffs, _bytecode: list(here))
         monkeypatch.setattr(checks, "instance_checks", lambda *_where: list(instance))
 
     return make
+
+
+def test_in_a_pod_the_cluster_is_looked_at_too(run: Run, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(FINE)
+    taint = Finding("cluster", "taint", Level.ERROR, "node1 has the taint", "pods wait", "kubectl taint node node1 x-")
+    monkeypatch.setattr(cluster_checks, "pod_checks", lambda _environment, _ready: [taint])
+    assert "taint" not in run("doctor").stdout
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "node1 has the taint" in result.stdout
 
 
 def test_pre_prints_only_what_one_can_act_on(run: Run, machine: Machine) -> None:

@@ -39,7 +39,7 @@ FORMATS = {
     "version": ["table", "json", "yaml"],
 }
 CLI_DOC = Path(__file__).parents[2] / "docs" / "cli.md"
-WITHOUT_DATA = {"run", "bypass", "uninstall", "completion"}
+WITHOUT_DATA = {"run", "bpf compile", "bypass", "uninstall", "completion"}
 
 
 def options_of(command: click.Command) -> list[click.Option]:

@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--nodes", type=int, default=2)
     commands.add_parser("down", help="take it down; nothing is left")
     commands.add_parser("sweep", help="take down the clusters of tests that were killed")
-    commands.add_parser("agent", help="build the agent's image from this tree and load it on every node")
+    commands.add_parser("agent", help="build the agent's images from this tree and load them on every node")
     shell = commands.add_parser("shell", help="a shell, or a command, on a node")
     shell.add_argument("box", help="node1, node2, ... or control")
     shell.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -74,8 +74,9 @@ def _load(cluster: Cluster, arguments: argparse.Namespace) -> int:
 
 
 def _agent(cluster: Cluster, _: argparse.Namespace) -> int:
-    cluster.load(agent_image.archive())
-    progress.say(f"loaded as {agent_image.NAME}; kubectl apply -k tests/cluster/manifests/agent")
+    for archive in agent_image.archives():
+        cluster.load(archive)
+    progress.say(f"loaded as {', '.join(agent_image.NAMES.values())}; kubectl apply -k tests/cluster/manifests/agent")
     return 0
 
 

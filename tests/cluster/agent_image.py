@@ -1,10 +1,11 @@
-"""The agent's image, from the project's own Dockerfile by buildah, on a base made here instead of one from a registry.
+"""The agent's images, from the project's own Dockerfile by buildah, on a base made here instead of one from a registry.
 
 buildah keeps its layers in the cache, so that a change of Python code alone costs seconds.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import ssl
@@ -13,7 +14,7 @@ from pathlib import Path
 from tests.cluster import images, paths, progress
 from tests.testbed.shell import CommandError, run
 
-NAME = "localhost/nodeagent:test"
+NAMES = {"init": "localhost/nodeagent-init:test", "agent": "localhost/nodeagent:test"}  # by target of the Dockerfile
 BASE = "localhost/debian:bookworm"
 DOCKERFILE = "daemonset/Dockerfile"
 SOURCES = (DOCKERFILE, f"{DOCKERFILE}.dockerignore", "requirements.lock", "LICENSE", "nodeagent", "bpf")
@@ -21,21 +22,25 @@ MOST_LAYERS = 60  # about 2 GB; the build after that takes a minute longer
 BUNDLE = "/run/build-ca.crt"  # not below /etc/ssl/certs: there the package ca-certificates wants to write
 
 
-def archive() -> Path:
-    """The archive of the agent's image, made anew when its sources have changed."""
-    sources = [paths.REPOSITORY / name for name in SOURCES]
-    return images.cached("nodeagent", paths.digest(paths.digest_of_files(*sources), NAME), _build)
+def archives() -> list[Path]:
+    """The archives of both images, made anew when their sources have changed."""
+    sources = paths.digest_of_files(*(paths.REPOSITORY / name for name in SOURCES))
+    made = []
+    for stage, name in NAMES.items():
+        key = paths.digest(sources, name)
+        made.append(images.cached(f"nodeagent-{stage}", key, functools.partial(_build, stage)))
+    return made
 
 
-def _build(target: Path) -> None:
+def _build(stage: str, target: Path) -> None:
     if shutil.which("buildah") is None:
-        raise images.ImageError("no buildah to make the agent's image with: run hack/setup.sh cluster")
+        raise images.ImageError("no buildah to make the agent's images with: run hack/setup.sh cluster")
     try:
         _make_base(images.debian("base", ()))
         _forget_layers()
-        with progress.step("building the agent's image from daemonset/Dockerfile", "a minute the first time"):
-            _bud()
-            _buildah("push", NAME, f"docker-archive:{target}:{NAME}")
+        with progress.step(f"building the image {stage} of daemonset/Dockerfile", "a minute the first time"):
+            _bud(stage)
+            _buildah("push", NAMES[stage], f"docker-archive:{target}:{NAMES[stage]}")
     except CommandError as problem:
         raise images.ImageError(f"buildah failed: {str(problem)[-4000:]}") from None
 
@@ -60,9 +65,9 @@ def _forget_layers() -> None:
         _buildah("rmi", "--prune", "--force")
 
 
-def _bud() -> None:
-    dockerfile = paths.REPOSITORY / DOCKERFILE
-    command = ["bud", "--layers", "--network=host", f"--file={dockerfile}", f"--build-arg=BASE={BASE}", f"--tag={NAME}"]
+def _bud(stage: str) -> None:
+    what = [f"--file={paths.REPOSITORY / DOCKERFILE}", f"--target={stage}", f"--tag={NAMES[stage]}"]
+    command = ["bud", "--layers", "--network=host", f"--build-arg=BASE={BASE}", *what]
     _buildah(*command, *_trust(), str(paths.REPOSITORY))
 
 

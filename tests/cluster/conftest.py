@@ -40,7 +40,8 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def agent_image_loaded(cluster: Cluster) -> str:
-    """The name of the agent's image, built from this tree and known on every node."""
-    cluster.load(agent_image.archive())
-    return agent_image.NAME
+def agent_images_loaded(cluster: Cluster) -> list[str]:
+    """The names of the agent's images, built from this tree and known on every node."""
+    for archive in agent_image.archives():
+        cluster.load(archive)
+    return list(agent_image.NAMES.values())

@@ -1,7 +1,7 @@
 """The images of the cluster, each an archive in the cache that is made when what goes into it has changed.
 
 pause and CoreDNS are a program alone; tools is a small Debian with curl, python3, nginx and wrk, for the pods of tests;
-the agent's is made by agent_image.py.
+the agent's are made by agent_image.py.
 """
 
 from __future__ import annotations

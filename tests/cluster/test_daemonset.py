@@ -14,9 +14,9 @@ MANIFESTS = paths.HERE / "manifests" / "agent"
 
 
 @pytest.fixture
-def installed(cluster: Cluster, agent_image_loaded: str) -> Iterator[list[str]]:
+def installed(cluster: Cluster, agent_images_loaded: list[str]) -> Iterator[list[str]]:
     """The names of the agent's pods, one on each node, Ready."""
-    assert agent_image_loaded == "localhost/nodeagent:test", "manifests/agent names this image"
+    assert {name.partition(":")[2] for name in agent_images_loaded} == {"test"}, "manifests/agent names these images"
     cluster.kubectl("delete", "-k", str(MANIFESTS), "--ignore-not-found", "--timeout=60s")
     cluster.kubectl("apply", "-k", str(MANIFESTS))
     cluster.kubectl("-n", "nodeagent", "rollout", "status", "daemonset/nodeagent", "--timeout=90s")
