@@ -1,0 +1,74 @@
+"""What the client sends, and what it makes of the answer, over a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from nodeagent.kube.api import ApiError
+from nodeagent.kube.client import Client
+
+PATH = "/apis/coordination.k8s.io/v1/namespaces/mesh/leases"
+
+
+async def _exchange(tmp_path: Path, method: str, status: int, answer: Any) -> tuple[list[Any], bytes]:
+    """(What arrived, the answer)."""
+    arrived: list[Any] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        arrived.extend([request.method, request.path, request.headers.get("Content-Type"), await request.json()])
+        return web.json_response(answer, status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = Client(_kubeconfig(tmp_path, runner.addresses[0][1]))
+    try:
+        return arrived, await client.send(method, PATH, {"spec": {"a": 1}}, 5.0)
+    finally:
+        await client.close()
+        await runner.cleanup()
+
+
+def _kubeconfig(directory: Path, port: int) -> Path:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {}}],
+        "current-context": "c",
+    }
+    file = directory / "kubeconfig"
+    file.write_text(json.dumps(config))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "content_type"),
+    [
+        ("POST", 201, "application/json"),
+        ("PUT", 200, "application/json"),
+        ("PATCH", 200, "application/merge-patch+json"),
+    ],
+)
+def test_a_body_is_sent_with_the_type_of_its_method(
+    tmp_path: Path, method: str, status: int, content_type: str
+) -> None:
+    arrived, answer = asyncio.run(_exchange(tmp_path, method, status, {"metadata": {"name": "x"}}))
+    assert arrived == [method, PATH, content_type, {"spec": {"a": 1}}]
+    assert json.loads(answer) == {"metadata": {"name": "x"}}
+
+
+def test_a_conflict_is_an_error_with_its_status_and_the_servers_words(tmp_path: Path) -> None:
+    said = {"kind": "Status", "code": 409, "message": "the object has been modified"}
+    with pytest.raises(ApiError, match="the object has been modified") as error:
+        asyncio.run(_exchange(tmp_path, "PUT", 409, said))
+    assert error.value.status == 409
