@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
@@ -35,7 +35,8 @@ from nodeagent.agent.readings import readings
 from nodeagent.agent.reporting import reporting_of
 from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
-from nodeagent.core.model import Snapshot
+from nodeagent.core.differences import Selection
+from nodeagent.core.model import Snapshot, Workload
 from nodeagent.core.unclassified import refusals
 from nodeagent.kernel import bytecode_file, cgroups
 from nodeagent.kernel.bytecode import CompileError
@@ -167,7 +168,10 @@ class Agent:
         inspector = ChildInspect()
         enrolment = Enrolment(inspector.inspect, found=finder)
         bystanders = Bystanders(inspector.inspect, finder)
-        kernel = MapKernel(maps, lambda snapshot: guard(finder.kubepods, settings, snapshot))
+        here: Selection[str, Workload] = Selection(lambda workload: workload.is_here)
+        kernel = MapKernel(
+            maps, lambda snapshot: guard(finder.kubepods, settings, here.of(snapshot.workloads).values())
+        )
         connections = NetnsConnections(ChildDiag(), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
         programmer = Programmer(fleet, kernel, connections, enrolment, bystanders, self._may_write)
         return Parts(
@@ -362,11 +366,11 @@ async def let_go(parts: Parts) -> None:
         await parts.programmer.let_go()
 
 
-def guard(kubepods: Path | None, settings: Settings, snapshot: Snapshot) -> Guard:
+def guard(kubepods: Path | None, settings: Settings, workloads: Iterable[Workload]) -> Guard:
     """What the hooks do with pods that are not classified yet."""
     if kubepods is None:
         return Guard()
-    wanted = refusals(settings.unclassified, snapshot.workloads.values())
+    wanted = refusals(settings.unclassified, workloads)
     try:
         return Guard(cgroups.cgroup_id(kubepods), wanted.refuse, wanted.away)
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nodeagent.agent.enrolment import FAILED_SECONDS, EnrolledPod, Found, Inode, Inspect, NothingFound, inode_of
+from nodeagent.core.differences import Selection
 from nodeagent.core.model import Workload
 from nodeagent.core.pod_cgroup import is_static
 from nodeagent.kernel.netns import NamespaceInfo, NetlinkError
@@ -48,6 +49,7 @@ class Bystanders:
         self._inspect = inspect
         self._found = found or NothingOnNode()
         self._clock = clock
+        self._here: Selection[str, Workload] = Selection(lambda workload: workload.is_here)
         self._left: dict[str, EnrolledPod] = {}  # by key: enrolled once, and still there
         self._known: dict[Inode, NamespaceInfo] = {}
         self._not_before = 0.0
@@ -77,7 +79,7 @@ class Bystanders:
         return {inode: place for place in places if (inode := inode_of(place.path)) is not None}
 
     def _found_places(self, workloads: Mapping[str, Workload]) -> Iterator[Place]:
-        pods = {pod.uid: pod for pod in workloads.values() if pod.uid}
+        pods = {pod.uid: pod for pod in self._here.of(workloads).values() if pod.uid}
         for uid, path in self._found.paths().items():
             pod = pods.get(uid)
             if pod is not None and not pod.enrolled:

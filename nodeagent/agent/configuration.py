@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from itertools import chain
 from typing import Any
 
 from nodeagent.config import compile as compiler
-from nodeagent.config.conditions import ACCEPTED, FALSE, PARTIALLY_INVALID, RESOLVED_REFS, Condition
+from nodeagent.config.conditions import (
+    ACCEPTED,
+    FALSE,
+    PARTIALLY_INVALID,
+    RESOLVED_REFS,
+    Condition,
+    Conditions,
+    ObjectKey,
+)
 from nodeagent.config.groundwork import Groundwork, lay
 from nodeagent.config.locality import ANYWHERE, Locality, locality
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.problems import Problem
 from nodeagent.config.source import Source
+from nodeagent.core.differences import Selection
 from nodeagent.core.model import Snapshot
 
 log = logging.getLogger(__name__)
@@ -39,7 +49,8 @@ class Configuration:
         self._objects: ObjectSet | None = None
         self._groundwork: Groundwork | None = None
         self.compiled = ObjectSet()  # what `snapshot` was made of
-        self.conditions: list[Condition] = []
+        self.conditions = Conditions()
+        self._bad: Selection[ObjectKey, tuple[Condition, ...]] = Selection(lambda said: any(map(_is_bad, said)))
         self._generation = 0
         self._ready = asyncio.Event()
         self._told: set[str] = set()
@@ -138,10 +149,18 @@ class Configuration:
         return unresolved + partly + [_row(one, one.reason) for one in self._false(ACCEPTED)]
 
     def _partly(self) -> list[Condition]:
-        return [one for one in self.conditions if one.type == PARTIALLY_INVALID]
+        return [one for one in self._worth_telling() if one.type == PARTIALLY_INVALID]
 
     def _false(self, kind: str) -> list[Condition]:
-        return [one for one in self.conditions if one.type == kind and one.status == FALSE]
+        return [one for one in self._worth_telling() if one.type == kind and one.status == FALSE]
+
+    def _worth_telling(self) -> Iterator[Condition]:
+        """Of objects about which something bad is said, which are few."""
+        return chain.from_iterable(self._bad.of(self.conditions.by_object).values())
+
+
+def _is_bad(condition: Condition) -> bool:
+    return condition.status == FALSE or condition.type == PARTIALLY_INVALID
 
 
 def _row(condition: Condition, state: str, prefix: str = "") -> dict[str, Any]:

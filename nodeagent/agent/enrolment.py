@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from nodeagent.core.differences import Selection
 from nodeagent.core.model import Workload
 from nodeagent.kernel.bpf import filesystem_magic
 from nodeagent.kernel.netns import NamespaceInfo, NetlinkError
@@ -151,6 +152,7 @@ class Enrolment:
         self._found = found or NothingFound()
         self._clock = clock
         self._open_path = open_path
+        self._here: Selection[str, Workload] = Selection(lambda workload: workload.is_here)
         self._refused: dict[str, Refusal] = {}
         self._unopened: dict[str, str] = {}
         self._not_found: dict[str, str] = {}
@@ -166,7 +168,7 @@ class Enrolment:
 
     def is_current(self, workloads: Mapping[str, Workload]) -> bool:
         """False when `update` would change something: cheap (one stat per pod), for polling."""
-        targets = wanted(workloads, self._found.paths())
+        targets = wanted(self._here.of(workloads), self._found.paths())
         if any(not self._still_valid(pod, targets) for pod in self.pods.values()):
             return False
         return all(key in self.pods or not self._worth_a_look(key, path) for key, path in targets.items())
@@ -184,7 +186,7 @@ class Enrolment:
 
     async def update(self, workloads: Mapping[str, Workload]) -> Changes:
         """Drop pods that are gone, inspect and take in new ones; removed pods' descriptors are closed by `release`."""
-        targets = wanted(workloads, self._found.paths())
+        targets = wanted(self._here.of(workloads), self._found.paths())
         self._not_found = self._refused_by_finder(workloads)
         changes = Changes()
         for pod in list(self.pods.values()):
@@ -201,7 +203,8 @@ class Enrolment:
 
     def _refused_by_finder(self, workloads: Mapping[str, Workload]) -> dict[str, str]:
         refused = self._found.refused
-        pods = {key: pod for key, pod in workloads.items() if pod.enrolled and pod.uid in refused and not pod.netns}
+        here = self._here.of(workloads)
+        pods = {key: pod for key, pod in here.items() if pod.enrolled and pod.uid in refused and not pod.netns}
         return {key: refused[pod.uid] for key, pod in pods.items()}
 
     def _still_refused(self, key: str, missing: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from nodeagent import __version__
 from nodeagent.agent.readings import Facts, Told
 from nodeagent.agent.settings import Settings
-from nodeagent.config.conditions import Condition
+from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import ObjectSet
 from nodeagent.status.mesh_node import BYPASSED, DETACHED, ENFORCING, PENDING, STALE, SYNCED, NodeFacts
 
@@ -40,7 +40,7 @@ class Compiled(Protocol):
     """The part of the configuration that is used here."""
 
     compiled: ObjectSet
-    conditions: list[Condition]
+    conditions: Conditions
 
 
 def reporting_of(settings: Settings) -> Reporting | None:

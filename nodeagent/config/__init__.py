@@ -4,7 +4,9 @@
     a file      directory, settling (when to read it), yaml_documents, manifest_files, schema, schemas/, acceptance
     an object   reading, read_*, quantities, filters, sessions, rule_faults, patterns (how many), resources (typed),
                 objects (what is in force), last_good (on disk), problems
-    a snapshot  compile, from groundwork (services, locality, workloads, ownership), routes, shadowed (of two routes one
-                gets the requests), policies, traffic; outdated (of the one before); conditions, traffic_conditions
+    a snapshot  compile, by a compilation that is brought up to date, from groundwork (services, locality, workloads,
+                ownership), routes (rules; standing: on each parent; shadowed: of two routes one gets the requests),
+                policies, traffic; destinations, at claims (cluster IPs) and other_ports; said (conditions,
+                traffic_conditions)
     CRDs        crds, from the tables in schemas/ by openapi; cel: cross-field rules in the API server's language
 """

@@ -7,33 +7,67 @@ from collections.abc import Iterable, Iterator, Mapping
 from nodeagent.config.conditions import ACCEPTED, FALSE, PROGRAMMED, TRUE, UNKNOWN, Condition
 from nodeagent.config.objects import Broken, ObjectSet
 from nodeagent.config.resources import PolicyObject, ServiceObject, TargetRef
+from nodeagent.core.differences import unequal
 from nodeagent.core.dry_run import enforced
 from nodeagent.core.model import Action, Policy, Protocol
 
 KIND = "AuthorizationPolicy"
+MOST_MERGED = 50_000  # answers that are remembered: more than Services can be shared in any sane cluster
+
+TargetKey = tuple[str, str]  # "Service" and "namespace/name", or "Namespace" and its name
 
 
 class PolicyIndex:
-    """Which policies apply to the endpoints of a Service, or to every pod of a namespace."""
+    """Which policies apply to the endpoints of a Service, or to every pod of a namespace; kept up to date in place."""
 
-    def __init__(self, objects: ObjectSet, *, refuse_broken: bool) -> None:
-        self._by_target: dict[tuple[str, str], list[Policy]] = {}
-        self._refusals: dict[tuple[str, str], str] = {}
+    def __init__(self, *, refuse_broken: bool) -> None:
+        self._refuse_broken = refuse_broken
+        self._policies: Mapping[str, PolicyObject] = {}
+        self._broken: tuple[Broken, ...] = ()
+        self._by_target: dict[TargetKey, dict[str, Policy]] = {}
+        self._refusals: dict[TargetKey, str] = {}
         self._merged: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Policy, ...]] = {}
-        for policy in objects.policies.values():
-            for target in policy.targets:
-                self._by_target.setdefault(_target_key(policy.namespace, target), []).append(policy.policy)
-        for broken in objects.broken if refuse_broken else ():
-            for target in refused_targets(broken):
-                self._refusals.setdefault(_target_key(broken.identity.namespace, target), refusal_by(broken))
+
+    def update(self, objects: ObjectSet) -> set[TargetKey]:
+        """The targets to which others apply than before."""
+        touched: set[TargetKey] = set()
+        for key in unequal(self._policies, objects.policies):
+            touched |= self._replace(key, self._policies.get(key), objects.policies.get(key))
+        self._policies = objects.policies
+        if objects.broken is not self._broken:
+            refusals = self._refused(objects.broken)
+            touched |= unequal(self._refusals, refusals)
+            self._refusals, self._broken = refusals, objects.broken
+        if touched or len(self._merged) > MOST_MERGED:
+            self._merged.clear()
+        return touched
+
+    def _replace(self, key: str, before: PolicyObject | None, now: PolicyObject | None) -> set[TargetKey]:
+        old = {_target_key(before.namespace, target) for target in before.targets} if before else set[TargetKey]()
+        new = {_target_key(now.namespace, target) for target in now.targets} if now else set[TargetKey]()
+        for target in old - new:
+            del self._by_target[target][key]
+            if not self._by_target[target]:
+                del self._by_target[target]
+        for target in new if now else ():
+            self._by_target.setdefault(target, {})[key] = now.policy  # type: ignore[union-attr]  # not without `now`
+        return old | new
+
+    def _refused(self, broken: Iterable[Broken]) -> dict[TargetKey, str]:
+        found: dict[TargetKey, str] = {}
+        for one in broken if self._refuse_broken else ():
+            for target in refused_targets(one):
+                found.setdefault(_target_key(one.identity.namespace, target), refusal_by(one))
+        return found
 
     def applied(self, services: tuple[str, ...], namespaces: tuple[str, ...] = ()) -> tuple[Policy, ...]:
         """Policies of all these Services, of their namespaces and of `namespaces`, each once, sorted by name."""
         key = (services, namespaces)
-        if key not in self._merged:
-            found = [policy for target in _targets(*key) for policy in self._by_target.get(target, ())]
-            self._merged[key] = _unique(found)
-        return self._merged[key]
+        found = self._merged.get(key)
+        if found is None:
+            tables = (self._by_target.get(target) for target in _targets(*key))
+            found = self._merged[key] = _unique(policy for table in tables if table for policy in table.values())
+        return found
 
     def refusal(self, services: tuple[str, ...], namespaces: tuple[str, ...] = ()) -> str:
         """Why everything to these Services and namespaces is refused, or ""."""
@@ -86,14 +120,18 @@ def refusal_by(broken: Broken) -> str:
     )
 
 
-def policy_conditions(objects: ObjectSet, generation: int) -> list[Condition]:
-    """Conditions of every policy towards every target."""
-    return [
+def policy_conditions(policy: PolicyObject, objects: ObjectSet, generation: int) -> tuple[Condition, ...]:
+    """Conditions of a policy towards every target."""
+    return tuple(
         condition
-        for policy in objects.policies.values()
         for index, target in enumerate(policy.targets)
         for condition in _target_conditions(policy, index, target, objects.services, generation)
-    ]
+    )
+
+
+def judged_by(policy: PolicyObject) -> set[TargetKey]:
+    """The targets that its conditions depend on; a Namespace stands for every Service in it."""
+    return {_target_key(policy.namespace, target) for target in policy.targets}
 
 
 def _target_conditions(
@@ -108,17 +146,19 @@ def _target_conditions(
         field = f"spec.targetRefs[{index}].name"
         yield Condition(KIND, policy.key, where, ACCEPTED, FALSE, "TargetNotFound", message, field, generation, index)
         return
-    covered = [service] if service else [one for one in services.values() if one.namespace == policy.namespace]
-    message, field = _http_on_other_ports(policy, covered)
+    message, field = _http_on_other_ports(policy, service, services)
     yield Condition(KIND, policy.key, where, ACCEPTED, TRUE, "Accepted", message, field, generation, index)
     yield Condition(KIND, policy.key, where, PROGRAMMED, UNKNOWN, "Pending", "", "", generation, index)
 
 
-def _http_on_other_ports(policy: PolicyObject, covered: Iterable[ServiceObject]) -> tuple[str, str]:
-    """(message, field) when HTTP fields meet ports where HTTP is not read, of the Services that the policy targets."""
+def _http_on_other_ports(
+    policy: PolicyObject, service: ServiceObject | None, services: Mapping[str, ServiceObject]
+) -> tuple[str, str]:
+    """(message, field) when HTTP fields meet ports where HTTP is not read, of `service` or of all in the namespace."""
     index = next((number for number, rule in enumerate(policy.policy.rules) if rule.http), None)
     if index is None:
         return "", ""
+    covered = [service] if service else [one for one in services.values() if one.namespace == policy.namespace]
     ports = [f"{s.key}:{port.port}" for s in covered for port in s.ports if port.protocol is not Protocol.HTTP1]
     if not ports:
         return "", ""
@@ -132,11 +172,11 @@ def _http_on_other_ports(policy: PolicyObject, covered: Iterable[ServiceObject])
     return f"HTTP is not read on {', '.join(sorted(ports))}: {effect}", f"spec.rules[{index}].http"
 
 
-def _target_key(namespace: str, target: TargetRef) -> tuple[str, str]:
+def _target_key(namespace: str, target: TargetRef) -> TargetKey:
     return (target.kind, namespace if target.kind == "Namespace" else f"{namespace}/{target.name}")
 
 
-def _targets(services: Iterable[str], namespaces: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _targets(services: Iterable[str], namespaces: Iterable[str]) -> Iterator[TargetKey]:
     for service in services:
         yield "Service", service
         yield "Namespace", service.partition("/")[0]

@@ -1,4 +1,4 @@
-"""HTTPRoutes joined to Service ports: who they apply to, in which order, and what is wrong with them.
+"""HTTPRoutes joined to Service ports: who they apply to, in which order, and what is said about them.
 
 A route in the Service's own namespace is a producer route (every caller); one in another namespace
 is a consumer route: for callers of that namespace it replaces the producer's.
@@ -6,369 +6,191 @@ is a consumer route: for callers of that namespace it replaces the producer's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from nodeagent.config.conditions import (
-    ACCEPTED,
-    FALSE,
-    PARTIALLY_INVALID,
-    PROGRAMMED,
-    RESOLVED_REFS,
-    TRUE,
-    UNKNOWN,
-    Condition,
-)
-from nodeagent.config.objects import ObjectSet
-from nodeagent.config.ownership import Ownership
-from nodeagent.config.patterns import PatternRoom
-from nodeagent.config.policies import PolicyIndex
-from nodeagent.config.problems import FieldPath, field_text
+from nodeagent.config.conditions import ACCEPTED, FALSE, TRUE, Condition
+from nodeagent.config.patterns import PatternRoom, count_patterns
 from nodeagent.config.read_common import YOUNGEST
-from nodeagent.config.reading import is_service
-from nodeagent.config.resources import (
-    INVALID_KIND,
-    UNSUPPORTED_VALUE,
-    BackendRef,
-    MirrorRef,
-    ParentRef,
-    RouteObject,
-    RouteRule,
-    RuleFault,
-    ServiceObject,
-    ServicePort,
-)
-from nodeagent.config.services import ServicePortKey, Topology
-from nodeagent.config.shadowed import Notes, Shadows
-from nodeagent.config.traffic import TrafficIndex
-from nodeagent.core.matching import Precedence, precedence
-from nodeagent.core.model import Backend, Fault, Mirror, Protocol, Rule
+from nodeagent.config.resources import UNSUPPORTED_VALUE, RouteObject
+from nodeagent.config.rules import Placed, RuleBuilder, Surroundings
+from nodeagent.config.services import FAMILIES, ServicePortKey
+from nodeagent.config.shadowed import shadowed
+from nodeagent.config.standing import Said, Standings, named_services, said
+from nodeagent.core.differences import unequal
+from nodeagent.core.model import Rule
 
 KIND = "HTTPRoute"
-PRODUCER = ""  # the group of producer rules; consumer groups are called like their namespace
-Position = tuple[bool, Precedence]  # what takes more than it was meant to, because a part is unknown, comes last
-_ANSWERED = "requests that the rule takes are answered 500"
-_BACKEND_PROTOCOLS = (Protocol.HTTP1, Protocol.OPAQUE)  # an undeclared port of a backend is taken for HTTP/1
-
-_Said = tuple[str, str, str, str, str, str]  # of a condition: parent, type, status, reason, message, field
+Place = tuple[ServicePortKey, str]  # of routes that compete: a Service port, and PRODUCER or a namespace
 
 
 @dataclass(frozen=True, slots=True)
-class OnParent:
-    """A route on one parent: the ports that it applies to, none where it cannot; `said` holds where it is admitted."""
+class RouteChanges:
+    """`services`: whose ports may have other rules; `conditions` by route, () = it is gone; `routes` are others."""
 
-    group: str
-    ports: tuple[ServicePortKey, ...]
-    said: tuple[_Said, ...]
-    ref: int  # position in spec.parentRefs
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What is made once and depends on the route and on the Services that were looked at, which are beside it."""
-
-    rules: dict[tuple[str, int], tuple[list[tuple[Position, Rule]], frozenset[str]]] = field(default_factory=dict)
-    """By route and family."""
-    standings: dict[str, tuple[tuple[OnParent, ...], frozenset[str]]] = field(default_factory=dict)
-    """By route: on each of its parents."""
-    shadows: Shadows = field(default_factory=Shadows)
-
-
-@dataclass(slots=True)
-class Attached:
-    """Routes on one Service port: group -> routes."""
-
-    groups: dict[str, list[RouteObject]] = field(default_factory=dict)
+    services: set[str]
+    conditions: dict[str, tuple[Condition, ...]]
+    routes: set[str]
 
 
 class RouteIndex:
-    """Routes by Service port.  Rules are built once per route and address family.
+    """Routes by Service port, kept up to date in place.
 
-    `built` are those that an index before had `still_good`.
+    What is made of a route is made again when the route is another one, or when a Service that it names is.
     """
 
-    def __init__(
-        self,
-        objects: ObjectSet,
-        topology: Topology,
-        ownership: Ownership,
-        policies: PolicyIndex,
-        traffic: TrafficIndex,
-        generation: int,
-        built: Built | None = None,
-    ) -> None:
-        self._routes = objects.routes
-        self._topology = topology
-        self._ownership = ownership
-        self._policies = policies
-        self._traffic = traffic
-        self._generation = generation
-        self._attached: dict[ServicePortKey, Attached] = {}
-        self._built = built or Built()
-        self._looked_at: set[str] = set()
+    def __init__(self) -> None:
+        self._routes: Mapping[str, RouteObject] = {}
+        self._naming: dict[str, set[str]] = {}  # Service -> routes that name it
+        self._attached: dict[ServicePortKey, dict[str, list[RouteObject]]] = {}  # by group, the oldest first
+        self._places: dict[str, tuple[Place, ...]] = {}  # of a route: where it is attached
+        self._told: dict[str, list[tuple[Said, int]]] = {}  # of a route, with positions in spec.parentRefs
+        self._rules: dict[tuple[str, int], list[Placed]] = {}  # of a route, for an address family
+        self._with_patterns: set[str] = set()
         self._patterns = PatternRoom()
-        self._shadows = Shadows(self._built.shadows)
-        self.conditions: list[Condition] = []
-        for route in sorted(objects.routes.values(), key=lambda one: (one.created or YOUNGEST, one.key)):
-            for parent, standing in zip(route.parents, self._standing(route), strict=True):
-                self._attach(route, parent, standing)
-        shadows = self._shadows.notes((at, attached.groups) for at, attached in self._attached.items())
-        if shadows:
-            self.conditions = [_with_shadow(one, shadows) for one in self.conditions]
+        self._shadowed: dict[Place, dict[str, str]] = {}  # where routes have the same matches: route -> what to say
+        self._builder: RuleBuilder | None = None
 
-    def still_good(self, routes: Mapping[str, RouteObject], affected: AbstractSet[str]) -> Built:
-        """Of the same traffic policies: where the route did not change, and looks at no Service that is `affected`."""
-        same = {key for key, route in self._routes.items() if routes.get(key) is route}
-        rules, standings = self._built.rules, self._built.standings
-        return Built(
-            {key: one for key, one in rules.items() if key[0] in same and one[1].isdisjoint(affected)},
-            {key: one for key, one in standings.items() if key in same and one[1].isdisjoint(affected)},
-            self._shadows,
-        )
+    def update(
+        self,
+        routes: Mapping[str, RouteObject],
+        around: Surroundings,
+        services: AbstractSet[str],
+        treated: AbstractSet[str],
+        generation: int,
+    ) -> RouteChanges:
+        """`services` may be others than before; to routes that are `treated` other policies may apply."""
+        self._builder = RuleBuilder(around)
+        changed = unequal(self._routes, routes)
+        again = changed | {key for service in services for key in self._naming.get(service, ())}
+        for key in again | treated:
+            for family in FAMILIES:
+                self._rules.pop((key, family), None)
+        touched = {place for key in treated for place in self._places.get(key, ())}
+        again |= self._rename(changed, routes, again)
+        places = self._detach(again)
+        places |= self._attach([routes[key] for key in again if key in routes], Standings(around.topology))
+        again |= self._compare(places)
+        told = {key: self._conditions(key, generation) for key in again}
+        return RouteChanges({at[0] for at, _ in places | touched}, told, changed)
 
     def groups(self, service: str, port: int, family: int) -> dict[str, tuple[Rule, ...]]:
         """Group -> rules in order of precedence, for callers of one address family."""
         attached = self._attached.get((service, port))
         if attached is None:
             return {}
-        return {group: self._sorted(routes, family) for group, routes in attached.groups.items()}
+        return {group: self._sorted(routes, family) for group, routes in attached.items()}
 
     def _sorted(self, routes: list[RouteObject], family: int) -> tuple[Rule, ...]:
-        pairs = [pair for route in routes for pair in self._rules(route, family)]
+        pairs = [pair for route in routes for pair in self._rules_of(route, family)]
         return tuple(rule for _, rule in sorted(pairs, key=lambda pair: pair[0]))
 
-    def _rules(self, route: RouteObject, family: int) -> list[tuple[Position, Rule]]:
-        key = (route.key, family)
-        if key not in self._built.rules:
-            self._looked_at = set()
-            rules = [
-                ((one.matches[number].vague, precedence(rule, route.created, index, number)), rule)
-                for index, one in enumerate(route.rules)
-                for number, rule in enumerate(self._rule(route, one, family))
-            ]
-            self._built.rules[key] = rules, frozenset(self._looked_at)
-        return self._built.rules[key][0]
-
-    def _rule(self, route: RouteObject, rule: RouteRule, family: int) -> list[Rule]:
-        backends = tuple(self._backend(route.key, rule, ref, family) for ref in rule.backends)
-        limits = self._traffic.limits_of_rule(route.key, rule)
-        fault = Fault(rule.fault.reason, _told(rule.fault)) if rule.fault else None
-        return [
-            Rule(
-                route.key,
-                rule.name,
-                match.path_kind,
-                match.path,
-                match.method,
-                match.headers,
-                match.query,
-                backends,
-                rule.filters,
-                rule.timeouts,
-                rate_limits=limits,
-                fault=fault,
-                retry=rule.retry,
-                session=rule.session,
-                mirrors=self._mirrors(route.key, rule, rule.mirrors, family),
-                cors=rule.cors,
-            )
-            for match in rule.matches
-        ]
-
-    def _backend(self, route: str, rule: RouteRule, ref: BackendRef, family: int) -> Backend:
-        service = f"{ref.namespace}/{ref.name}"
-        name = f"{service}:{ref.port}"
-        reason, message = self.backend_fault(ref)
-        port = self._topology.port(service, ref.port)
-        if reason or port is None:
-            word = ref.fault.reason if ref.fault else ""
-            return Backend(name, ref.weight, (), f"{reason}: {message}", reason=word)
-        choice = self._traffic.of_route(route, rule, service, port)
-        reached = self._topology.reachable_family(service, ref.port, family)
-        owners = self._ownership.of_service_port(service, ref.port, reached)
-        near = self._topology.chosen(service, ref.port, reached)
-        return Backend(
-            name,
-            ref.weight,
-            near.endpoints,
-            policies=self._policies.applied(owners.services, owners.namespaces),
-            ports=owners.ports,
-            refuse=self._policies.refusal(owners.services, owners.namespaces),
-            filters=ref.filters,
-            traffic=choice.traffic,
-            shadow=choice.shadow,
-            rate_limits=self._traffic.of_port(service, port).rate_limits,
-            mirrors=self._mirrors(route, rule, ref.mirrors, family),
-            cors=ref.cors,
-            nearby=near.where,
-        )
-
-    def _mirrors(self, route: str, rule: RouteRule, mirrors: tuple[MirrorRef, ...], family: int) -> tuple[Mirror, ...]:
-        """Those whose backend can be sent a copy; requests go on without the others."""
-        return tuple(
-            Mirror(self._backend(route, rule, mirror.backend, family), mirror.numerator, mirror.denominator)
-            for mirror in mirrors
-            if not self.backend_fault(mirror.backend)[0]
-        )
-
-    def backend_fault(self, ref: BackendRef) -> tuple[str, str]:
-        """(reason, message) of a reference that cannot serve; its share is answered 500."""
-        if ref.fault is not None:
-            return ref.fault.condition, _told(ref.fault)
-        if not is_service(ref.group, ref.kind):
-            return "InvalidKind", f"{ref.kind} of group {ref.group!r} cannot be a backend, only a Service can"
-        service = f"{ref.namespace}/{ref.name}"
-        self._looked_at.add(service)
-        if service not in self._topology.services:
-            return "BackendNotFound", f"Service {service} does not exist"
-        port = self._topology.port(service, ref.port)
-        if port is None:
-            return "BackendNotFound", f"Service {service} has no TCP port {ref.port}"
-        if port.protocol not in _BACKEND_PROTOCOLS:
-            return "UnsupportedProtocol", f"port {ref.port} of Service {service} is {port.protocol.value}, not HTTP/1"
-        return "", ""
-
-    def _attach(self, route: RouteObject, parent: ParentRef, standing: OnParent) -> None:
-        group = standing.group
-        refusal = self._patterns.admit(route, [(service, port, group) for service, port in standing.ports])
-        if refusal:
-            self._add(route, (_said(parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, refusal, "spec.rules"),), parent.index)
-            return
-        for key in standing.ports:
-            attached = self._attached.setdefault(key, Attached())
-            routes = attached.groups.setdefault(group, [])
-            if route not in routes:  # two parentRefs may lead to the same port
-                routes.append(route)
-        self._add(route, standing.said, standing.ref)
-
-    def _add(self, route: RouteObject, said: Iterable[_Said], ref: int) -> None:
-        self.conditions += [Condition(KIND, route.key, *one, self._generation, ref) for one in said]
-
-    def _standing(self, route: RouteObject) -> tuple[OnParent, ...]:
-        """On each parent."""
-        found = self._built.standings.get(route.key)
+    def _rules_of(self, route: RouteObject, family: int) -> list[Placed]:
+        found = self._rules.get((route.key, family))
         if found is None:
-            self._looked_at = {f"{parent.namespace}/{parent.name}" for parent in route.parents}
-            made = tuple(self._on_parent(route, parent) for parent in route.parents)
-            found = self._built.standings[route.key] = made, frozenset(self._looked_at)
-        return found[0]
+            if self._builder is None:
+                raise RuntimeError("no route was attached: `update` comes before any rule is asked for")
+            found = self._rules[route.key, family] = self._builder.rules(route, family)
+        return found
 
-    def _on_parent(self, route: RouteObject, parent: ParentRef) -> OnParent:
-        service = self._topology.services.get(f"{parent.namespace}/{parent.name}")
-        reason, message, at = _parent_fault(parent, service)
-        if reason or service is None:
-            return OnParent("", (), (_said(parent, ACCEPTED, FALSE, reason, message, at),), parent.index)
-        group = PRODUCER if route.namespace == service.namespace else route.namespace
-        ports = [port.port for port in _ports(parent, service) if port.protocol is Protocol.HTTP1]
-        said = (
-            *_accepted(route, parent, _note(route, parent, service)),
-            self._resolved(route, parent),
-            _said(parent, PROGRAMMED, UNKNOWN, "Pending"),
-        )
-        return OnParent(group, tuple((service.key, port) for port in ports), said, parent.index)
+    # ---- keeping it up to date ----
 
-    def _resolved(self, route: RouteObject, parent: ParentRef) -> _Said:
-        fault = next(self._backend_faults(route), None)
-        if fault is None:
-            return _said(parent, RESOLVED_REFS, TRUE, "ResolvedRefs")
-        reason, message, at = fault
-        return _said(parent, RESOLVED_REFS, FALSE, reason, message, at)
+    def _rename(self, changed: Iterable[str], routes: Mapping[str, RouteObject], again: AbstractSet[str]) -> set[str]:
+        """Which routes name what, and have patterns.  Returns those that have to ask for room for patterns again."""
+        asking = not self._with_patterns.isdisjoint(again)
+        for key in changed:
+            old, new = self._routes.get(key), routes.get(key)
+            for service in named_services(old) if old else ():
+                self._naming[service].discard(key)
+                if not self._naming[service]:
+                    del self._naming[service]
+            for service in named_services(new) if new else ():
+                self._naming.setdefault(service, set()).add(key)
+            self._with_patterns.discard(key)
+            if new and count_patterns(new):
+                self._with_patterns.add(key)
+                asking = True
+        self._routes = routes
+        if not asking:
+            return set()
+        self._patterns = PatternRoom()  # the older one comes first, so that nobody's place depends on history
+        return self._with_patterns
 
-    def _backend_faults(self, route: RouteObject) -> Iterator[tuple[str, str, str]]:
-        """(reason, message, field) of each reference that leads nowhere."""
-        for index, rule in enumerate(route.rules):
-            if rule.fault is not None and rule.fault.condition == INVALID_KIND:
-                yield INVALID_KIND, f"{rule.fault.message}; {_ANSWERED}", _field(index, rule.fault)
-            for number, ref in enumerate(rule.backends):
-                reason, message = self.backend_fault(ref)
-                if reason not in ("", UNSUPPORTED_VALUE):
-                    at = _field(index, ref.fault) if ref.fault else f"spec.rules[{index}].backendRefs[{number}]"
-                    yield reason, f"{message}; its share is answered 500", at
-            for mirror in (*rule.mirrors, *(mirror for ref in rule.backends for mirror in ref.mirrors)):
-                reason, message = self.backend_fault(mirror.backend)
-                if reason:
-                    yield reason, f"{message}; no copies are sent", _below(index, mirror.field)
+    def _detach(self, keys: AbstractSet[str]) -> set[Place]:
+        """Where they were."""
+        places = {place for key in keys for place in self._places.pop(key, ())}
+        for place in places:
+            self._set(place, [route for route in self._attached[place[0]][place[1]] if route.key not in keys])
+        for key in keys:
+            self._told.pop(key, None)
+        return places
 
+    def _attach(self, routes: list[RouteObject], standings: Standings) -> set[Place]:
+        """Where they are now."""
+        new: dict[Place, list[RouteObject]] = {}
+        for route in sorted(routes, key=_age):
+            for place in self._admitted(route, standings):
+                new.setdefault(place, []).append(route)
+        for place, coming in new.items():
+            others = self._attached.get(place[0], {}).get(place[1], ())
+            self._set(place, sorted((*others, *coming), key=_age))
+        return set(new)
 
-def _said(parent: ParentRef, kind: str, status: str, reason: str, message: str = "", at: str = "") -> _Said:
-    where = f"Service {parent.namespace}/{parent.name}" + (f":{parent.port}" if parent.port else "")
-    return where, kind, status, reason, message, at
+    def _admitted(self, route: RouteObject, standings: Standings) -> tuple[Place, ...]:
+        """Two parentRefs may lead to the same place, which counts once."""
+        places: dict[Place, None] = {}
+        told = self._told[route.key] = []
+        for parent, standing in zip(route.parents, standings.of(route), strict=True):
+            wanted = [(at, standing.group) for at in standing.ports]
+            refusal = self._patterns.admit(route, [(*at, group) for at, group in wanted])
+            if refusal:
+                told.append((said(parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, refusal, "spec.rules"), parent.index))
+            else:
+                told += [(one, standing.ref) for one in standing.said]
+                places |= dict.fromkeys(wanted)
+        found = self._places[route.key] = tuple(places)
+        return found
 
+    def _set(self, place: Place, routes: list[RouteObject]) -> None:
+        at, group = place
+        if routes:
+            self._attached.setdefault(at, {})[group] = routes
+            return
+        del self._attached[at][group]
+        if not self._attached[at]:
+            del self._attached[at]
 
-def _with_shadow(condition: Condition, shadows: Notes) -> Condition:
-    """Of two routes that want the same requests one gets them, which the other's Accepted condition tells."""
-    service = condition.parent.removeprefix("Service ").partition(":")[0]
-    note = shadows.get((condition.object, service)) if condition.type == ACCEPTED and condition.status == TRUE else None
-    if note is None:
-        return condition
-    message = f"{condition.message}; {note}" if condition.message else note
-    return replace(condition, message=message, field="spec.rules")
+    def _compare(self, places: Iterable[Place]) -> set[str]:
+        """Which routes have the same matches there.  Returns those about which something else is to be said."""
+        different = set[str]()
+        for place in places:
+            routes = self._attached.get(place[0], {}).get(place[1], [])
+            before, now = self._shadowed.pop(place, {}), shadowed(routes) if len(routes) > 1 else {}
+            if now:
+                self._shadowed[place] = now
+            different |= unequal(before, now)
+        return different
 
+    # ---- what is said ----
 
-def _accepted(route: RouteObject, parent: ParentRef, note: tuple[str, str]) -> Iterator[_Said]:
-    """One fault stands for all.  It is in force where it is not accepted, too: its rules answer 500."""
-    message, at = next(_unsupported(route), ("", ""))
-    if message and all(rule.fault and rule.fault.condition == UNSUPPORTED_VALUE for rule in route.rules):
-        yield _said(parent, ACCEPTED, FALSE, UNSUPPORTED_VALUE, message, at)
-        return
-    yield _said(parent, ACCEPTED, TRUE, "Accepted", *note)
-    if message:
-        yield _said(parent, PARTIALLY_INVALID, TRUE, UNSUPPORTED_VALUE, message, at)
+    def _conditions(self, key: str, generation: int) -> tuple[Condition, ...]:
+        found = (Condition(KIND, key, *one, generation, ref) for one, ref in self._told.get(key, ()))
+        return tuple(map(self._with_shadow, found)) if self._shadowed else tuple(found)
 
-
-def _unsupported(route: RouteObject) -> Iterator[tuple[str, str]]:
-    """(message, field) of each value that this release does not know.  Gateway API asks for the first words."""
-    for index, rule in enumerate(route.rules):
-        if rule.fault is not None and rule.fault.condition == UNSUPPORTED_VALUE:
-            yield f"Dropped Rule {index}: {rule.fault.message}; {_ANSWERED}", _field(index, rule.fault)
-        for ref in rule.backends:
-            if ref.fault is not None and ref.fault.condition == UNSUPPORTED_VALUE:
-                message = f"Dropped Rule {index} in part: {ref.fault.message}; its share is answered 500"
-                yield message, _field(index, ref.fault)
-
-
-def _field(index: int, fault: RuleFault) -> str:
-    return _below(index, fault.field)
-
-
-def _below(index: int, field: FieldPath) -> str:
-    return field_text(("spec", "rules", index, *field))
-
-
-def _told(fault: RuleFault) -> str:
-    return f"{field_text(fault.field)}: {fault.message}"
-
-
-def _parent_fault(parent: ParentRef, service: ServiceObject | None) -> tuple[str, str, str]:
-    """(reason, message, field) when the route cannot apply to this parent at all."""
-    at, name = f"spec.parentRefs[{parent.index}]", f"Service {parent.namespace}/{parent.name}"
-    if service is None:
-        return "NoMatchingParent", f"{name} does not exist", f"{at}.name"
-    if not service.addresses:
-        return "NoMatchingParent", f"{name} has no cluster IP, and a route applies to calls to the cluster IP", at
-    ports = _ports(parent, service)
-    if not ports:
-        return "NoMatchingParent", f"{name} has no TCP port {parent.port or parent.section}", at
-    if all(port.protocol is not Protocol.HTTP1 for port in ports):
-        listed = ", ".join(f"{port.port} ({port.protocol.value})" for port in ports)
-        message = f"no port of {name} is plain HTTP/1: {listed}; set appProtocol: http, or name the port http-..."
-        return "UnsupportedValue", message, at
-    return "", "", ""
+    def _with_shadow(self, condition: Condition) -> Condition:
+        """Of two routes that want the same requests one gets them, which the other's Accepted condition tells."""
+        if condition.type != ACCEPTED or condition.status != TRUE:
+            return condition
+        service = condition.parent.removeprefix("Service ").partition(":")[0]
+        places = sorted(place for place in self._places[condition.object] if place[0][0] == service)
+        notes = (self._shadowed.get(place, {}).get(condition.object) for place in places)
+        note = next((note for note in notes if note), None)
+        if note is None:
+            return condition
+        message = f"{condition.message}; {note}" if condition.message else note
+        return replace(condition, message=message, field="spec.rules")
 
 
-def _note(route: RouteObject, parent: ParentRef, service: ServiceObject) -> tuple[str, str]:
-    """(message, field) about what an accepted route does not do."""
-    notes, at = [], ""
-    others = [str(port.port) for port in _ports(parent, service) if port.protocol is not Protocol.HTTP1]
-    if others:
-        notes.append(f"not applied to port {', '.join(others)}, which is not plain HTTP/1")
-        at = f"spec.parentRefs[{parent.index}]"
-    if route.hostnames:
-        notes.append("hostnames are ignored for a Service parent; match the Host header instead")
-        at = "spec.hostnames"
-    return "; ".join(notes), at
-
-
-def _ports(parent: ParentRef, service: ServiceObject) -> list[ServicePort]:
-    return [port for port in service.ports if parent.port in (0, port.port) and parent.section in ("", port.name)]
+def _age(route: RouteObject) -> tuple[str, str]:
+    return route.created or YOUNGEST, route.key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from nodeagent.config.locality import ANYWHERE, Locality, Nearby, nearby
@@ -49,14 +49,16 @@ class Topology:
         self.owners: dict[Endpoint, EndpointOwners] = dict(before.owners) if before else {}
         self._members: dict[tuple[str, int, int], tuple[Endpoint, ...]] = dict(before._members) if before else {}
         self._chosen: dict[tuple[str, int, int], Nearby] = dict(before._chosen) if before else {}
-        self.affected = _affected(before, services, slices) if before else set(services)
+        self._slices_of: dict[str, tuple[str, ...]] = dict(before._slices_of) if before else {}  # by Service
+        self.affected = self._sort_slices(before._slices if before else {})
+        self.affected |= unequal(before.services, services) if before else set(services)
         self.touched: set[Endpoint] = set()
         for key in self.affected:
             if before and key in before.services:
                 self._leave(before.services[key])
-        by_service = _group(slices.values())
-        for key in services.keys() & self.affected:
-            self._join(services[key], by_service.get(key, ()))
+        for key in self.affected:
+            if key in services:
+                self._join(services[key], [slices[name] for name in self._slices_of.get(key, ())])
 
     def endpoints(self, service: str, port: int, wanted: int) -> tuple[Endpoint, ...]:
         """Where new connections go: endpoints of address family `wanted` (4 or 6) that are ready, or the next best."""
@@ -82,8 +84,27 @@ class Topology:
                 return item
         return None
 
-    def _join(self, service: ServiceObject, slices: Iterable[SliceObject]) -> None:
-        slices = list(slices)
+    def members_of(self, service: str) -> set[Endpoint]:
+        """Every endpoint of all its ports."""
+        found = self.services.get(service)
+        keys = ((service, port.port, number) for port in (found.ports if found else ()) for number in FAMILIES)
+        return {endpoint for key in keys for endpoint in self._members.get(key, ())}
+
+    def _sort_slices(self, before: Mapping[str, SliceObject]) -> set[str]:
+        """Note which slices are of which Service.  Returns the Services that have others than before."""
+        affected = set[str]()
+        for name in unequal(before, self._slices):
+            for table, is_there in ((before, False), (self._slices, True)):
+                one = table.get(name)
+                if one is not None and one.service:
+                    key = f"{one.namespace}/{one.service}"
+                    affected.add(key)
+                    others = tuple(other for other in self._slices_of.pop(key, ()) if other != name)
+                    if others or is_there:
+                        self._slices_of[key] = (*others, name) if is_there else others
+        return affected
+
+    def _join(self, service: ServiceObject, slices: Collection[SliceObject]) -> None:
         for port in service.ports:
             found = _found(slices, port.name)
             for number in FAMILIES:  # an IPv4-mapped address of an IPv6 slice is IPv4 here
@@ -137,21 +158,3 @@ def _found(slices: Iterable[SliceObject], port_name: str) -> dict[tuple[str, int
             before = found.get(pair)
             found[pair] = (max(readiness, before[0]), max(place, before[1])) if before else (readiness, place)
     return found
-
-
-def _affected(
-    before: Topology, services: Mapping[str, ServiceObject], slices: Mapping[str, SliceObject]
-) -> set[str]:
-    """Services that changed, or one of whose slices did."""
-    found = unequal(before.services, services)
-    for key in unequal(before._slices, slices):
-        found |= {f"{one.namespace}/{one.service}" for one in (before._slices.get(key), slices.get(key)) if one}
-    return found
-
-
-def _group(slices: Iterable[SliceObject]) -> dict[str, list[SliceObject]]:
-    groups: dict[str, list[SliceObject]] = {}
-    for one in slices:
-        if one.service:
-            groups.setdefault(f"{one.namespace}/{one.service}", []).append(one)
-    return groups

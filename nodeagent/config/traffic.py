@@ -8,7 +8,7 @@ DryRun are chosen among themselves, so that none hides one that is enforced.  Ra
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from nodeagent.config.objects import ObjectSet
 from nodeagent.config.read_common import YOUNGEST
 from nodeagent.config.resources import RateLimitObject, RouteRule, ServicePort, TargetRef, TrafficObject
 from nodeagent.config.workloads import PodCaps
+from nodeagent.core.differences import unequal
 from nodeagent.core.model import Backend, Protocol, Rule
 from nodeagent.core.traffic import ConnectionRate, Mode, RateLimitPolicy, TrafficPolicy
 
@@ -46,15 +47,38 @@ NO_CHOICE, NOTHING = Choice(), OfPort()
 
 
 class TrafficIndex:
-    """The policies by target.  `allow_faults`: whether the agent was started with --allow-fault-injection."""
+    """The policies by target, kept up to date in place.
 
-    def __init__(self, objects: ObjectSet, *, allow_faults: bool = False) -> None:
-        self.rivals = by_target(objects.traffic.values())
-        self.rate_limits = by_target(objects.rate_limits.values())
-        self._policies = {
-            one.key: one.policy if allow_faults else _without_faults(one.policy) for one in objects.traffic.values()
-        }
-        self._ports: dict[tuple[str, str], OfPort] = {}
+    `allow_faults`: whether the agent was started with --allow-fault-injection.
+    """
+
+    def __init__(self, *, allow_faults: bool = False) -> None:
+        self.allow_faults = allow_faults
+        self.rivals: dict[Target, list[TrafficObject]] = {}
+        self.rate_limits: dict[Target, list[RateLimitObject]] = {}
+        self._traffic: Mapping[str, TrafficObject] = {}
+        self._limits_of: Mapping[str, RateLimitObject] = {}
+        self._policies: dict[str, TrafficPolicy] = {}
+        self._ports: dict[str, dict[str, OfPort]] = {}  # by Service and port name
+
+    def update(self, objects: ObjectSet) -> set[Target]:
+        """The targets that are treated otherwise than before."""
+        changed = unequal(self._traffic, objects.traffic)
+        touched = _replace_all(self.rivals, changed, self._traffic, objects.traffic)
+        for key in changed:
+            self._policies.pop(key, None)
+            if (one := objects.traffic.get(key)) is not None:
+                self._policies[key] = one.policy if self.allow_faults else _without_faults(one.policy)
+        limits = unequal(self._limits_of, objects.rate_limits)
+        touched |= _replace_all(self.rate_limits, limits, self._limits_of, objects.rate_limits)
+        self._traffic, self._limits_of = objects.traffic, objects.rate_limits
+        self.forget(name for kind, name, _ in touched if kind == "Service")
+        return touched
+
+    def forget(self, services: Iterable[str]) -> None:
+        """What was found for ports of these, which may not be there any more."""
+        for service in services:
+            self._ports.pop(service, None)
 
     @property
     def is_empty(self) -> bool:
@@ -69,12 +93,12 @@ class TrafficIndex:
         """For requests that end up at a Service's port, whatever it says that it carries."""
         if self.is_empty:
             return NOTHING
-        key = (service, port.name)
-        if key not in self._ports:
+        known = self._ports.setdefault(service, {})
+        if port.name not in known:
             targets = port_targets(service, port)
             found = OfPort(self._choice(targets), self._limits(targets), self._connections(targets))
-            self._ports[key] = NOTHING if found == NOTHING else found
-        return self._ports[key]
+            known[port.name] = NOTHING if found == NOTHING else found
+        return known[port.name]
 
     def of_route(self, route: str, rule: RouteRule, service: str, port: ServicePort) -> Choice:
         """For requests that a rule sends to a port of `service`."""
@@ -145,10 +169,29 @@ def target_of(namespace: str, ref: TargetRef) -> Target:
     return (ref.kind, ref.name if ref.kind == "Namespace" else f"{namespace}/{ref.name}", ref.section)
 
 
-def by_target(policies: Iterable[_AnyPolicy]) -> dict[Target, list[_AnyPolicy]]:
-    """The policies of each target, the one that wins a conflict first."""
-    found: dict[Target, list[_AnyPolicy]] = {}
-    for policy in sorted(policies, key=lambda one: (one.created or YOUNGEST, one.key)):
-        for ref in policy.targets:
-            found.setdefault(target_of(policy.namespace, ref), []).append(policy)
-    return found
+def _replace_all(
+    table: dict[Target, list[_AnyPolicy]],
+    changed: Iterable[str],
+    before: Mapping[str, _AnyPolicy],
+    now: Mapping[str, _AnyPolicy],
+) -> set[Target]:
+    """Put these policies into the lists of their targets: the one that wins a conflict comes first."""
+    touched: set[Target] = set()
+    for key in changed:
+        old: _AnyPolicy | None = before.get(key)
+        new: _AnyPolicy | None = now.get(key)
+        for target in _all_targets(old):
+            table[target] = [one for one in table[target] if one.key != key]
+        for target in _all_targets(new):
+            table.setdefault(target, []).append(new)  # type: ignore[arg-type]  # without one there are no targets
+        touched |= {*_all_targets(old), *_all_targets(new)}
+    for target in touched:
+        if table[target]:
+            table[target].sort(key=lambda one: (one.created or YOUNGEST, one.key))
+        else:
+            del table[target]
+    return touched
+
+
+def _all_targets(policy: TrafficObject | RateLimitObject | None) -> list[Target]:
+    return [target_of(policy.namespace, ref) for ref in policy.targets] if policy else []

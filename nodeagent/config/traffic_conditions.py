@@ -27,30 +27,30 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
     """What a policy is judged by.  `nodes`: how many nodes the known pods are on, at least 1."""
 
     objects: ObjectSet
     index: TrafficIndex
-    allow_faults: bool
     nodes: int
 
 
-def treatment_conditions(
-    objects: ObjectSet, index: TrafficIndex, generation: int, *, allow_faults: bool
-) -> list[Condition]:
-    """Accepted of every policy towards every target, and Programmed where it is."""
-    if index.is_empty:
-        return []
-    known = _Known(objects, index, allow_faults, len({pod.node for pod in objects.pods.values() if pod.node}) or 1)
-    found: list[Condition] = []
-    for one in objects.traffic.values():
-        for number, ref in enumerate(one.targets):
-            found += _said(TRAFFIC, one, number, _traffic_verdict(one, number, ref, known), generation)
-    for limits in objects.rate_limits.values():
-        for number, ref in enumerate(limits.targets):
-            found += _said(RATE_LIMIT, limits, number, _limits_verdict(limits, number, ref, known), generation)
-    return found
+def traffic_conditions(policy: TrafficObject, known: Known, generation: int) -> tuple[Condition, ...]:
+    """Accepted of a TrafficPolicy towards every target, and Programmed where it is."""
+    return tuple(
+        one
+        for number, ref in enumerate(policy.targets)
+        for one in _said(TRAFFIC, policy, number, _traffic_verdict(policy, number, ref, known), generation)
+    )
+
+
+def limit_conditions(policy: RateLimitObject, known: Known, generation: int) -> tuple[Condition, ...]:
+    """The same of a RateLimitPolicy."""
+    return tuple(
+        one
+        for number, ref in enumerate(policy.targets)
+        for one in _said(RATE_LIMIT, policy, number, _limits_verdict(policy, number, ref, known), generation)
+    )
 
 
 def parent_name(namespace: str, ref: TargetRef) -> str:
@@ -69,7 +69,7 @@ def _said(
         yield Condition(kind, policy.key, where, PROGRAMMED, UNKNOWN, "Pending", "", "", generation, number)
 
 
-def _traffic_verdict(policy: TrafficObject, number: int, ref: TargetRef, known: _Known) -> Verdict:
+def _traffic_verdict(policy: TrafficObject, number: int, ref: TargetRef, known: Known) -> Verdict:
     at = f"spec.targetRefs[{number}]"
     fault = _missing(policy.namespace, ref, at, known.objects) or _conflict(policy, ref, at, known.index)
     if fault:
@@ -80,13 +80,13 @@ def _traffic_verdict(policy: TrafficObject, number: int, ref: TargetRef, known: 
         if not any(port.protocol in _ROUTABLE for port in ports):
             return Verdict("Invalid", _nothing_to_read(service, ports), at)
         notes = _unread(service, ports, parts_of(policy.policy))
-    if policy.policy.fault_injection is not None and not known.allow_faults:
+    if policy.policy.fault_injection is not None and not known.index.allow_faults:
         notes.append("faultInjection is left out; to allow it, start the agent with --allow-fault-injection")
         at = "spec.faultInjection"
     return Verdict("Accepted", "; ".join(notes), at if notes else "")
 
 
-def _limits_verdict(policy: RateLimitObject, number: int, ref: TargetRef, known: _Known) -> Verdict:
+def _limits_verdict(policy: RateLimitObject, number: int, ref: TargetRef, known: Known) -> Verdict:
     at = f"spec.targetRefs[{number}]"
     missing = _missing(policy.namespace, ref, at, known.objects)
     if missing:

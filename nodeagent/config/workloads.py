@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.resources import NamespaceObject, PodObject
-from nodeagent.core.differences import unequal
+from nodeagent.core.differences import Edition, changed, gone, unequal
 from nodeagent.core.model import FailMode, Workload
 from nodeagent.core.traffic import PodLimits
 
@@ -20,32 +19,21 @@ UNPOLICED = "mesh.nodeagent.dev/unpoliced-connections"
 _NO_NAMESPACE = NamespaceObject("")
 
 
-@dataclass(frozen=True, slots=True)
-class Workloads:
+Pods = Edition[str, Workload]
+
+
+def workloads(objects: ObjectSet, node: str = "", before: ObjectSet | None = None, made: Pods | None = None) -> Pods:
     """Every pod by "namespace/name", enrolled or not: all of them can be callers and targets.
 
-    `moved`: addresses at which a pod came, left or became another one since the workloads before.
+    `made` of `before`, on the same `node`; what did not change is the same object again.
     """
-
-    pods: Mapping[str, Workload]
-    moved: AbstractSet[str] = frozenset()
-
-
-def workloads(
-    objects: ObjectSet, node: str = "", before: ObjectSet | None = None, made: Mapping[str, Workload] | None = None
-) -> Workloads:
-    """`made` of `before`, on the same `node`; what did not change is the same object again."""
     if before is None or made is None:
-        return Workloads({key: _workload(pod, objects, node) for key, pod in objects.pods.items()})
-    changed, places = unequal(before.pods, objects.pods), unequal(before.namespaces, objects.namespaces)
+        return Edition({key: _workload(pod, objects, node) for key, pod in objects.pods.items()})
+    different, places = unequal(before.pods, objects.pods), unequal(before.namespaces, objects.namespaces)
     if places:
-        changed |= {key for key, pod in objects.pods.items() if pod.namespace in places}
-    new = {key: _workload(objects.pods[key], objects, node) for key in changed & objects.pods.keys()}
-    now = {**made, **new}
-    for key in changed - new.keys():
-        del now[key]
-    moved = {address for key in changed for table in (made, new) if key in table for address in table[key].addresses}
-    return Workloads(now, moved)
+        different |= {key for key, pod in objects.pods.items() if pod.namespace in places}
+    new = {key: _workload(objects.pods[key], objects, node) for key in different if key in objects.pods}
+    return made.next({key: one for key, one in new.items() if made.get(key) != one}, different - new.keys())
 
 
 def is_enrolled(pod: PodObject, namespace: NamespaceObject) -> bool:
@@ -59,25 +47,30 @@ class Capped:
     """`pods` with what `caps` says of their namespaces: `made`."""
 
     caps: Mapping[str, PodCaps]
-    pods: Mapping[str, Workload]
-    made: Mapping[str, Workload]
+    pods: Pods
+    made: Pods
 
 
-def capped(pods: Mapping[str, Workload], caps: Mapping[str, PodCaps], before: Capped | None = None) -> Capped:
+def capped(pods: Pods, caps: Mapping[str, PodCaps], before: Capped | None = None) -> Capped:
     """Pods that are as before, with the same caps, are the same objects as in `before`."""
-    if not caps:
-        return Capped(caps, pods, pods)
-    if before and before.pods is pods and before.caps == caps:
+    if before is None:
+        return Capped(caps, pods, pods.next({key: _with_caps(pod, caps) for key, pod in _in(caps, pods)}))
+    if before.pods is pods and before.caps == caps:
         return before
-    found, same = dict(pods), {name for name in caps if before and before.caps.get(name) == caps[name]}
-    for key, pod in pods.items():
-        if pod.namespace in caps:
-            if before and pod.namespace in same and before.pods.get(key) is pod:
-                found[key] = before.made[key]
-            else:
-                limits, shadow = caps[pod.namespace]
-                found[key] = replace(pod, limits=limits, shadow_limits=shadow)
-    return Capped(caps, pods, found)
+    new = changed(before.pods, pods)
+    if others := unequal(before.caps, caps):
+        new |= dict(_in(others, pods))
+    made = {key: _with_caps(pod, caps) for key, pod in new.items()}
+    return Capped(caps, pods, before.made.next(made, gone(before.pods, pods)))
+
+
+def _in(namespaces: Container[str], pods: Pods) -> Iterable[tuple[str, Workload]]:
+    return ((key, pod) for key, pod in pods.items() if pod.namespace in namespaces)
+
+
+def _with_caps(pod: Workload, caps: Mapping[str, PodCaps]) -> Workload:
+    found = caps.get(pod.namespace)
+    return replace(pod, limits=found[0], shadow_limits=found[1]) if found else pod
 
 
 def _workload(pod: PodObject, objects: ObjectSet, node: str) -> Workload:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from nodeagent.config.objects import Broken, Contents, ObjectSet
@@ -56,5 +56,5 @@ class Cluster:
         return tuple(one for part in parts for one in part)
 
 
-def _same(objects: ObjectSet, views: dict[str, dict[str, object]]) -> bool:
+def _same(objects: ObjectSet, views: Mapping[str, object]) -> bool:
     return all(getattr(objects, field) is view for field, view in views.items())

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from nodeagent.config.conditions import Condition
+from nodeagent.config.conditions import Conditions
 from nodeagent.kube.api import ApiError, Reason, WritableApi
 from nodeagent.kube.event_writer import EventWriter, wall_time
 from nodeagent.kube.follower import Follower, name_of
@@ -41,7 +41,7 @@ class Compiled:
     `ready`: every Node, and whether it is Ready; `expected`: the nodes where an agent is.
     """
 
-    conditions: tuple[Condition, ...] = ()
+    conditions: Conditions = field(default_factory=Conditions)
     made_from: Mapping[str, str] = field(default_factory=dict)
     ready: Mapping[str, bool] | None = None
     expected: frozenset[str] = frozenset()

@@ -8,6 +8,7 @@ from typing import Any
 
 from nodeagent.config.objects import Broken, Contents
 from nodeagent.config.resources import Identity, Resource
+from nodeagent.core.differences import Edition
 from nodeagent.kube.judging import Item
 from nodeagent.status.digests import Digest
 
@@ -45,7 +46,8 @@ class Table:
         self._broken: dict[str, Broken] = {}
         self._marks: dict[str, int] = {}
         self._listed: set[str] = set()
-        self._view: dict[str, Any] | None = None
+        self._view: Edition[str, Any] = Edition()
+        self._touched: set[str] = set()  # since the view was made
         self._broken_view: tuple[Broken, ...] | None = ()
 
     def __len__(self) -> int:
@@ -56,10 +58,12 @@ class Table:
         return not self._resources and not self._broken
 
     @property
-    def view(self) -> dict[str, Any]:
+    def view(self) -> Edition[str, Any]:
         """The resources; the same object until one changes, and never changed itself."""
-        if self._view is None:
-            self._view = dict(self._resources)
+        if self._touched:
+            new = {key: self._resources[key] for key in self._touched if key in self._resources}
+            self._view = self._view.next(new, self._touched)
+            self._touched.clear()
         return self._view
 
     @property
@@ -115,7 +119,7 @@ class Table:
         was_there = key in self._resources or key in self._broken
         self._marks.pop(key, None)
         if self._resources.pop(key, None) is not None:
-            self._view = None
+            self._touched.add(key)
         self._forget_broken(key)
         if self._digest is not None:
             self._digest.drop(key)
@@ -151,7 +155,7 @@ class Table:
         same = self._resources.get(key)
         if same is None or same != resource:
             self._resources[key] = resource
-            self._view = None
+            self._touched.add(key)
 
     def _set_broken(self, key: str, broken: Broken) -> None:
         self._broken[key] = broken

@@ -8,8 +8,10 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nodeagent.config.conditions import Condition
+from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import ObjectSet
+from nodeagent.config.resources import PodObject
+from nodeagent.core.differences import Selection
 from nodeagent.kube.api import WritableApi
 from nodeagent.kube.event_writer import EventWriter
 from nodeagent.kube.leadership import Leadership
@@ -29,8 +31,11 @@ class Telling:
     def __init__(self, api: WritableApi, node: str, namespace: str, timing: Timing | None = None) -> None:
         """`namespace`: where the agent and its Lease are."""
         self._api = api
-        self._node, self._namespace = node, namespace
+        self._node = node
         self._objects = ObjectSet()
+        self._agents: Selection[str, PodObject] = Selection(
+            lambda one: one.namespace == namespace and one.workload == AGENT
+        )
         # Not the node's name alone: an agent that is started again must not take itself for the one before.
         election = Election(f"{node}_{secrets.token_hex(4)}", random.random, timing)
         self.leadership = Leadership(api, namespace, LEASE, election)
@@ -38,14 +43,13 @@ class Telling:
         self.statuses = StatusWriter(api, self.leadership, self.events)
         self.reporter = NodeReporter(api, node, self._uid, lambda: len(self._objects.nodes))
 
-    def compiled(self, objects: ObjectSet, conditions: Iterable[Condition]) -> None:
+    def compiled(self, objects: ObjectSet, conditions: Conditions) -> None:
         """The newest objects, and what is to be said about them."""
         self._objects = objects
         ready = {name: one.ready for name, one in objects.nodes.items()}
         digests = {kind: one.digest for kind, one in objects.contents.items()}
-        agents = (one for one in objects.pods.values() if (one.namespace, one.workload) == (self._namespace, AGENT))
-        expected = frozenset(one.node for one in agents if one.node)
-        self.statuses.compiled(Compiled(tuple(conditions), digests, ready, expected))
+        expected = frozenset(one.node for one in self._agents.of(objects.pods).values() if one.node)
+        self.statuses.compiled(Compiled(conditions, digests, ready, expected))
 
     def node(self, facts: NodeFacts, in_force: ObjectSet) -> None:
         """How this node is, and which objects it enforces now."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from nodeagent.core.differences import changed, gone
+from nodeagent.core.differences import Selection, changed, gone
 from nodeagent.core.model import Destination, Rule, Snapshot, Workload
 from nodeagent.proxy.frames import encode_command
 
@@ -53,6 +53,8 @@ class Encoder:
     def __init__(self) -> None:
         self._snapshot = EMPTY
         self._encoded: dict[Target, Data] = {}
+        self._selection: Selection[str, Workload] = Selection(lambda workload: workload.is_here)
+        self._here: Mapping[str, Workload] = {}
 
     def advance(self, snapshot: Snapshot) -> list[bytes]:
         """Frames for workers that have the snapshot before this one (at first: EMPTY)."""
@@ -65,17 +67,14 @@ class Encoder:
         self._encoded.update(new)
         for target in lost:
             del self._encoded[target]
-        old_pods, pods = _local(before), _local(snapshot)
+        old_pods, self._here = self._here, self._selection.of(snapshot.workloads)
+        pods = self._here
         workloads, left_pods = changed(old_pods, pods), tuple(gone(old_pods, pods))
         return list(_frames(new, Head(snapshot.generation, before.generation, lost, workloads, left_pods)))
 
     def whole(self) -> list[bytes]:
         """Frames of the last snapshot, for a worker with any other or none."""
-        return list(_frames(self._encoded, Head(self._snapshot.generation, None, workloads=_local(self._snapshot))))
-
-
-def _local(snapshot: Snapshot) -> dict[str, Workload]:
-    return {key: workload for key, workload in snapshot.workloads.items() if workload.is_here}
+        return list(_frames(self._encoded, Head(self._snapshot.generation, None, workloads=dict(self._here))))
 
 
 def _frames(encoded: Mapping[Target, Data], head: Head) -> Iterator[bytes]:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nodeagent.config.conditions import Condition
+from nodeagent.config.conditions import Condition, Conditions
+from nodeagent.core.differences import changed, gone
 from nodeagent.status.acknowledgements import Acknowledgements, Report, counts
 from nodeagent.status.digests import Digest
 from nodeagent.status.entries import (
@@ -60,7 +61,7 @@ class Book:
         self.acknowledgements = acknowledgements or Acknowledgements()
         self._objects: dict[Key, _Known] = {}
         self._digests = {kind: Digest() for kind in SHAPES}
-        self._said: dict[Key, _Said] = {}
+        self._said: Mapping[Key, _Said] = {}
         self._made_from: dict[str, str] = {}  # kind -> digest of what the conditions speak of
         self._reports: dict[str, dict[str, str]] = {}  # node -> kind -> digest
         self._ready: Mapping[str, bool] | None = None
@@ -100,15 +101,11 @@ class Book:
             if one == kind:
                 self.gone(kind, name)
 
-    def compiled(self, conditions: Iterable[Condition], made_from: Mapping[str, str]) -> None:
+    def compiled(self, conditions: Conditions, made_from: Mapping[str, str]) -> None:
         """The conditions of a snapshot, and kind -> digest of the objects that it was made from."""
-        said: dict[Key, list[Condition]] = {}
-        for one in conditions:
-            if one.kind in SHAPES:
-                said.setdefault((one.kind, one.object), []).append(one)
-        now = {key: tuple(found) for key, found in said.items()}
-        for key in now.keys() | self._said.keys():
-            if not _same(now.get(key, ()), self._said.get(key, ())):
+        now = conditions.by_object
+        for key in changed(self._said, now).keys() | gone(self._said, now):
+            if key[0] in SHAPES and not _same(now.get(key, ()), self._said.get(key, ())):
                 self._dirty[key] = None
         self._said, self._made_from = now, dict(made_from)
 
@@ -184,11 +181,7 @@ class Book:
 
 def _same(now: _Said, before: _Said) -> bool:
     """They say the same, of whichever snapshot."""
-    return len(now) == len(before) and all(_words(one) == _words(two) for one, two in zip(now, before, strict=True))
-
-
-def _words(one: Condition) -> tuple[object, ...]:
-    return (one.ref, one.type, one.status, one.reason, one.message, one.field)
+    return [one.words for one in now] == [one.words for one in before]
 
 
 def _is_older(version: str, known: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from nodeagent.agent.readings import Facts
 from nodeagent.agent.reporting import GENERATIONS, Reporting, Steady, own_namespace, reporting_of
 from nodeagent.agent.settings import Settings
-from nodeagent.config.conditions import Condition
+from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import Contents, ObjectSet
 from nodeagent.config.source import Freshness
 from nodeagent.kube.telling import Telling
@@ -43,7 +43,7 @@ class FakeView:
 @dataclass
 class FakeConfiguration:
     compiled: ObjectSet
-    conditions: list[Condition] = field(default_factory=list)
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 @dataclass

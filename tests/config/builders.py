@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from nodeagent.config.compile import compile as compile_objects
-from nodeagent.config.conditions import Condition
+from nodeagent.config.conditions import Condition, Conditions
 from nodeagent.config.manifest_files import ManifestFile, read_manifest_file
 from nodeagent.config.objects import Good, ObjectSet, merge
 from nodeagent.core.decide import decide
@@ -44,12 +44,23 @@ def objects(*documents: Document) -> ObjectSet:
     return found
 
 
-def compiled(*documents: Document) -> tuple[Snapshot, list[Condition]]:
+def compiled(*documents: Document) -> tuple[Snapshot, Conditions]:
     return compile_objects(objects(*documents), 1)
 
 
 def snapshot(*documents: Document) -> Snapshot:
     return compiled(*documents)[0]
+
+
+def said(conditions: Iterable[Condition]) -> list[tuple[object, ...]]:
+    """Whatever the order, and since whichever generation."""
+    return sorted(((one.kind, one.object, *one.words) for one in conditions), key=repr)
+
+
+def same(one: tuple[Snapshot, Conditions], other: tuple[Snapshot, Conditions]) -> bool:
+    """Two compiles that came to the same; what did not change may be said since an older generation."""
+    assert all(condition.generation <= one[0].generation for condition in one[1])
+    return one[0] == other[0] and said(one[1]) == said(other[1])
 
 
 def pod(namespace: str, name: str, address: str, account: str = "default") -> Document:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.config.conditions import ACCEPTED, PARTIALLY_INVALID, RESOLVED_REFS, Condition
+from nodeagent.config.conditions import ACCEPTED, PARTIALLY_INVALID, RESOLVED_REFS, Conditions
 from nodeagent.core.model import Decision
 from tests.config import builders as some
 from tests.testbed import manifests
@@ -32,7 +32,7 @@ def ask(document: Document, path: str = "/", rand: float = 0.0, **head: Any) -> 
     return some.ask(some.snapshot(*BASE, document), "shop/web", request=some.head(path, **head), rand=rand)
 
 
-def conditions(document: Document) -> list[Condition]:
+def conditions(document: Document) -> Conditions:
     return some.compiled(*BASE, document)[1]
 
 

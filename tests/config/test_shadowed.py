@@ -7,8 +7,7 @@ from typing import Any
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.groundwork import lay
 from nodeagent.config.objects import ObjectSet
-from nodeagent.config.resources import RouteObject
-from nodeagent.config.shadowed import Shadows, shadowed
+from nodeagent.config.shadowed import shadowed
 from tests.config import builders as some
 from tests.testbed import manifests
 from tests.testbed.manifests import Document
@@ -66,18 +65,14 @@ def test_a_match_that_a_route_has_twice_is_its_own_business() -> None:
     assert told(route("a", V1, V1))["shop/a"][2] == ""
 
 
-def test_where_nothing_changed_nothing_is_compared_again() -> None:
-    found = objects(route("a", V1), route("b", V1))
-    routes: list[RouteObject] = list(found.routes.values())
-    place = ("shop/cart", 80)
-    first = Shadows()
-    notes = first.notes([(place, {"": routes})])
-    again = Shadows(first)
-    assert notes.keys() == {("shop/b", "shop/cart")}
-    assert again.notes([(place, {"": list(routes)})]) == notes
-    assert again._known[place, ""][1] is first._known[place, ""][1]
-    assert Shadows(first).notes([(place, {"": routes[:1], "batch": routes[1:]})]) == {}
-    assert shadowed(routes).keys() == {"shop/b"}
+def test_what_is_said_stays_where_nothing_changed() -> None:
+    both = objects(route("a", V1), route("b", V1))
+    other = objects(route("a", V1), route("b", V1), route("c", V2))
+    ground = lay(both)
+    before = compile_objects(both, 1, groundwork=ground)[1].by_object
+    after = compile_objects(other, 2, groundwork=lay(other, ground))[1].by_object
+    assert after["HTTPRoute", "shop/b"] is before["HTTPRoute", "shop/b"]
+    assert shadowed(list(both.routes.values())).keys() == {"shop/b"}
 
 
 def test_a_route_that_goes_sets_the_other_free() -> None:

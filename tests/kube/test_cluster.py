@@ -15,6 +15,7 @@ from nodeagent.kube.cluster import Cluster
 from nodeagent.kube.judging import Item, judge
 from nodeagent.kube.kinds import BY_NAME
 from nodeagent.kube.table import Change
+from tests.config import builders as some
 from tests.config.test_incremental import base, document
 from tests.kube import samples
 from tests.testbed.manifests import Document
@@ -65,9 +66,9 @@ class Scene:
         other = Cluster(lambda _change: None)
         for name, table in self.cluster.tables.items():
             for key in sorted(table.view):
-                other.tables[name]._resources[key] = table.view[key]
+                other.tables[name]._set(key, table.view[key])
             other.tables[name]._broken.update({one.identity.key: one for one in table.broken})
-            other.tables[name]._view = other.tables[name]._broken_view = None
+            other.tables[name]._broken_view = None
         return other.objects()
 
     def compile(self) -> None:
@@ -77,7 +78,7 @@ class Scene:
         found = compile_objects(objects, self.generation, groundwork=self.ground)
         again = compile_objects(self.rebuilt(), self.generation)
         assert found[0] == again[0]
-        assert sorted(map(repr, found[1])) == sorted(map(repr, again[1]))
+        assert some.said(found[1]) == some.said(again[1])
 
 
 @given(st.lists(st.lists(step, max_size=4), min_size=1, max_size=10))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from nodeagent.config.conditions import Condition
+from nodeagent.config.conditions import Condition, Conditions
 from nodeagent.status.acknowledgements import Acknowledgements
 from nodeagent.status.book import Book, Plan
 from nodeagent.status.digests import Digest
@@ -85,7 +85,7 @@ def settled(server: Server, *conditions: Condition) -> Book:
     book = Book()
     for one in list(server.objects.values()):
         book.see(copy.deepcopy(one))
-    book.compiled(conditions, server.digests())
+    book.compiled(Conditions.of(conditions), server.digests())
     book.report("n1", server.digests())
     for plan in plans(book):
         book.see(server.write(plan))
@@ -97,7 +97,7 @@ def test_an_object_is_accepted_first_and_programmed_when_the_nodes_confirm() -> 
     server, book = Server(), Book()
     book.see(server.route("r"))
     book.report("n1", {"HTTPRoute": Digest().text})
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     (plan,) = plans(book)
     book.see(server.write(plan))
     assert said(server.objects["r"])["Accepted"] == ("True", "Accepted")
@@ -115,7 +115,7 @@ def test_nothing_is_written_while_nothing_changes() -> None:
     server.route("r")
     book = settled(server, *good())
     book.see(copy.deepcopy(server.objects["r"]))
-    book.compiled(good(generation=77), server.digests())
+    book.compiled(Conditions.of(good(generation=77)), server.digests())
     book.report("n1", server.digests())
     book.nodes({"n1": True})
     assert plans(book, 1000.0) == []
@@ -127,9 +127,9 @@ def test_conditions_that_are_older_than_the_object_are_not_written() -> None:
     book = settled(server, *good())
     before = server.digests()
     book.see(server.route("r"))
-    book.compiled(bad(), before)  # of another change, before this one
+    book.compiled(Conditions.of(bad()), before)  # of another change, before this one
     assert plans(book) == []
-    book.compiled(bad(), server.digests())
+    book.compiled(Conditions.of(bad()), server.digests())
     (plan,) = plans(book)
     assert plan.patch["status"]["parents"][0]["conditions"][0]["observedGeneration"] == 2
 
@@ -140,7 +140,7 @@ def test_conditions_that_overtake_the_object_wait_for_it() -> None:
     server.route("other")
     book = settled(server, *good(), *good("other"))
     newer = server.route("other")
-    book.compiled([*bad(), *good("other")], server.digests())
+    book.compiled(Conditions.of([*bad(), *good("other")]), server.digests())
     assert plans(book) == []
     book.see(newer)
     assert sorted(plan.subject.name for plan in plans(book)) == ["other", "r"]
@@ -152,7 +152,7 @@ def test_a_new_writer_does_not_take_back_what_an_earlier_one_saw_confirmed() -> 
     settled(server, *good())
     book = Book()
     book.see(copy.deepcopy(server.objects["r"]))
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     assert plans(book) == []  # although no node has reported to it yet
 
 
@@ -162,7 +162,7 @@ def test_a_node_that_confirmed_an_earlier_point_only_is_waited_for() -> None:
     book = settled(server, *good())
     before = server.digests()
     book.see(server.route("r"))
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", server.digests())
     book.report("n2", before)
     (plan,) = plans(book)
@@ -179,7 +179,7 @@ def test_a_node_that_never_confirms_is_named() -> None:
     server.route("r")
     book = Book(Acknowledgements(patience=30.0))
     book.see(copy.deepcopy(server.objects["r"]))
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", {})
     for plan in plans(book):
         book.see(server.write(plan))
@@ -195,11 +195,11 @@ def test_a_parent_that_is_accepted_only_now_has_to_be_confirmed_again() -> None:
     server.route("r")
     book = settled(server, *bad())
     assert said(server.objects["r"]) == {"Accepted": ("False", "NoMatchingParent")}
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     (plan,) = plans(book)
     book.see(server.write(plan))
     assert said(server.objects["r"])["Programmed"] == ("True", "Programmed")  # n1 has this generation
-    book.compiled(bad(), server.digests())
+    book.compiled(Conditions.of(bad()), server.digests())
     (plan,) = plans(book)
     book.see(server.write(plan))
     assert said(server.objects["r"]) == {"Accepted": ("False", "NoMatchingParent")}
@@ -208,7 +208,7 @@ def test_a_parent_that_is_accepted_only_now_has_to_be_confirmed_again() -> None:
 def test_a_reject_is_told_once_with_its_field() -> None:
     server, book = Server(), Book()
     book.see(server.route("r"))
-    book.compiled(bad(), server.digests())
+    book.compiled(Conditions.of(bad()), server.digests())
     (plan,) = plans(book)
     (told,) = plan.occurrences
     assert told.note == "spec.parentRefs[0].name: no such Service (Service cart)"
@@ -216,7 +216,7 @@ def test_a_reject_is_told_once_with_its_field() -> None:
     book.see(server.write(plan))
     newer = Book()
     newer.see(copy.deepcopy(server.objects["r"]))
-    newer.compiled(bad(), server.digests())
+    newer.compiled(Conditions.of(bad()), server.digests())
     assert plans(newer) == []
 
 
@@ -226,7 +226,7 @@ def test_an_answer_that_is_overtaken_by_an_event_changes_nothing() -> None:
     newer = server.route("r", SERVICE, {**SERVICE, "name": "fish"})
     book.see(newer)
     book.see(old)
-    book.compiled([*good(), *good(ref=1)], server.digests())
+    book.compiled(Conditions.of([*good(), *good(ref=1)]), server.digests())
     (plan,) = plans(book)
     assert len(plan.patch["status"]["parents"]) == 2
 
@@ -241,7 +241,7 @@ def test_a_deleted_object_is_forgotten_and_a_new_one_of_its_name_is_another() ->
     del server.objects["r"]
     book.see(server.route("r", uid="another"))
     assert plans(book) == []  # conditions are of the first one
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     (plan,) = plans(book)
     assert plan.subject.uid == "another"
 
@@ -253,7 +253,7 @@ def test_what_a_list_does_not_have_is_gone() -> None:
     book = settled(server, *good(), *good("other"))
     del server.objects["other"]
     book.listed("HTTPRoute", ["shop/r"])
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", server.digests())
     assert plans(book) == []
     assert book.acknowledgements.pending() == []
@@ -265,7 +265,7 @@ def test_a_node_that_is_deleted_is_not_waited_for() -> None:
     book = settled(server, *good())
     book.report("n2", {})
     book.see(server.route("r"))
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", server.digests())
     for plan in plans(book):
         book.see(server.write(plan))
@@ -280,7 +280,7 @@ def test_entries_of_other_controllers_survive_whatever_we_write() -> None:
     server.route("r", {"name": "edge"}, SERVICE)
     server.objects["r"]["status"] = {"parents": [others]}
     book.see(server.stamped("r"))
-    book.compiled(good(ref=1), server.digests())
+    book.compiled(Conditions.of(good(ref=1)), server.digests())
     (plan,) = plans(book)
     written = plan.patch["status"]["parents"]
     assert written[0] == others
@@ -291,7 +291,7 @@ def test_a_node_with_an_agent_that_has_not_reported_yet_is_waited_for() -> None:
     server, book = Server(), Book()
     book.see(server.route("r"))
     book.nodes({"n1": True, "n2": True, "n3": True}, expected=["n1", "n2"])  # none is on n3
-    book.compiled(good(), server.digests())
+    book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", server.digests())
     (plan,) = plans(book)
     book.see(server.write(plan))
