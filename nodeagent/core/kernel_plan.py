@@ -40,7 +40,7 @@ class DestinationRow:
 class Tables:
     """What the maps hold.  `next_id` is above every set and table id ever used.
 
-    `set_numbers` and `table_numbers` are indexes by content.  `plan` makes them; what was read from maps has none.
+    `users`, and the indexes by content `set_numbers` and `table_numbers`, are made by `plan`; what was read from maps has none.
     """
 
     pods: dict[int, PodEntry] = field(default_factory=dict)
@@ -50,6 +50,7 @@ class Tables:
     verdict_tables: dict[int, Table] = field(default_factory=dict)
     rates: dict[int, RateEntry] = field(default_factory=dict)  # by the destination's id
     next_id: int = 1
+    users: dict[int, int] = field(default_factory=dict, compare=False)  # set or table -> rows that name it
     set_numbers: dict[tuple[Endpoint, ...], int] = field(default_factory=dict, compare=False)
     table_numbers: dict[Content, int] = field(default_factory=dict, compare=False)
 
@@ -82,25 +83,45 @@ class Plan:
         self.old_verdicts = {(n, pod) for n, pod in self.old_verdicts if pod not in after.verdict_tables.get(n, {})}
 
 
-def plan(current: Tables, desired: Desired, kept: Collection[Target] = ()) -> tuple[Plan, Tables]:
+def plan(current: Tables, desired: Desired, left: Collection[Target] | None = None) -> tuple[Plan, Tables]:
     """The writes, and what the maps hold after them.  `current` is not changed.
 
-    `kept` destinations stay as they are in `current`, which an earlier `plan` made; `desired` has all others.
+    Without `left`, `desired` has everything.  With it, `desired` has the destinations that may differ from `current`,
+    which an earlier `plan` made, and `left` those that are gone: all others stay as they are.
     """
-    after = Tables(next_id=current.next_id, destinations={target: current.destinations[target] for target in kept})
-    out = Plan()
+    after, out = Tables(next_id=current.next_id), Plan()
+    freed = _free_all(current) if left is None else _free(current, after, {*desired.destinations, *left})
     _plan_pods(current, desired, after, out)
-    sets = _SetPool(current, after, out)
-    tables = _TablePool(current, after, out)
+    sets, tables = _SetPool(current, after, out, freed), _TablePool(current, after, out, freed)
     for target, entry in desired.destinations.items():
         row = _row(entry, current.destinations.get(target), sets, tables)
         after.destinations[target] = row
+        for number in (row.ep_set, row.policy):
+            after.users[number] = after.users.get(number, 0) + 1
         if current.destinations.get(target) != row:
             out.destinations[target] = row
-    out.gone_destinations = current.destinations.keys() - after.destinations.keys()
-    _plan_rates(current, desired, after, out)
-    _retire(current, after, out)
+    changed = current.destinations.keys() if left is None else left
+    out.gone_destinations = {target for target in changed if target not in after.destinations}
+    _plan_rates(current, desired, after, out, left)
+    _retire(current, after, out, freed)
     return out, after
+
+
+def _free_all(current: Tables) -> set[int]:
+    return {*current.endpoint_sets, *current.verdict_tables}
+
+
+def _free(current: Tables, after: Tables, targets: Iterable[Target]) -> set[int]:
+    """Take what stays from `current`.  Returns the sets and tables that only rows at `targets` named."""
+    after.destinations, after.users = dict(current.destinations), dict(current.users)
+    freed = set[int]()
+    for row in (after.destinations.pop(target, None) for target in targets):
+        for number in (row.ep_set, row.policy) if row else ():
+            after.users[number] -= 1
+            if not after.users[number]:
+                del after.users[number]
+                freed.add(number)
+    return freed - {0}
 
 
 def _plan_pods(current: Tables, desired: Desired, after: Tables, out: Plan) -> None:
@@ -114,10 +135,12 @@ def _plan_pods(current: Tables, desired: Desired, after: Tables, out: Plan) -> N
     out.gone_pods = current.pods.keys() - desired.pods.keys()
 
 
-def _plan_rates(current: Tables, desired: Desired, after: Tables, out: Plan) -> None:
+def _plan_rates(
+    current: Tables, desired: Desired, after: Tables, out: Plan, left: Collection[Target] | None
+) -> None:
     """A rate whose destination is kept is kept."""
     wanted = {entry.dest: entry.rate for entry in desired.destinations.values() if entry.rate is not None}
-    if current.rates:
+    if current.rates and left is not None:
         others = {row.dest for target, row in after.destinations.items() if target not in desired.destinations}
         after.rates = {dest: rate for dest, rate in current.rates.items() if dest in others}
     after.rates |= wanted
@@ -139,10 +162,11 @@ def _row(entry: DestinationEntry, before: DestinationRow | None, sets: _SetPool,
 class _SetPool:
     """Endpoint sets by content: an existing one is named again, another content is a new set."""
 
-    def __init__(self, current: Tables, after: Tables, out: Plan) -> None:
+    def __init__(self, current: Tables, after: Tables, out: Plan, freed: Iterable[int]) -> None:
         self._after, self._out = after, out
-        named = {row.ep_set for row in after.destinations.values()} - {0}
-        after.endpoint_sets = {number: current.endpoint_sets[number] for number in named}
+        after.endpoint_sets = dict(current.endpoint_sets)
+        for number in freed:
+            after.endpoint_sets.pop(number, None)
         after.set_numbers = dict(current.set_numbers) or {
             content: number for number, content in current.endpoint_sets.items()
         }
@@ -160,12 +184,15 @@ class _SetPool:
 class _TablePool:
     """Verdict tables by content.  A table may get verdicts of new pods; one that is there never changes."""
 
-    def __init__(self, current: Tables, after: Tables, out: Plan) -> None:
+    def __init__(self, current: Tables, after: Tables, out: Plan, freed: Iterable[int]) -> None:
         self._current, self._after, self._out = current, after, out
         self._placed: dict[int, int] = {}  # by the identity of what is wanted: destinations share it
-        named = {row.policy for row in after.destinations.values()} - {0}
-        after.verdict_tables = {number: current.verdict_tables[number] for number in named}
-        after.table_numbers = {content: one for content, one in current.table_numbers.items() if one in named}
+        after.verdict_tables, after.table_numbers = dict(current.verdict_tables), dict(current.table_numbers)
+        for number in freed:
+            table = after.verdict_tables.pop(number, None)
+            content = frozenset(table.items()) if table is not None else None
+            if content is not None and after.table_numbers.get(content) == number:
+                del after.table_numbers[content]
 
     def place(self, wanted: Mapping[int, VerdictEntry], before: int) -> int:
         number = self._placed.get(id(wanted))
@@ -203,13 +230,12 @@ def _take_id(after: Tables) -> int:
     return number
 
 
-def _retire(current: Tables, after: Tables, out: Plan) -> None:
-    for number, content in current.endpoint_sets.items():
-        if number not in after.endpoint_sets:
+def _retire(current: Tables, after: Tables, out: Plan, freed: Iterable[int]) -> None:
+    for number in freed:
+        content = current.endpoint_sets.get(number)
+        if content is not None and number not in after.endpoint_sets:
             out.old_sets[number] = len(content)
             if after.set_numbers.get(content) == number:
                 del after.set_numbers[content]
-    for number, table in current.verdict_tables.items():
-        left: Iterable[int] = after.verdict_tables.get(number, {})
-        if left is not table:
-            out.old_verdicts |= {(number, pod) for pod in table.keys() - set(left)}
+        table, left = current.verdict_tables.get(number, {}), after.verdict_tables.get(number, {})
+        out.old_verdicts |= {(number, pod) for pod in table.keys() - left.keys()}

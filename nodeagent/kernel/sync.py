@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nodeagent.core import kernel_state
-from nodeagent.core.differences import changed
+from nodeagent.core.differences import changed, gone
 from nodeagent.core.kernel_plan import DestinationRow, Plan, Tables, Target, plan
 from nodeagent.core.kernel_state import DestFlag, LocalPod, Passing, PodEntry, RateEntry, VerdictEntry
-from nodeagent.core.model import Endpoint, Snapshot, Workload
+from nodeagent.core.model import Destination, Endpoint, Snapshot, Workload
 from nodeagent.kernel import abi, layout
 from nodeagent.kernel.bpf_map import Map
 from nodeagent.kernel.maps import Maps
@@ -59,13 +59,12 @@ class KernelSync:
         BpfError (E2BIG) if a map is full: what was written is consistent, the rest is tried at the next call.
         """
         local = list(kernel_state.local_pods(snapshot, pods))
-        kept = self._kept(snapshot, local)
-        other = {target: one for target, one in snapshot.destinations.items() if target not in kept}
-        part = replace(snapshot, destinations=other)
+        renewed, left = self._renewed(snapshot, local)
+        part = replace(snapshot, destinations=renewed)
         ids = self._names.allocate(kernel_state.needed_names(part, pods))
         self._nameless = NAMELESS in ids.values()
         current = self._tables or read_tables(self._maps)
-        todo, after = plan(current, kernel_state.build(part, pods, ids, passing), kept)
+        todo, after = plan(current, kernel_state.build(part, pods, ids, passing), left)
         for _when, waiting in self._retired:  # before writing: what fails half way may name these already
             waiting.spare(after)
         self._tables = None  # until all is written, memory is not to be trusted
@@ -76,18 +75,23 @@ class KernelSync:
         old = sum(todo.old_sets.values()) + len(todo.old_verdicts)
         return SyncResult(_written(todo), _deleted(todo), old)
 
-    def _kept(self, snapshot: Snapshot, local: LocalPods) -> set[Target]:
-        """Destinations whose rows need no look: the same objects, with the same verdicts for the same pods.
+    def _renewed(
+        self, snapshot: Snapshot, local: LocalPods
+    ) -> tuple[Mapping[Target, Destination], set[Target] | None]:
+        """Destinations to look at, and those that left; None = all are looked at.
 
-        While a name has no room, everything is gone through: it may get some.
+        Rows need no look where the objects are the same, with the same verdicts for the same pods.  While a name has
+        no room, everything is gone through: it may get some.
         """
+        there = snapshot.destinations
         if self._tables is None or self._written is None or self._nameless:
-            return set()
+            return there, None
         before, pods = self._written
-        kept = snapshot.destinations.keys() - changed(before.destinations, snapshot.destinations).keys()
+        renewed, left = changed(before.destinations, there), gone(before.destinations, there)
         if local != pods:
-            kept -= {target for target, row in self._tables.destinations.items() if row.policy}
-        return kept
+            ruled = (target for target, row in self._tables.destinations.items() if row.policy)
+            renewed |= {target: there[target] for target in ruled if target in there}
+        return renewed, left
 
     def count(self, workload: Workload, outcome: abi.Outcome, count: int) -> None:
         """Add to what the agent itself counts of a workload's connections."""

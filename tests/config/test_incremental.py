@@ -226,14 +226,15 @@ class Agent:
         """As kernel/sync.py does it."""
         held = {key: LocalPod(number, ()) for number, key in enumerate(sorted(snapshot.workloads), 1)}
         local = list(local_pods(snapshot, held))
-        kept = snapshot.destinations.keys() - changed(self.last.destinations, snapshot.destinations).keys()
+        there = snapshot.destinations
+        renewed, left = changed(self.last.destinations, there), gone(self.last.destinations, there)
         if local != self.local:
-            kept -= {target for target, row in self.tables.destinations.items() if row.policy}
+            ruled = {target for target, row in self.tables.destinations.items() if row.policy}
+            renewed |= {target: there[target] for target in ruled if target in there}
         for one in sorted(needed_names(snapshot, held)):
             self.ids.setdefault(one, len(self.ids) + 1)
-        other = {target: one for target, one in snapshot.destinations.items() if target not in kept}
         before = self.tables
-        todo, self.tables = plan(before, build(replace(snapshot, destinations=other), held, self.ids), kept)
+        todo, self.tables = plan(before, build(replace(snapshot, destinations=renewed), held, self.ids), left)
         _, fresh = plan(Tables(), build(snapshot, held, self.ids))
         assert read_out(self.tables) == read_out(fresh)
         assert written(before.rates, todo.rates, todo.gone_rates) == fresh.rates

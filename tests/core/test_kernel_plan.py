@@ -89,9 +89,10 @@ def _judged(entry: DestinationEntry, table: dict[int, VerdictEntry], now: Desire
 
 def planned(state: Tables, before: Desired, desired: Desired, *, keep: bool) -> tuple[Plan, Tables]:
     """`keep`: without a look at destinations that stay equal."""
-    kept = {t for t, entry in desired.destinations.items() if keep and before.destinations.get(t) == entry}
-    other = {target: entry for target, entry in desired.destinations.items() if target not in kept}
-    return plan(state, replace(desired, destinations=other), kept)
+    if not keep:
+        return plan(state, desired)
+    other = {t: entry for t, entry in desired.destinations.items() if before.destinations.get(t) != entry}
+    return plan(state, replace(desired, destinations=other), before.destinations.keys() - desired.destinations.keys())
 
 
 def steps(state: Tables, todo: Plan) -> Iterator[Tables]:
@@ -282,9 +283,9 @@ def test_a_limit_of_connections_is_kept_per_destination_and_written_when_it_chan
     assert todo.rates == state.rates == {1: slow, 2: quick}
     todo, state = plan(state, Desired({}, frozenset(), {**both, TARGETS[2]: limited(slow, 2)}))
     assert (todo.rates, todo.destinations, todo.gone_rates) == ({2: slow}, {}, set())
-    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(slow, 2)}), kept=TARGETS[:1])
+    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(slow, 2)}), left=[TARGETS[1]])
     assert (todo.rates, todo.gone_rates, state.rates) == ({}, set(), {1: slow, 2: slow})
-    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}), kept=TARGETS[:1])
+    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}), left=[])
     assert (todo.gone_rates, state.rates, list(todo.destinations)) == ({2}, {1: slow}, [TARGETS[2]])
     todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}))
     assert (todo.gone_rates, state.rates) == ({1}, {})
