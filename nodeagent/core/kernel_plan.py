@@ -40,7 +40,8 @@ class DestinationRow:
 class Tables:
     """What the maps hold.  `next_id` is above every set and table id ever used.
 
-    `users`, and the indexes by content `set_numbers` and `table_numbers`, are made by `plan`; what was read from maps has none.
+    `users`, and the indexes by content `set_numbers` and `table_numbers`, are made by `plan`; what was read from maps
+    has none.
     """
 
     pods: dict[int, PodEntry] = field(default_factory=dict)
