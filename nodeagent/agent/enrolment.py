@@ -96,7 +96,7 @@ class NothingFound:
 
 def wanted(workloads: Mapping[str, Workload], found: Mapping[str, str]) -> dict[str, str]:
     """Pods of this node that are enrolled and have a namespace: key -> netns path."""
-    places = {key: pod.netns or found.get(pod.uid) for key, pod in workloads.items() if pod.enrolled and pod.is_here}
+    places = {key: pod.netns or found.get(pod.uid) for key, pod in workloads.items() if pod.enrolled}
     return {key: path for key, path in places.items() if path}
 
 

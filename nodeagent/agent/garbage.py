@@ -6,10 +6,13 @@ But each full collection looks at every object, and stops the whole process mean
 
 from __future__ import annotations
 
+import ctypes
 import gc
 
 # What was frozen as part of a cycle and is garbage now (a task, an exception) stays until it is thawed.
-THAW_EVERY = 100
+THAW_EVERY = 1000
+# What a big configuration was read from is freed in pieces, which malloc does not give back by itself.
+TRIM_AFTER = (1, 2, 3)
 
 
 class Freezer:
@@ -26,3 +29,12 @@ class Freezer:
             gc.unfreeze()
         gc.collect()
         gc.freeze()
+        if self._times in TRIM_AFTER or self._times % self._thaw_every == 0:
+            _trim()
+
+
+def _trim() -> None:
+    """Give back to the kernel what the C library holds and nobody uses."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(0)

@@ -13,6 +13,7 @@ maps of another layout.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from nodeagent.kernel import abi
@@ -71,7 +72,7 @@ class Layout:
 
     @property
     def links(self) -> Path:
-        return self.root / "links"
+        return _inside(_inside(self.bpffs, f"v{self.version}"), "links")
 
     @property
     def workers(self) -> Path:
@@ -85,10 +86,16 @@ class Layout:
         return self.progs / name
 
     def link(self, hook: str) -> Path:
-        return self.links / hook
+        return _inside(self.links, hook)
 
     def directories(self) -> tuple[Path, ...]:
         return (self.bpffs, self.root, self.maps, self.progs, self.links, self.workers)
+
+
+@lru_cache(maxsize=64)
+def _inside(directory: Path, name: str) -> Path:
+    """Made once: whether all hooks are attached is asked several times a second."""
+    return directory / name
 
 
 def sources() -> Path:

@@ -49,6 +49,7 @@ class Names:
         self._table = table
         self._in_use = in_use
         self._ids: dict[Name, int] = {}
+        self._pods = 0  # of these, how many are pods'
         self._next = 1
         self._nameless: set[Name] = set()
         self._read()
@@ -60,7 +61,7 @@ class Names:
             if number == _COUNTER:
                 self._next = max(self._next, int(text))
             else:
-                self._ids[NameKind(name.kind), text] = number
+                self._set((NameKind(name.kind), text), number)
                 self._next = max(self._next, number + 1)
 
     def allocate(self, wanted: Iterable[Name]) -> dict[Name, int]:
@@ -87,8 +88,7 @@ class Names:
     def _room(self) -> int:
         """For names that are no pods'."""
         size = self._table.spec.max_entries
-        used = sum(name[0] is not NameKind.POD for name in self._ids)
-        return size - 1 - min(POD_RESERVE, size // 8) - used
+        return size - 1 - min(POD_RESERVE, size // 8) - (len(self._ids) - self._pods)
 
     def _tell(self, nameless: set[Name]) -> None:
         if nameless - self._nameless:
@@ -107,8 +107,12 @@ class Names:
         self._write(_COUNTER, abi.NameKind.NEXT, str(self._next + len(names)))
         for kind, text in names:
             self._write(self._next, kind, text)
-            self._ids[kind, text] = self._next
+            self._set((kind, text), self._next)
             self._next += 1
+
+    def _set(self, name: Name, number: int) -> None:
+        self._pods += name[0] is NameKind.POD and name not in self._ids
+        self._ids[name] = number
 
     def _write(self, number: int, kind: int, text: str) -> None:
         self._table.update(_KEY.pack(number), bytes(abi.Name(kind, text.encode())))
@@ -127,5 +131,7 @@ class Names:
     def _drop(self, names: Iterable[Name]) -> int:
         gone = list(names)
         for name in gone:
-            self._table.delete(_KEY.pack(self._ids.pop(name)))
+            self._table.delete(_KEY.pack(self._ids[name]))
+            del self._ids[name]
+            self._pods -= name[0] is NameKind.POD
         return len(gone)

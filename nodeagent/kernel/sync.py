@@ -51,6 +51,7 @@ class KernelSync:
         self._tables: Tables | None = None
         self._written: tuple[Snapshot, LocalPods] | None = None  # what `_tables` were made from
         self._nameless = False  # the map of names was full at the last `sync`
+        self._pods_changed = True  # since ids of pods were dropped
         self._retired: list[tuple[float, Plan]] = []
 
     def sync(self, snapshot: Snapshot, pods: Mapping[str, LocalPod], passing: Passing | None = None) -> SyncResult:
@@ -67,6 +68,7 @@ class KernelSync:
         todo, after = plan(current, kernel_state.build(part, pods, ids, passing), left)
         for _when, waiting in self._retired:  # before writing: what fails half way may name these already
             waiting.spare(after)
+        self._pods_changed = self._pods_changed or bool(todo.pods or todo.gone_pods)
         self._tables = None  # until all is written, memory is not to be trusted
         self._apply(todo)
         self._tables = after
@@ -144,8 +146,9 @@ class KernelSync:
         deleted = 0
         while self._retired and now - self._retired[0][0] >= GRACE_S:
             deleted += self._delete_old(self._retired[0][1])
-            if len(self._retired) == 1 and self._tables is not None:
+            if self._pods_changed and len(self._retired) == 1 and self._tables is not None:
                 self._names.drop_pods(entry.pod for entry in self._tables.pods.values())
+                self._pods_changed = False
             del self._retired[0]
         return deleted
 
