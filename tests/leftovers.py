@@ -71,7 +71,9 @@ def cgroup1_roots() -> list[Path]:
 
 
 def _cgroups() -> set[str]:
-    return {f"cgroup {folder}" for root in {cgroup2_root(), *cgroup1_roots()} for folder in _below(root)}
+    """Of v1 hierarchies only what bears a cluster's name: nothing else of ours is there, but services come and go."""
+    ours = (folder for root in cgroup1_roots() for folder in root.glob(f"{CLUSTER_PREFIX}*"))
+    return {f"cgroup {folder}" for folder in (*ours, *_below(cgroup2_root()))}
 
 
 def _below(root: Path) -> Iterator[str]:
