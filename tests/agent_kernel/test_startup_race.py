@@ -61,7 +61,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
         )
         bed.manifests.write("30-deny.yaml", deny)
         made.write_pods()
-        made.agent.start(60)
+        made.agent.start()
         yield made
         made.agent.stop()
 

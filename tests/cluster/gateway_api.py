@@ -10,10 +10,12 @@ from pathlib import Path
 
 from tests.cluster import builds, images, progress
 from tests.cluster.cluster import Cluster
+from tests.conformance.cases import CONSUMER, MESH
+from tests.conformance.features import CORE
 
 MODULE = "sigs.k8s.io/gateway-api"
-NAMESPACES = ("namespace/gateway-conformance-mesh", "namespace/gateway-conformance-mesh-consumer")
-MESH_CORE = ("Mesh", "HTTPRoute")
+NAMESPACES = (f"namespace/{MESH}", f"namespace/{CONSUMER}")
+RESULT = re.compile(r"^    --- (PASS|FAIL|SKIP): TestConformance/(\w+) ", re.MULTILINE)
 
 
 def crds(channel: str = "standard") -> Path:
@@ -42,14 +44,21 @@ class Outcome:
     def failed(self) -> set[str]:
         return self._with("FAIL")
 
-    def _with(self, result: str) -> set[str]:
-        return set(re.findall(rf"^    --- {result}: TestConformance/(\w+) ", self.printed, re.MULTILINE))
+    def said_of(self, test: str) -> str:
+        """What the suite printed while that test ran."""
+        found = re.search(rf"^=== RUN   TestConformance/{test}$.*?(?=^=== RUN   TestConformance/\w+$|^--- |\Z)",
+                          self.printed, re.MULTILINE | re.DOTALL)  # fmt: skip
+        return found[0] if found else ""
+
+    def _with(self, wanted: str) -> set[str]:
+        return {name for result, name in RESULT.findall(self.printed) if result == wanted}
 
 
-def run_suite(cluster: Cluster, report: Path, options: Sequence[str], features: Sequence[str] = MESH_CORE) -> Outcome:
+def run_suite(cluster: Cluster, report: Path, options: Sequence[str], features: Sequence[str] = CORE) -> Outcome:
     """Runs the MESH-HTTP profile; `report` is written if the suite could do its work, whatever the results.
 
-    `options` are further flags of the suite: "-run-test=MeshBasic" for one test, "-organization=..." for a report.
+    `options` are further flags of the suite: "-run-test=MeshBasic" for one test, "-organization=..." for a report,
+    "-namespace-labels=NAME=VALUE" for what enrols its namespaces in a mesh.
     """
     program = builds.build("conformance")
     cluster.load(images.echo())

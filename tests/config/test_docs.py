@@ -229,10 +229,11 @@ def test_a_package_says_what_each_of_its_files_is_for(package: str) -> None:
     assert sorted(files - set(re.findall(r"\w+", groups))) == []
 
 
-def test_architecture_names_files_that_are_there() -> None:
-    named = re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:py|h|c|md))`", text("ARCHITECTURE.md"))
+@pytest.mark.parametrize(("page", "least"), [("ARCHITECTURE.md", 5), ("docs/where-to-change-what.md", 50)])
+def test_pages_for_developers_name_files_that_are_there(page: str, least: int) -> None:
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:py|h|c|md))`", text(page))
     folders = (ROOT, ROOT / "nodeagent")
-    assert len(named) > 50
+    assert len(named) > least
     assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
 
 

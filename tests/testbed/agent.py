@@ -22,6 +22,7 @@ from tests.testbed.shell import inside
 REPOSITORY = Path(__file__).resolve().parents[2]
 WITHOUT_AGENT = {"status", "doctor", "bpf", "bypass", "uninstall"}  # these read the pins themselves
 METRICS_ADDRESS = "127.0.0.1:15020"  # inside the node's namespace, so that no two agents meet
+START_SECONDS = 60.0  # it takes 2; others may have the processors meanwhile
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Agent:
             *self.options,
         ]
 
-    def start(self, seconds: float = 20.0) -> Agent:
+    def start(self, seconds: float = START_SECONDS) -> Agent:
         """Starts the process and waits until it says it is ready; RuntimeError with its log if it does not."""
         own = self.cgroup / "agent"
         own.mkdir(exist_ok=True)
@@ -73,7 +74,7 @@ class Agent:
         self.wait_ready(seconds)
         return self
 
-    def wait_ready(self, seconds: float = 20.0) -> None:
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while True:
             if self.process is not None and self.process.poll() is not None:
