@@ -43,6 +43,12 @@ ROOTS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/cpuacct")
 SERVICE = {"group": "", "kind": "Service"}
 
 
+def authorization(number: int, turn: int) -> Document:
+    found = cluster.policy(number)
+    found["spec"]["rules"][0]["sources"][0]["serviceAccount"]["name"] = f"nobody{turn}"
+    return found
+
+
 def traffic(number: int, turn: int) -> Document:
     target = {**SERVICE, "name": f"s{number}"}
     return manifests.traffic_policy(cluster.namespace(number), f"t{number}", target, timeouts={"request": f"{turn}s"})
@@ -58,7 +64,7 @@ KINDS: dict[str, tuple[str, Callable[[int, int], Document], int]] = {
     "HTTPRoute": (GATEWAY, lambda number, turn: cluster.route(number, turn % 100), 0),
     "AuthorizationPolicy": (
         MESH + "authorizationpolicies",
-        lambda number, turn: cluster.policy(number, "PUT" if turn % 2 else "PATCH"),
+        authorization,
         0,
     ),
     "TrafficPolicy": (MESH + "trafficpolicies", traffic, 6),
@@ -120,6 +126,11 @@ class Box:
     @property
     def used_mb(self) -> float:
         return int((self.paths[0] / "memory.usage_in_bytes").read_text()) / 1e6
+
+    @property
+    def kernel_mb(self) -> float:
+        """Of `used_mb` what the kernel has for them: most of it are BPF maps."""
+        return int((self.paths[0] / "memory.kmem.usage_in_bytes").read_text()) / 1e6
 
     @property
     def processor(self) -> float:
@@ -201,7 +212,8 @@ def measure(kubeconfig: Path, times: int) -> dict[str, Any]:
         since = box.processor
         time.sleep(10)
         idle, loaded = (box.processor - since) / 10, box.peak_mb
-        print(f"idle: {idle:.2%} of a processor; peak {loaded:.0f} MB, now {box.used_mb:.0f} MB", flush=True)
+        print(f"idle: {idle:.2%} of a processor; peak {loaded:.0f} MB, now {box.used_mb:.0f} MB,", end=" ")
+        print(f"{box.kernel_mb:.0f} of them the kernel's", flush=True)
         found = []
         for kind in KINDS:
             found.append(one := _change(api, box, kind, times))
