@@ -16,7 +16,8 @@ FIRST_PAUSE = 0.1  # seconds; doubled with every failure in a row
 LONGEST_PAUSE = 4.0  # an API server that is back is noticed within 5 s
 RELIST_SPREAD = 2.0  # a 410 meets every node of the cluster at once
 MOST_SPREAD = 4  # times doubled, while no list is followed by a watch that works
-FORBIDDEN_AGAIN = 5.0
+FORBIDDEN_SOON = 2.0  # a server that has just started forbids everything for a moment
+FORBIDDEN_AGAIN = 4.0  # the second time in a row, and from then on
 ABSENT_AGAIN = 10.0  # a CRD that is installed later is found within this time
 SURE_AFTER = 2  # looks that find no such kind, before objects that we have are given up
 SHORTEST_WATCH = 1.0  # a server that ends watches sooner is not asked again at once
@@ -59,6 +60,7 @@ class Reflection:
         self._in_row = 0  # failures
         self._faults = 0  # of these, answers that cannot be used
         self._missing = 0  # looks that found no such kind
+        self._forbidden = 0  # answers in a row
         self._gone = 0  # versions in a row that the server did not know
         self.relists = 0
         self.failures = 0
@@ -119,7 +121,8 @@ class Reflection:
             self._version = self._token = ""
             self._pause = Wait(ABSENT_AGAIN * self._spread() / (1 if self.surely_absent else 2))
         elif failure.reason is Reason.FORBIDDEN:
-            self._pause = Wait(FORBIDDEN_AGAIN * self._spread())
+            self._forbidden += 1
+            self._pause = Wait((FORBIDDEN_SOON if self._forbidden == 1 else FORBIDDEN_AGAIN) * self._spread())
         elif failure.reason is Reason.UNINTELLIGIBLE:
             self._faults += 1
             if self._faults >= MOST_FAULTS or not self._version:
@@ -127,7 +130,7 @@ class Reflection:
                 self._faults = 0
 
     def _works(self) -> None:
-        self._in_row = self._faults = 0
+        self._in_row = self._faults = self._forbidden = 0
         self.problem = None
 
     def _again(self, failure: Failure) -> None:

@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster import addresses, builds, hierarchies, images, paths, progress
@@ -190,6 +191,21 @@ def _check_programs() -> None:
 def of_this_process() -> Cluster:
     """A cluster for one test.  Its name carries the pid, by which `orphans` knows whose owner is gone."""
     return Cluster(f"{DEFAULT_TAG}{os.getpid()}")
+
+
+@contextmanager
+def for_tests(nodes: int) -> Iterator[Cluster]:
+    """The cluster of a test run: one that is up is used and stays up; otherwise one is made, and taken down again."""
+    cluster = Cluster(os.environ.get("CLUSTER") or DEFAULT_TAG)
+    if cluster.is_up() and len(cluster.nodes) >= nodes:
+        yield cluster
+        return
+    try:
+        cluster.down()  # one that is half there, or has too few nodes
+        cluster.up(nodes)
+        yield cluster
+    finally:
+        cluster.down()
 
 
 def orphans() -> list[Cluster]:

@@ -1,15 +1,14 @@
-"""The cluster of a test run: one that is up is used and stays up; otherwise one is made, and taken down at the end."""
+"""The cluster of a test run, and the agent's images on it."""
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster import agent_image
-from tests.cluster.cluster import DEFAULT_TAG, Cluster
+from tests.cluster.cluster import Cluster, for_tests
 
 NODES = 2
 
@@ -17,16 +16,8 @@ NODES = 2
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Two nodes, Ready, with DNS."""
-    made = Cluster(os.environ.get("CLUSTER") or DEFAULT_TAG)
-    if made.is_up() and len(made.nodes) >= NODES:
+    with for_tests(NODES) as made:
         yield made
-        return
-    try:
-        made.down()  # one that is half there, or has too few nodes
-        made.up(NODES)
-        yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture

@@ -11,28 +11,11 @@ import pytest
 
 from tests.cluster import paths
 from tests.cluster.cluster import Cluster
-from tests.cluster.node import Node
+from tests.cluster.remains import RIGHTS, is_hooked, left
 
 AGENT = paths.HERE / "manifests" / "agent"
-RIGHTS = (
-    ("delete", "clusterrolebinding,clusterrole", "nodeagent"),
-    ("-n", "nodeagent", "delete", "rolebinding,role", "nodeagent"),
-)
 DIRECT_SECONDS = 2.0
 END_SECONDS = 40.0  # --drain, and what Kubernetes takes for a namespace
-# Whatever an agent makes; the directories of the node that a pod mounts stay, empty.
-FIND = (
-    "find /sys/fs/bpf/nodeagent /run/nodeagent /var/lib/nodeagent -mindepth 1 2>/dev/null;"
-    " find /sys/fs/cgroup/unified -name 'nodeagent-*'; true"
-)
-
-
-def is_hooked(node: Node) -> bool:
-    return "na_" in node.box.run(["bpftool", "cgroup", "show", "/sys/fs/cgroup/unified"])
-
-
-def left(node: Node) -> list[str]:
-    return node.box.run(["sh", "-c", FIND]).split()
 
 
 def until(condition: Callable[[], bool], seconds: float) -> float:

@@ -227,6 +227,14 @@ def test_what_may_not_be_listed_says_which_rule_is_missing() -> None:
     assert not scene.reflector.confirmed
 
 
+def test_a_server_that_has_just_started_forbids_everything_for_a_moment_and_is_asked_again_soon() -> None:
+    scene = Scene(*[Fault(0)] * 20, *[Fault(403)] * 20)
+    scene.run(lambda: scene.until(lambda: scene.reflector.confirmed))
+    first, second, *_, last = [wait.seconds for wait in scene.shared.waits if not wait.for_contact]
+    assert first <= 2
+    assert first < second == last <= 4
+
+
 def test_staleness_begins_when_contact_is_lost_and_ends_with_the_next_watch() -> None:
     scene = Scene(Fault(), Fault(after=0, end="drop"), *[Fault(0)] * 20)
     scene.put("a")
