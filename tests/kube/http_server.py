@@ -54,7 +54,11 @@ class HttpServer:
         self.drop_watches()
         runner, self._runner = self._runner, None
         if runner is not None:
+            server = runner.server
             await runner.cleanup()
+            await asyncio.sleep(0.01)  # what was accepted while it closed is made known to it now, and closed by nobody
+            if server is not None:
+                await server.shutdown(0)
 
     def drop_watches(self) -> None:
         for task in self._watches:
