@@ -4,12 +4,14 @@ AREA ?= node
 MORE_cluster := tests/cluster/test_conformance.py
 NODES ?= 2
 
-.PHONY: demo test acceptance conformance outage bench lint clean setup cluster-setup cluster-up cluster-down test-cluster
+.PHONY: demo test smoke acceptance conformance outage bench lint clean setup cluster-setup cluster-up cluster-down test-cluster
 
 demo: setup       ## the main job on this machine, in plain words, in under a minute
 	@$(PYTHON) -m demo
 test: setup lint  ## every ring: pure, loopback, kernel; fails if anything is left behind
 	$(PYTHON) -m pytest --check-leftovers
+smoke: cluster-setup  ## on a real cluster: install, enrol, split, deny, uninstall; CI runs it after `test`
+	$(PYTHON) -m pytest --check-leftovers -s -m smoke tests/acceptance/test_cluster.py
 acceptance: $(if $(filter cluster,$(AREA)),cluster-setup,setup)  ## the acceptance list, with figures; AREA=node, traffic, cluster
 	$(PYTHON) -m pytest --check-leftovers -s tests/acceptance/test_$(AREA).py $(MORE_$(AREA))
 outage: setup     ## one tenant floods a stalled upstream, another feels nothing; and the same through Envoy

@@ -1,6 +1,7 @@
 """Acceptance on a real cluster of two nodes: one test per line, named by its rule, each printing its figure.
 
-`make acceptance AREA=cluster` runs them all.  A cluster that is up is used, and stays up (`make cluster-up`).
+`make acceptance AREA=cluster` runs them all, `make smoke` those that CI runs: install, enrol, split, deny, uninstall.
+A cluster that is up is used, and stays up (`make cluster-up`).
 ACCEPTANCE_AWAY=60 shortens the five minutes without an API server, ACCEPTANCE_IDLE=60 the ten without a change;
 ACCEPTANCE_STARTS=20 is fewer pods.
 """
@@ -89,12 +90,14 @@ def stand(started: tuple[Shop, float]) -> Shop:
 # ---- 1: from nothing ----
 
 
+@pytest.mark.smoke
 def test_01_an_apply_and_a_label_enforce_the_first_request(cluster: Cluster, started: tuple[Shop, float]) -> None:
     up = ", ".join(f"{what} after {seconds:.1f} s" for what, seconds in cluster.times.items())
     show(f"cluster: {up}; from kubectl apply -k to the first request denied: {started[1]:.1f} s")
     assert started[1] <= 60
 
 
+@pytest.mark.smoke
 def test_01_a_canary_gets_its_share_from_both_nodes(stand: Shop) -> None:
     served = Counter[str]()
     for web in WEBS:
@@ -108,12 +111,14 @@ def test_01_a_canary_gets_its_share_from_both_nodes(stand: Shop) -> None:
     assert sigmas <= LIKELY
 
 
+@pytest.mark.smoke
 def test_01_a_path_is_denied_and_the_rest_is_served(stand: Shop) -> None:
     found = {web: (*stand.get(web, "catalog/admin", 50), *stand.get(web, "catalog/items", 50)) for web in WEBS}
     show(f"{ {web: dict(Counter(answers)) for web, answers in found.items()} }")
     assert all(Counter(answers) == {"403 denied 0": 50, "200 - 0": 50} for answers in found.values())
 
 
+@pytest.mark.smoke
 def test_01_a_service_account_is_refused_at_connect(stand: Shop) -> None:
     found = {pod: Counter(stand.get(pod, "catalog/items", 50)) for pod in ("job-1", "job-2", *WEBS)}
     show(f"{ {pod: dict(answers) for pod, answers in found.items()} }")
@@ -367,7 +372,9 @@ def test_09_a_privileged_pod_in_the_hosts_namespace_does_not_enrol_the_host(mesh
 # ---- 10: removal ----
 
 
-@pytest.mark.parametrize("first", [(), RIGHTS], ids=["as it is", "its RBAC first"])
+@pytest.mark.parametrize(
+    "first", [pytest.param((), id="as it is", marks=pytest.mark.smoke), pytest.param(RIGHTS, id="its RBAC first")]
+)
 def test_10_deleting_it_makes_traffic_direct_and_leaves_nothing(
     mesh: Mesh, stand: Shop, first: tuple[tuple[str, ...], ...]
 ) -> None:
