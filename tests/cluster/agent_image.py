@@ -36,11 +36,14 @@ def _build(stage: str, target: Path) -> None:
     if shutil.which("buildah") is None:
         raise images.ImageError("no buildah to make the agent's images with: run hack/setup.sh cluster")
     try:
-        _make_base(images.debian("base", ()))
-        _forget_layers()
-        with progress.step(f"building the image {stage} of daemonset/Dockerfile", "a minute the first time"):
-            _bud(stage)
-            _buildah("push", NAMES[stage], f"docker-archive:{target}:{NAMES[stage]}")
+        layer = images.debian("base", ())
+        # One at a time: tags and layers are the machine's, and another run would push its image under our name.
+        with paths.made_once("buildah"):
+            _make_base(layer)
+            _forget_layers()
+            with progress.step(f"building the image {stage} of daemonset/Dockerfile", "a minute the first time"):
+                _bud(stage)
+                _buildah("push", NAMES[stage], f"docker-archive:{target}:{NAMES[stage]}")
     except CommandError as problem:
         raise images.ImageError(f"buildah failed: {str(problem)[-4000:]}") from None
 
