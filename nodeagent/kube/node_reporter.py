@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from nodeagent.core.api_group import API_VERSION
 from nodeagent.kube.api import ApiError, Reason, WritableApi
 from nodeagent.kube.event_writer import wall_time
 from nodeagent.kube.records import RecordError, decode
@@ -17,7 +18,7 @@ from nodeagent.status.pace import Backoff
 
 log = logging.getLogger(__name__)
 
-COLLECTION = "/apis/mesh.nodeagent.dev/v1alpha1/meshnodes"
+COLLECTION = f"/apis/{API_VERSION}/meshnodes"
 SECONDS = 5.0  # that an answer may take
 SPACING = 0.5  # seconds between two writes of one node
 CLUSTER_RATE = 50.0  # writes/s of all nodes together: in a large cluster each waits longer
@@ -88,7 +89,8 @@ class NodeReporter:
     async def _read(self) -> dict[str, Any]:
         """Made where there is none."""
         try:
-            value = decode(await self._api.get(f"{COLLECTION}/{self._node}", {}))
+            async with asyncio.timeout(SECONDS):
+                value = decode(await self._api.get(f"{COLLECTION}/{self._node}", {}))
         except ApiError as error:
             if error.status != 404:
                 raise

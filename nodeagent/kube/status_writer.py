@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodeagent.config.conditions import Conditions
+from nodeagent.core.api_group import API_VERSION
 from nodeagent.kube.api import ApiError, Reason, WritableApi
 from nodeagent.kube.event_writer import EventWriter, wall_time
 from nodeagent.kube.follower import Follower, name_of
@@ -122,8 +123,7 @@ class _Term:
             Follower(self._api, kind.path, kind.version, kind.name, _Objects(self, kind.name), random.random)
             for kind in (BY_NAME[name] for name in SHAPES)
         ]
-        version = COLLECTION.removeprefix("/apis/").rpartition("/")[0]
-        return [*made, Follower(self._api, COLLECTION, version, "MeshNode", _Nodes(self), random.random)]
+        return [*made, Follower(self._api, COLLECTION, API_VERSION, "MeshNode", _Nodes(self), random.random)]
 
     def woken(self) -> None:
         self._wake.set()

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodeagent.core.api_group import API_VERSION
+
 Value = Mapping[str, Any]
 
 ENFORCING, BYPASSED, DETACHED = "Enforcing", "Bypassed", "Detached"
@@ -60,7 +62,7 @@ def mesh_node(node: str, uid: str) -> dict[str, Any]:
     if uid:
         owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}
         metadata["ownerReferences"] = [owner]
-    return {"apiVersion": "mesh.nodeagent.dev/v1alpha1", "kind": "MeshNode", "metadata": metadata}
+    return {"apiVersion": API_VERSION, "kind": "MeshNode", "metadata": metadata}
 
 
 def digests_of(status: Value | None) -> dict[str, str]:
