@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 RATE, BURST = 50.0, 100  # writes/s
 SETTLE = 0.05  # seconds: what changes together is written together
+LOOKS = 20  # at objects, between two turns of the event loop: about 2 ms
 LOOK = 5.0  # seconds at most between two looks whether there is something to write
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0  # after a failure, and between two writes that say the same
 
@@ -137,8 +138,10 @@ class _Term:
     async def _write_all(self) -> float:
         """Everything that can be written now; returns how long to wait if nothing happens."""
         now = time.monotonic()
-        self.book.look_again()
-        for key in self.book.dirty():
+        self.book.look_again(now)
+        for number, key in enumerate(self.book.dirty(), 1):
+            if number % LOOKS == 0:
+                await asyncio.sleep(0)
             if self._is_held(key) or time.monotonic() < self._pause:
                 continue
             plan = self.book.plan(key, time.monotonic(), wall_time())
