@@ -5,5 +5,6 @@
     one kind      reflection (list and watch as a state machine), reflector (does what it says), table (in force)
     all of them   cluster (tables -> ObjectSet), last_good (on disk), source (the whole, as config/source wants it)
     in return     telling: node_reporter (each node's MeshNode), event_writer; on the one node that leads (leadership:
-                  the Lease) status_writer, with a follower of each kind.  What is told, nodeagent.status decides
+                  the Lease) status_writer, with a follower of each kind (followed).  What is told nodeagent.status
+                  decides
 """

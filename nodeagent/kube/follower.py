@@ -44,6 +44,7 @@ class Follower:
         self._machine = Reflection(jitter)
         self._names: set[str] = set()
         self._told: Reason | None = None
+        self.complete = False  # all that there is was seen at least once
 
     async def run(self) -> None:
         while True:
@@ -74,7 +75,7 @@ class Follower:
             self._sink.see({**self._typed, **value})
         metadata = page.get("metadata") or {}
         if self._machine.listed(str(metadata.get("resourceVersion") or ""), str(metadata.get("continue") or "")):
-            self._told = None
+            self._told, self.complete = None, True
             self._sink.listed(self._names)
             self._names = set()
 
@@ -110,6 +111,7 @@ class Follower:
         """Told once per kind of failure; a kind that is not installed has no status to write."""
         self._machine.failed(failure)
         if failure.reason is Reason.MISSING:
+            self.complete = True
             self._sink.listed(set())
         elif failure.reason is not Reason.GONE and failure.reason is not self._told:
             log.warning("%s cannot be followed, so status is not written: %s", self._path, failure.message)

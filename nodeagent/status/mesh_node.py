@@ -1,6 +1,6 @@
 """What an agent says of its node: the status of the MeshNode named like it.
 
-Written when it changes, never as a heartbeat: whether a node lives is what its Node says.
+Written when it changes, never as a heartbeat: of an agent that cannot speak any more `silence` tells.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ Value = Mapping[str, Any]
 ENFORCING, BYPASSED, DETACHED = "Enforcing", "Bypassed", "Detached"
 READY, BPF_LOADED, CONFIG_SYNCED = "Ready", "BPFLoaded", "ConfigSynced"
 SYNCED, PENDING, STALE = "Synced", "Pending", "Stale"
+SILENT = "AgentSilent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,22 @@ def mesh_node(node: str, uid: str) -> dict[str, Any]:
         owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}
         metadata["ownerReferences"] = [owner]
     return {"apiVersion": API_VERSION, "kind": "MeshNode", "metadata": metadata}
+
+
+def is_ready(status: Value) -> bool:
+    return any(one.get("type") == READY and one.get("status") == "True" for one in status.get("conditions") or [])
+
+
+def silenced(status: Value, why: str, now: str) -> list[dict[str, Any]]:
+    """The conditions, of which those that only the agent can vouch for are not known any more."""
+    message = f"the agent does not answer, {why}: see its log; what this object says is what it said last"
+    said = {READY: SILENT, CONFIG_SYNCED: "Unknown"}
+    return [
+        {**one, "status": "Unknown", "reason": said[one["type"]], "message": message, "lastTransitionTime": now}
+        if one["type"] in said
+        else dict(one)
+        for one in status.get("conditions") or []
+    ]
 
 
 def digests_of(status: Value | None) -> dict[str, str]:
