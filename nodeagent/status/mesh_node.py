@@ -28,6 +28,17 @@ class InForce:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """Of pods: in the mesh, not in it although they should be, left out because of the node's network; of workers."""
+
+    enrolled: int = 0
+    failed: int = 0
+    host_network: int = 0
+    workers_ready: int = 0
+    workers_wanted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """`problem`: why the node is not ready, "" = it is; `sync_problem`: why what it enforces is not the newest."""
 
@@ -38,6 +49,8 @@ class NodeFacts:
     sync: str = SYNCED
     sync_problem: str = ""
     in_force: Mapping[str, InForce] = field(default_factory=dict)
+    layout: int = 0
+    counted: Counted = field(default_factory=Counted)
 
 
 def planned(facts: NodeFacts, status: Value | None, now: str) -> dict[str, Any] | None:
@@ -49,6 +62,13 @@ def planned(facts: NodeFacts, status: Value | None, now: str) -> dict[str, Any] 
         "mode": facts.mode,
         "kernel": facts.kernel,
         "agentVersion": facts.version,
+        "layoutVersion": facts.layout,
+        "pods": {
+            "enrolled": facts.counted.enrolled,
+            "failed": facts.counted.failed,
+            "hostNetwork": facts.counted.host_network,
+        },
+        "workers": {"ready": facts.counted.workers_ready, "wanted": facts.counted.workers_wanted},
         "inForce": [
             {"kind": kind, "objects": one.objects, "digest": one.digest}
             for kind, one in sorted(facts.in_force.items())

@@ -168,7 +168,7 @@ CONDITION = {"status": "True", "lastTransitionTime": NOW, "message": "", "observ
 NODE_STATUS = {
     "conditions": [{**CONDITION, "type": "Ready", "reason": "Ready"},
                    {**CONDITION, "type": "ConfigSynced", "reason": "Synced"}],
-    "mode": "Enforcing", "kernel": "6.1.0-32-amd64", "agentVersion": "0.1.0", "configGeneration": 7,
+    "mode": "Enforcing", "kernel": "6.1.0-32-amd64", "agentVersion": "0.1.0", "layoutVersion": 7,
     "pods": {"enrolled": 12, "failed": 0, "hostNetwork": 3},
 }  # fmt: skip
 POLICY_STATUS = {
