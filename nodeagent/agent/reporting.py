@@ -21,6 +21,7 @@ from nodeagent.kernel import abi
 from nodeagent.status.mesh_node import BYPASSED, DETACHED, ENFORCING, PENDING, STALE, SYNCED, Counted, NodeFacts
 
 if TYPE_CHECKING:
+    from nodeagent.kube.api import WritableApi
     from nodeagent.kube.telling import Telling
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -54,14 +55,13 @@ class Compiled(Protocol):
     conditions: Conditions
 
 
-def reporting_of(settings: Settings) -> Reporting | None:
+def reporting_of(settings: Settings, api: WritableApi | None) -> Reporting | None:
     """None = objects come from a directory, and there is nobody to tell."""
-    if settings.manifests is not None:
+    if settings.manifests is not None or api is None:
         return None
-    from nodeagent.kube.client import Client
     from nodeagent.kube.telling import Telling
 
-    return Reporting(Telling(Client(settings.kubeconfig), settings.node_name, own_namespace()), settings.node_name)
+    return Reporting(Telling(api, settings.node_name, own_namespace()), settings.node_name)
 
 
 def own_namespace(file: Path = NAMESPACE_FILE) -> str:

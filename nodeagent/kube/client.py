@@ -27,7 +27,7 @@ from nodeagent.kube.records import status_message
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 30.0  # beyond the end that was asked for: then the server does not answer any more
-MAX_CONNECTIONS = 32  # a watch per kind, and lists
+MAX_CONNECTIONS = 32  # up to 16 watches, and what is asked and told besides
 MAX_LINE = 16 * 1024 * 1024  # bytes; etcd keeps no object beyond 1.5 MB
 # A peer that is gone without a word is noticed within 25 s.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))

@@ -27,7 +27,6 @@ class Telling:
 
     def __init__(self, api: WritableApi, node: str, namespace: str, timing: Timing | None = None) -> None:
         """`namespace`: where the agent and its Lease are."""
-        self._api = api
         self._node = node
         self._objects = ObjectSet()
         # Not the node's name alone: an agent that is started again must not take itself for the one before.
@@ -58,7 +57,6 @@ class Telling:
         """After `run`.  `leaves`: no other agent takes over on this node."""
         if leaves:
             await self.reporter.last("the agent was stopped: see fail modes for what the node does now")
-        await self._api.close()
 
     async def run(self) -> None:
         parts = (self.leadership.run(), self.events.run(), self.statuses.run(), self.reporter.run())

@@ -10,6 +10,8 @@ from typing import Any, cast
 import pytest
 
 from nodeagent.agent import left_out
+from nodeagent.agent.membership import InDaemonSet, membership
+from nodeagent.agent.object_source import api_client
 from nodeagent.agent.readings import Facts
 from nodeagent.agent.reporting import GENERATIONS, Reporting, Slowly, Steady, own_namespace, reporting_of
 from nodeagent.agent.settings import Settings
@@ -228,5 +230,15 @@ def test_the_namespace_is_the_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_directory_of_manifests_has_nobody_to_tell(tmp_path: Path) -> None:
-    assert reporting_of(Settings(manifests=tmp_path)) is None
-    assert reporting_of(Settings(manifests=None, node_name="n1")) is not None
+    there, here = Settings(manifests=None, node_name="n1"), Settings(manifests=tmp_path)
+    assert api_client(here) is None
+    assert reporting_of(here, None) is None
+    assert reporting_of(there, api_client(there)) is not None
+
+
+def test_a_directory_of_manifests_in_a_daemonset_has_an_api_server_and_no_status(tmp_path: Path) -> None:
+    settings = Settings(manifests=tmp_path, daemonset="mesh/nodeagent", node_name="n1")
+    client = api_client(settings)
+    assert client is not None
+    assert reporting_of(settings, client) is None
+    assert isinstance(membership(settings, client, lambda: True), InDaemonSet)
