@@ -150,15 +150,23 @@ class _Term:
                 continue
             if not await self._may_write():
                 return
-            try:
-                patch, path = self._silence.patch(node, wall_time()), f"{COLLECTION}/{node}/status"
-                answer = decode(await self._api.send("PATCH", path, patch, self._leadership.request_seconds))
-            except FAILURES as error:
-                self._failed(("MeshNode", node), error)
-            else:
-                self._counts.written += 1
-                self._silence.node(node, answer, time.monotonic())
-                log.warning("the agent of node %s does not answer: its MeshNode says so", node)
+            if node in self._silence.due(time.monotonic()):  # it may have spoken meanwhile, or be gone
+                await self._mark(node)
+
+    async def _mark(self, node: str) -> None:
+        """What fails is tried again later, and keeps nothing else waiting: an older admission policy forbids it."""
+        patch, path = self._silence.patch(node, wall_time()), f"{COLLECTION}/{node}/status"
+        try:
+            answer = decode(await self._api.send("PATCH", path, patch, self._leadership.request_seconds))
+        except FAILURES as error:
+            self._counts.failed += 1
+            self._hold(("MeshNode", node)).failed()
+            why = str(error) or "no answer in time"
+            log.info("MeshNode %s does not say yet that its agent is silent: %s", node, why)
+        else:
+            self._counts.written += 1
+            self._silence.node(node, answer, time.monotonic())
+            log.warning("the agent of node %s does not answer: its MeshNode says so", node)
 
     async def _may_write(self) -> bool:
         """Not too fast, and not once another leads."""

@@ -388,6 +388,36 @@ def test_an_agent_whose_pod_is_not_ready_is_not_said_to_be_and_says_so_itself_wh
     played(story)
 
 
+def test_a_policy_that_forbids_to_speak_for_a_silent_agent_keeps_no_route_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "GRACE", 0.2)
+
+    async def story() -> None:
+        model = server()
+        for name in ("n1", "r"):
+            model.put(AGENTS, agent_pod(name, ready=name == "n1"))
+        model.put(NODES, node("r"))
+        async with running(model, tmp_path, "n1") as (agent,):
+            await until(lambda: states(model) == {"n1": "True Ready"})
+            agent.api.refuse = [403] * 50  # of the status of objects called r
+            model.put(node_reporter.COLLECTION, lost_mesh_node(model, "r"))
+            await until(lambda: len(agent.api.refuse) == 45, 15.0)  # the next try is 1.6 to 3.2 s away
+            began = asyncio.get_running_loop().time()
+            model.put(ROUTES, route("good"))
+            await until(lambda: said(model, "good").get("Accepted") == "True Accepted 1")
+            assert asyncio.get_running_loop().time() - began < 1.5
+            assert len(agent.api.refuse) == 45
+
+    played(story)
+
+
+def lost_mesh_node(model: Server, name: str) -> Value:
+    """As that of n1."""
+    value = copy.deepcopy(model.collections[node_reporter.COLLECTION].objects["", "n1"])
+    return {**value, "metadata": {"name": name, "uid": f"uid-of-{name}", "generation": 1}}
+
+
 def states(model: Server) -> dict[str, str]:
     """Of MeshNodes: status and reason of Ready."""
     nodes = model.collections[node_reporter.COLLECTION].objects
