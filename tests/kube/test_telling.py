@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from nodeagent.agent.left_out import LeftOut
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.objects import ObjectSet
+from nodeagent.config.resources import PodObject
 from nodeagent.kube import node_reporter
 from nodeagent.kube.kinds import BY_NAME, KINDS
 from nodeagent.kube.source import KubernetesSource
@@ -324,6 +326,27 @@ def test_a_reject_is_an_event_with_its_field_and_a_new_leader_does_not_repeat_it
             await until(lambda: any(one.telling.leadership.leads for one in agents if one is not first))
             await asyncio.sleep(1.0)
             assert [one["count"] for one in model.collections[EVENTS].objects.values()] == [1]
+
+    played(story)
+
+
+def test_a_refused_pod_has_one_event_of_its_nodes_agent_however_often_it_is_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        model = server()
+        pod = PodObject("shop", "web", "default", "", ("10.0.0.1",), "enabled", "", "n2", host_network=False, uid="u")
+        left_out, there = LeftOut("n2"), ObjectSet(pods={"shop/web": pod})
+        async with running(model, tmp_path, "n1", "n2") as agents:
+            for now in (0.0, 5.0, 6.0):
+                agents[1].telling.happened(left_out.news(there, {"shop/web": "its namespace is another pod's"}, now))
+            await until(lambda: model.collections[EVENTS].objects)
+            again = LeftOut("n2")  # of an agent that was started again
+            for now in (0.0, 5.0):
+                agents[1].telling.happened(again.news(there, {"shop/web": "its namespace is another pod's"}, now))
+            await asyncio.sleep(0.5)
+            (event,) = model.collections[EVENTS].objects.values()
+            assert (event["involvedObject"]["kind"], event["involvedObject"]["uid"]) == ("Pod", "u")
+            assert (event["reason"], event["count"], event["source"]["host"]) == ("NotEnrolled", 1, "n2")
+            assert event["message"].startswith("not in the mesh: its namespace is another pod's")
 
     played(story)
 
