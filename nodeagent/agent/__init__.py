@@ -8,11 +8,11 @@ a *Generation* is a compiled configuration, in force once workers acknowledged i
     processes         fleet: supervisor, health, worker, worker_index, control, predecessors; broker_client, seqpacket;
                       child (how each is started)
     configuration     configuration -> programming (enrolment, node_kernel) -> settling (netns_connections, netns_child)
-                      object_source (where objects come from)
+                      object_source (where objects come from; the client of an API server)
                       garbage (when it is collected), ledger_sweep (limits that nothing names any more)
     pods              pod_finder: sandbox (whose namespace is the pod's); bystanders (known and left alone)
     on Kubernetes     membership: own_objects (our DaemonSet and Node); removal
-    what it tells     reporting (to the API server; nodeagent.kube.telling does it)
+    what it tells     reporting (to the API server; nodeagent.kube.telling does it), left_out (pods not in the mesh)
     what it answers   admin_view: views (policy_rows, condition_rows, rule_text), explain, readings,
                       observe_stream (observers, record_filter)
 """

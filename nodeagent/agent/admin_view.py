@@ -15,7 +15,7 @@ from nodeagent.admin.api import Json, NotFoundError
 from nodeagent.agent import explain, observe_stream, views
 from nodeagent.agent.parts import Parts
 from nodeagent.agent.readings import Facts
-from nodeagent.agent.worker import Worker
+from nodeagent.agent.worker import State, Worker
 from nodeagent.config.conditions import programmed
 from nodeagent.core.model import Snapshot
 from nodeagent.regex import compile_regex
@@ -62,6 +62,15 @@ class AdminView:
         if not parts.instance.is_attached():
             return "the connect hooks are not attached"
         return ""
+
+    def workers(self) -> tuple[int, int]:
+        """(That serve, that there should be)."""
+        active = self._parts.fleet.supervisor.active
+        return sum(worker.state is State.READY for worker in active), self._parts.settings.workers
+
+    def left_out(self) -> Mapping[str, str]:
+        """Pods that should be enrolled ("namespace/name"), and why they are not."""
+        return self._parts.enrolment.problems
 
     def in_force(self) -> int:
         """The newest generation that the maps carry and every worker that serves has acknowledged."""

@@ -24,7 +24,7 @@ from nodeagent.agent.ledger_sweep import LedgerSweep
 from nodeagent.agent.membership import Alone, Membership, membership
 from nodeagent.agent.netns_connections import NetnsConnections
 from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel
-from nodeagent.agent.object_source import object_source
+from nodeagent.agent.object_source import api_client, object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
 from nodeagent.agent.parts import Parts
@@ -80,6 +80,7 @@ class Agent:
         self._handed_over = False
         self._freezer = Freezer()
         self._membership: Membership = Alone()
+        self._api = api_client(settings)
         self._ends = False  # nobody comes after us
         self._started = time.monotonic()
 
@@ -192,17 +193,17 @@ class Agent:
             programmer=programmer,
             kernel=kernel,
             configuration=Configuration(
-                object_source(settings),
+                object_source(settings, self._api),
                 refuse_broken=settings.refuse_broken,
                 allow_faults=settings.allow_fault_injection,
                 here=Locality(settings.node_name, settings.zone),
             ),
-            reporting=reporting_of(settings),
+            reporting=reporting_of(settings, self._api),
         )
 
     async def _serve(self, parts: Parts) -> None:
         view = AdminView(parts, self._started, lambda: self._hand_over(parts))
-        self._membership = membership(self._settings, lambda: not view.ready())
+        self._membership = membership(self._settings, self._api, lambda: not view.ready())
         server = AdminServer(view, MetricsRenderer(sources(parts, view, asyncio.get_running_loop())))
         parts.fleet.start()
         await parts.finder.scan()  # pods that run already are enrolled with the first configuration
@@ -230,9 +231,10 @@ class Agent:
             for task in (stopped, *running):
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
-            await self._membership.close()
             if parts.reporting:
                 await parts.reporting.end(leaves=not self._handed_over)
+            if self._api:
+                await self._api.close()
             await server.stop()
             await parts.connections.close()
             await parts.inspector.close()

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 FAMILIES = (4, 6)
 # How long a replaced worker may finish what it has when its broker died: it cannot open upstreams any more.
 ORPHAN_DRAIN_SECONDS = 5.0
-CONNECTIONS_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
 OBSERVE_SECONDS = 2.0
 # A broker that dies right after its start is retried slowly: each death also costs the workers.
 QUICK_DEATH_SECONDS = 5.0
@@ -57,7 +58,7 @@ class Fleet:
         self._observing = 0
         self._confirmed: dict[Worker, int] = {}  # the last switch that a worker confirmed
         self._changed = asyncio.Event()
-        self._listings: dict[Worker, list[asyncio.Future[list[dict[str, Any]]]]] = {}
+        self._asked: dict[Worker, dict[str, list[asyncio.Future[list[Any]]]]] = {}  # by question
         self.generation = 0
         self._published: Snapshot | None = None
         self.on_record: Callable[[dict[str, Any]], None] = lambda _record: None
@@ -253,7 +254,8 @@ class Fleet:
             "listening": self._on_listening,
             "event": self._on_event,
             "stats": self._on_stats,
-            "connections": self._on_connections,
+            "connections": self._on_answer,
+            "busy_pods": self._on_answer,
         }
 
     def worker_gone(self, worker: Worker) -> None:
@@ -265,7 +267,7 @@ class Fleet:
         claim = self._claims.pop(worker.index, None)
         if claim is not None:  # it was never started
             os.close(claim)
-        for waiting in self._listings.pop(worker, []):
+        for waiting in chain.from_iterable(self._asked.pop(worker, {}).values()):
             waiting.set_result([])
         self._changed.set()
         self.reap(worker.index)
@@ -320,36 +322,36 @@ class Fleet:
             key: value for key, value in report.items() if isinstance(value, int | float) and key != "op"
         }
 
-    def _on_connections(self, worker: Worker, report: dict[str, Any]) -> None:
-        rows = report.get("rows", [])
-        for waiting in self._listings.pop(worker, []):
-            waiting.set_result(rows)
+    def _on_answer(self, worker: Worker, report: dict[str, Any]) -> None:
+        for waiting in self._asked.get(worker, {}).pop(report["op"], []):
+            waiting.set_result(report["rows"])
 
     # ---- questions ----
 
     async def connections(self) -> list[dict[str, Any]]:
         """Proxied connections of all workers; a worker that does not answer in time is left out."""
-        rows = await asyncio.gather(*(self._connections_of(worker) for worker in self.supervisor.workers))
-        return [row for worker_rows in rows for row in worker_rows or ()]
+        workers = self.supervisor.workers
+        answers = await asyncio.gather(*(self._ask(worker, "connections") for worker in workers))
+        told = zip(workers, answers, strict=True)
+        return [{**row, "worker": worker.index} for worker, rows in told for row in rows or ()]
 
     async def serving_pods(self) -> set[str] | None:
         """Keys of the pods that have proxied connections; None if a worker does not answer in time."""
-        rows = await asyncio.gather(*(self._connections_of(worker) for worker in self.supervisor.workers))
-        answers = [worker_rows for worker_rows in rows if worker_rows is not None]
-        if len(answers) < len(rows):
-            return None
-        return {str(row.get("source", "")) for worker_rows in answers for row in worker_rows}
+        answers = await asyncio.gather(*(self._ask(worker, "busy_pods") for worker in self.supervisor.workers))
+        known = [pods for pods in answers if pods is not None]
+        return set(chain.from_iterable(known)) if len(known) == len(answers) else None
 
-    async def _connections_of(self, worker: Worker) -> list[dict[str, Any]] | None:
-        answer: asyncio.Future[list[dict[str, Any]]] = asyncio.get_running_loop().create_future()
-        waiting = self._listings.setdefault(worker, [])
+    async def _ask(self, worker: Worker, question: str) -> list[Any] | None:
+        """The `rows` of its report of that name; None if none comes in time."""
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        waiting = self._asked.setdefault(worker, {}).setdefault(question, [])
         waiting.append(answer)
-        worker.send("connections", None)
-        done, _ = await asyncio.wait([answer], timeout=CONNECTIONS_SECONDS)
+        worker.send(question, None)
+        done, _ = await asyncio.wait([answer], timeout=ANSWER_SECONDS)
         if not done:
             waiting.remove(answer)
             return None
-        return [{**row, "worker": worker.index} for row in answer.result()]
+        return answer.result()
 
     # ---- broker ----
 

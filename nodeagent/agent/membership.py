@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nodeagent.agent.settings import Settings
 from nodeagent.core.own_daemonset import Sight
+
+if TYPE_CHECKING:
+    from nodeagent.agent.own_objects import Api
 
 
 class Membership(Protocol):
@@ -17,8 +20,6 @@ class Membership(Protocol):
 
     async def is_our_end(self) -> bool:
         """Nobody comes after us: asked once, when the agent was told to stop."""
-
-    async def close(self) -> None: ...
 
 
 class Alone:
@@ -30,18 +31,13 @@ class Alone:
     async def is_our_end(self) -> bool:
         return False
 
-    async def close(self) -> None:
-        pass
-
 
 class InDaemonSet:
-    def __init__(self, settings: Settings, ready: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, api: Api, ready: Callable[[], bool]) -> None:
         from nodeagent.agent.own_objects import OwnDaemonSet, OwnTaint
-        from nodeagent.kube.client import Client
 
-        self._client = Client(settings.kubeconfig)
-        self._daemonset = OwnDaemonSet(self._client, settings.daemonset)
-        self._taint = OwnTaint(self._client, settings.node_name, ready)
+        self._daemonset = OwnDaemonSet(api, settings.daemonset)
+        self._taint = OwnTaint(api, settings.node_name, ready)
 
     async def run(self) -> None:
         await asyncio.gather(self._daemonset.follow(), self._taint.take_away())
@@ -49,9 +45,6 @@ class InDaemonSet:
     async def is_our_end(self) -> bool:
         return await self._daemonset.at_the_end() is Sight.GONE
 
-    async def close(self) -> None:
-        await self._client.close()
 
-
-def membership(settings: Settings, ready: Callable[[], bool]) -> Membership:
-    return InDaemonSet(settings, ready) if settings.daemonset else Alone()
+def membership(settings: Settings, api: Api | None, ready: Callable[[], bool]) -> Membership:
+    return InDaemonSet(settings, api, ready) if settings.daemonset and api else Alone()

@@ -22,7 +22,7 @@ WATCH_SECONDS = 600
 AGAIN_SECONDS = 5.0
 # Hooks are detached after it, and traffic is to be direct within 2 s.
 LAST_QUESTION_SECONDS = 1.0
-WRITE_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 
 
 class Api(Protocol):
@@ -37,7 +37,7 @@ class Api(Protocol):
 
 
 # No answer, or none that can be used.
-FAILURES = (ApiError, ValueError, KeyError, TypeError)
+FAILURES = (ApiError, ValueError, KeyError, TypeError, TimeoutError)
 
 
 class OwnDaemonSet:
@@ -65,8 +65,9 @@ class OwnDaemonSet:
         try:
             async with asyncio.timeout(LAST_QUESTION_SECONDS):
                 asked, _ = await self._question()
-        except (*FAILURES, TimeoutError) as error:
-            log.warning("the API server does not say whether our DaemonSet is still there: %s", error or "no answer")
+        except FAILURES as error:
+            why = str(error) or "no answer"
+            log.warning("the API server does not say whether our DaemonSet is still there: %s", why)
             asked = Sight.UNKNOWN
         return own_daemonset.at_the_end(asked, self.followed)
 
@@ -115,15 +116,17 @@ class OwnTaint:
         try:
             await self._once()
         except FAILURES as error:
-            if str(error) != self.problem:
-                log.warning("the taint %s stays for now, and keeps pods away: %s", own_taint.TAINT, error)
-            self.problem = str(error)
+            why = str(error) or "no answer in time"
+            if why != self.problem:
+                log.warning("the taint %s stays for now, and keeps pods away: %s", own_taint.TAINT, why)
+            self.problem = why
             return False
         self.problem = ""
         return True
 
     async def _once(self) -> None:
-        node: dict[str, Any] = json.loads(await self._api.get(self._path, {}))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            node: dict[str, Any] = json.loads(await self._api.get(self._path, {}))
         if own_taint.is_tainted(node):
-            await self._api.send("PATCH", self._path, own_taint.without_taint(node), WRITE_SECONDS)
+            await self._api.send("PATCH", self._path, own_taint.without_taint(node), ANSWER_SECONDS)
             log.info("the taint %s is taken away: this node enforces", own_taint.TAINT)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nodeagent import __version__
+from nodeagent.agent.left_out import LeftOut
 from nodeagent.agent.readings import Facts, Told
 from nodeagent.agent.settings import Settings
 from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import ObjectSet
-from nodeagent.status.mesh_node import BYPASSED, DETACHED, ENFORCING, PENDING, STALE, SYNCED, NodeFacts
+from nodeagent.kernel import abi
+from nodeagent.status.mesh_node import BYPASSED, DETACHED, ENFORCING, PENDING, STALE, SYNCED, Counted, NodeFacts
 
 if TYPE_CHECKING:
+    from nodeagent.kube.api import WritableApi
     from nodeagent.kube.telling import Telling
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 DEFAULT_NAMESPACE = "nodeagent"
 LOOK_SECONDS = 1.0
-STEADY_SECONDS = 3.0  # every change makes an agent be behind for a moment, which is no news
+STEADY_SECONDS = 10.0  # a worker dies and is replaced, every change makes an agent be behind for a moment: no news
+COUNT_SECONDS = 10.0  # between two writes because of numbers that move with every pod
 STALE_SECONDS = 15.0
 GENERATIONS = 64  # compiled, and not yet in force; what is older cannot be named any more
 
@@ -31,6 +37,12 @@ class View(Protocol):
     """The part of the admin view that is used here."""
 
     def ready(self) -> str: ...
+    def workers(self) -> tuple[int, int]:
+        """(That serve, that there should be)."""
+
+    def left_out(self) -> Mapping[str, str]:
+        """Pods that should be enrolled ("namespace/name"), and why they are not."""
+
     def in_force(self) -> int: ...
     def facts(self) -> Facts: ...
     def errors(self) -> list[str]: ...
@@ -43,14 +55,13 @@ class Compiled(Protocol):
     conditions: Conditions
 
 
-def reporting_of(settings: Settings) -> Reporting | None:
+def reporting_of(settings: Settings, api: WritableApi | None) -> Reporting | None:
     """None = objects come from a directory, and there is nobody to tell."""
-    if settings.manifests is not None:
+    if settings.manifests is not None or api is None:
         return None
-    from nodeagent.kube.client import Client
     from nodeagent.kube.telling import Telling
 
-    return Reporting(Telling(Client(settings.kubeconfig), settings.node_name, own_namespace()))
+    return Reporting(Telling(api, settings.node_name, own_namespace()), settings.node_name)
 
 
 def own_namespace(file: Path = NAMESPACE_FILE) -> str:
@@ -68,7 +79,7 @@ class Steady:
 
     def __init__(self, seconds: float = STEADY_SECONDS) -> None:
         self._seconds = seconds
-        self._since: float | None = None
+        self._since: float | None = -math.inf  # at first a problem is no interruption of what was well
 
     def __call__(self, problem: str, now: float) -> str:
         if not problem:
@@ -78,16 +89,33 @@ class Steady:
         return problem if self._since is not None and now - self._since >= self._seconds else ""
 
 
+class Slowly:
+    """A value that may move often: each change is taken over, but not sooner than so many seconds after the last."""
+
+    def __init__(self, seconds: float = COUNT_SECONDS) -> None:
+        self._seconds = seconds
+        self._value: Counted | None = None
+        self._at = 0.0
+
+    def __call__(self, value: Counted, now: float) -> Counted:
+        if self._value is None or (value != self._value and now - self._at >= self._seconds):
+            self._value, self._at = value, now
+        return self._value
+
+
 class Reporting:
-    def __init__(self, telling: Telling) -> None:
+    def __init__(self, telling: Telling, node: str) -> None:
         self.telling = telling
+        self._left_out = LeftOut(node)
+        self._newest = ObjectSet()
+        self._counted = Slowly()
         self._generations: dict[int, ObjectSet] = {}  # that may come in force, and the newest that is
         self._changed = asyncio.Event()
         self._not_ready, self._behind = Steady(), Steady()
 
     def compiled(self, generation: int, configuration: Compiled) -> None:
         """Of a new snapshot; it is about to be put in force."""
-        self._generations[generation] = configuration.compiled
+        self._generations[generation] = self._newest = configuration.compiled
         if len(self._generations) > GENERATIONS:
             del self._generations[min(self._generations)]
         self.telling.compiled(configuration.compiled, configuration.conditions)
@@ -139,6 +167,7 @@ class Reporting:
         for old in here[:-1]:
             del self._generations[old]
         self.telling.node(self._facts(view, now), self._generations[here[-1]] if here else ObjectSet())
+        self.telling.happened(self._left_out.news(self._newest, view.left_out(), now))
 
     def _facts(self, view: View, now: float) -> NodeFacts:
         facts, errors = view.facts(), view.errors()
@@ -150,7 +179,13 @@ class Reporting:
             problem=self._not_ready(view.ready(), now),
             sync=sync,
             sync_problem=behind,
+            layout=abi.LAYOUT_VERSION,
+            counted=self._counted(self._count(view, facts), now),
         )
+
+    def _count(self, view: View, facts: Facts) -> Counted:
+        ready, wanted = view.workers()
+        return Counted(facts.pods, facts.pods_failed, len(self._left_out.host_network(self._newest)), ready, wanted)
 
     def _sync(self, facts: Facts, errors: list[str], now: float) -> tuple[str, str]:
         if facts.source.stale > STALE_SECONDS:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from nodeagent.agent.preflight import Finding, Level
+from nodeagent.config import crds
 from nodeagent.core.own_taint import TAINT, is_tainted
 from nodeagent.kube.api import ApiError, Reason
 from nodeagent.kube.kinds import KINDS
@@ -22,10 +23,7 @@ MAX_CLOCK_SECONDS = 5.0
 # Routes of a Service (GAMMA) are in the standard channel from there on.
 MIN_GATEWAY_API = (1, 1)
 GATEWAY_CRD = "httproutes.gateway.networking.k8s.io"
-OUR_CRDS = tuple(
-    f"{plural}.mesh.nodeagent.dev"
-    for plural in ("authorizationpolicies", "meshnodes", "meshtls", "ratelimitpolicies", "trafficpolicies")
-)
+OUR_CRDS = tuple(sorted(kind.crd_name for kind in crds.KINDS))
 BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
 CHANNEL = "gateway.networking.k8s.io/channel"
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

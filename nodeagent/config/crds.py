@@ -22,8 +22,8 @@ from nodeagent.config.schemas.mesh_tls import MESH_TLS
 from nodeagent.config.schemas.rate_limits import RATE_LIMIT_POLICY
 from nodeagent.config.schemas.traffic import TRAFFIC_POLICY
 from nodeagent.config.yaml_documents import dump
+from nodeagent.core.api_group import GROUP, VERSION
 
-GROUP, VERSION = "mesh.nodeagent.dev", "v1alpha1"
 WRITTEN = "# Written by `python -m nodeagent.config.crds daemonset/crds` from nodeagent/config/schemas: edit those.\n"
 _POLICY_LABEL = {"gateway.networking.k8s.io/policy": "Inherited"}  # GEP-713: more than one kind of target
 
@@ -95,7 +95,8 @@ KINDS = (
             Column("Version", ".status.agentVersion"),
             Column("Sync", _condition("ConfigSynced", "reason")),
             Column("Pods", ".status.pods.enrolled", "integer", wide=True),
-            Column("Drops", ".status.drops", "integer", wide=True),
+            Column("Failed", ".status.pods.failed", "integer", wide=True),
+            Column("Workers", ".status.workers.ready", "integer", wide=True),
             _AGE,
         ),
         is_policy=False,

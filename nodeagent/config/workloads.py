@@ -37,9 +37,13 @@ def workloads(objects: ObjectSet, node: str = "", before: ObjectSet | None = Non
 
 
 def is_enrolled(pod: PodObject, namespace: NamespaceObject) -> bool:
-    """The pod's label decides when it has one; a pod in the node's own network namespace never is."""
-    wish = pod.dataplane or namespace.labels.get(DATAPLANE, "")
-    return wish == "enabled" and not pod.host_network
+    """A pod in the node's own network namespace never is."""
+    return wish(pod, namespace) == "enabled" and not pod.host_network
+
+
+def wish(pod: PodObject, namespace: NamespaceObject | None) -> str:
+    """The pod's label decides when it has one."""
+    return pod.dataplane or (namespace.labels.get(DATAPLANE, "") if namespace else "")
 
 
 @dataclass(frozen=True, slots=True)

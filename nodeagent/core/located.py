@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nodeagent.core.model import Snapshot
+from nodeagent.core.differences import Edition
+from nodeagent.core.model import Snapshot, Workload
 
 
 def located(snapshot: Snapshot, found: Mapping[str, tuple[str, ...]]) -> Snapshot:
@@ -18,7 +19,12 @@ def located(snapshot: Snapshot, found: Mapping[str, tuple[str, ...]]) -> Snapsho
         and not workload.addresses
         and (places := tuple(address for address in addresses if _is_reachable(address)))
     }
-    return replace(snapshot, workloads={**snapshot.workloads, **missing}) if missing else snapshot
+    return replace(snapshot, workloads=_with(snapshot.workloads, missing)) if missing else snapshot
+
+
+def _with(workloads: Mapping[str, Workload], new: Mapping[str, Workload]) -> Mapping[str, Workload]:
+    """Of an Edition the next one, so that who compares the two need not look at every pod of the cluster."""
+    return workloads.next(new) if isinstance(workloads, Edition) else {**workloads, **new}
 
 
 def _is_reachable(text: str) -> bool:

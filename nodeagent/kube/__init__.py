@@ -2,8 +2,10 @@
 
     the API       kinds (what is followed), api (questions and failures), client (the one importer of kubernetes)
     an object     records (bytes -> what is read of it), judging (-> a resource, or what is wrong with it)
-    one kind      reflection (list and watch as a state machine), reflector (does what it says), table (in force)
+    one kind      reflection (list and watch as a state machine), list_watch (does what it says), reflector (of what is
+                  in force, into a table)
     all of them   cluster (tables -> ObjectSet), last_good (on disk), source (the whole, as config/source wants it)
     in return     telling: node_reporter (each node's MeshNode), event_writer; on the one node that leads (leadership:
-                  the Lease) status_writer, with a follower of each kind.  What is told, nodeagent.status decides
+                  the Lease) status_writer, with a follower of each kind (followed).  What is told nodeagent.status
+                  decides
 """

@@ -6,6 +6,7 @@ certificates and plugins) and the connection; never its models, which cost 60 ti
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -26,7 +27,7 @@ from nodeagent.kube.records import status_message
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 30.0  # beyond the end that was asked for: then the server does not answer any more
-MAX_CONNECTIONS = 32  # a watch per kind, and lists
+MAX_CONNECTIONS = 32  # up to 16 watches, and what is asked and told besides
 MAX_LINE = 16 * 1024 * 1024  # bytes; etcd keeps no object beyond 1.5 MB
 # A peer that is gone without a word is noticed within 25 s.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
@@ -86,7 +87,8 @@ class Client:
     async def stream(self, path: str, query: Mapping[str, str], seconds: float) -> AsyncIterator[AsyncIterator[bytes]]:
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds + SILENCE_SECONDS)
         try:
-            response = await self._request("GET", path, query, limits)
+            async with asyncio.timeout(ANSWER_SECONDS):  # sock_read is for the lines after it
+                response = await self._request("GET", path, query, limits)
             async with response:
                 if response.status != 200:
                     await self._check(response, await response.read())
@@ -138,7 +140,8 @@ class Client:
         if response.status in (200, 201):
             return
         after = response.headers.get("Retry-After", "")
-        raise ApiError(response.status, status_message(body), float(after) if after.isdigit() else 0.0)
+        said = status_message(body) or f"{response.status} {response.reason}: the answer says no more"
+        raise ApiError(response.status, said, float(after) if after.isdigit() else 0.0)
 
     async def _connect(self) -> ApiClient:
         try:
@@ -163,9 +166,10 @@ async def _configuration(kubeconfig: Path | None) -> Any:
     named = kubeconfig or os.environ.get("KUBECONFIG")
     try:
         if named:
-            await load_kube_config(str(named), client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            options = {"client_configuration": configuration, "persist_config": False}
+            await load_kube_config(str(named), **options)  # type: ignore[no-untyped-call]  # as in _close
         else:
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # as in _close
     except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
         tried = f"the file {named}" if named else "the service account of a pod, and $KUBECONFIG is not set"
         raise NoConfigError(f"no way to an API server from {tried}: {error}") from error

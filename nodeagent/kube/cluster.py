@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from nodeagent.config.objects import Broken, Contents, ObjectSet
 from nodeagent.config.problems import Problem
@@ -36,12 +37,12 @@ class Cluster:
         """What is in force now; the same ObjectSet while nothing changed.  `notes` come before what is broken."""
         broken = self._broken()
         said = (*notes, *(problem for one in broken for problem in one.problems))
-        views = {FIELDS[name]: table.view for name, table in self.tables.items()}
+        views: dict[str, Any] = {FIELDS[name]: table.view for name, table in self.tables.items()}
         contents, before = self._contents(), self._before
         same = said == before.problems and broken is before.broken and contents == before.contents
         if same and _same(before, views):
             return before
-        self._before = replace(ObjectSet(problems=said, broken=broken, contents=contents), **views)  # type: ignore[arg-type]
+        self._before = replace(ObjectSet(problems=said, broken=broken, contents=contents), **views)
         return self._before
 
     def _contents(self) -> dict[str, Contents]:

@@ -82,7 +82,8 @@ class EventWriter:
 
     async def _repeat(self, emission: Emission) -> None:
         path = f"{self._path(emission)}/{emission.occurrence.event_name}"
-        there = decode(await self._api.get(path, {}))
+        async with asyncio.timeout(SECONDS):
+            there = decode(await self._api.get(path, {}))
         await self._api.send("PATCH", path, repeat_of(emission, int(there.get("count") or 0)), SECONDS)
 
     def _path(self, emission: Emission) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nodeagent.config.schema import Schema
 from nodeagent.config.schemas import CLUSTER_SCOPED, SCHEMAS
+from nodeagent.core.api_group import API_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,11 @@ class Kind:
         return self.name not in CLUSTER_SCOPED
 
 
-_OURS = "mesh.nodeagent.dev/v1alpha1"
-
 # Policies come first: they are few, and everything else is judged by them.
 KINDS = (
-    Kind("AuthorizationPolicy", _OURS, "authorizationpolicies", custom=True),
-    Kind("TrafficPolicy", _OURS, "trafficpolicies", custom=True),
-    Kind("RateLimitPolicy", _OURS, "ratelimitpolicies", custom=True),
+    Kind("AuthorizationPolicy", API_VERSION, "authorizationpolicies", custom=True),
+    Kind("TrafficPolicy", API_VERSION, "trafficpolicies", custom=True),
+    Kind("RateLimitPolicy", API_VERSION, "ratelimitpolicies", custom=True),
     Kind("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes", custom=True),
     Kind("Namespace", "v1", "namespaces"),
     Kind("Node", "v1", "nodes"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from nodeagent.core.api_group import API_VERSION
 from nodeagent.kube.api import ApiError, Reason, WritableApi
 from nodeagent.kube.event_writer import wall_time
 from nodeagent.kube.records import RecordError, decode
@@ -17,7 +18,7 @@ from nodeagent.status.pace import Backoff
 
 log = logging.getLogger(__name__)
 
-COLLECTION = "/apis/mesh.nodeagent.dev/v1alpha1/meshnodes"
+COLLECTION = f"/apis/{API_VERSION}/meshnodes"
 SECONDS = 5.0  # that an answer may take
 SPACING = 0.5  # seconds between two writes of one node
 CLUSTER_RATE = 50.0  # writes/s of all nodes together: in a large cluster each waits longer
@@ -31,7 +32,7 @@ class NodeReporter:
     def __init__(self, api: WritableApi, node: str, uid: Callable[[], str], nodes: Callable[[], int]) -> None:
         """`uid` of the Node, "" = not known; `nodes`: how many there are."""
         self._api = api
-        self._node = node
+        self.node = node
         self._uid, self._nodes = uid, nodes
         self._facts: NodeFacts | None = None
         self._status: dict[str, Any] | None = None  # as the API server has it; None = not known
@@ -45,6 +46,11 @@ class NodeReporter:
             self._facts = facts
             self._told.set()
 
+    def look_again(self) -> None:
+        """Somebody else may have written it."""
+        self._status = None
+        self._told.set()
+
     async def last(self, problem: str) -> None:
         """This agent ends: what it told is no longer kept up to date."""
         if self._facts is None:
@@ -53,7 +59,7 @@ class NodeReporter:
         try:
             await self._report()
         except (ApiError, RecordError, TimeoutError) as error:
-            log.info("MeshNode %s does not say that its agent ended: %s", self._node, str(error) or "no answer in time")
+            log.info("MeshNode %s does not say that its agent ended: %s", self.node, str(error) or "no answer in time")
 
     async def run(self) -> None:
         backoff = self._new_backoff()
@@ -80,7 +86,7 @@ class NodeReporter:
         status = planned(self._facts, self._status, wall_time())
         if status is None:
             return False
-        body = await self._api.send("PATCH", f"{COLLECTION}/{self._node}/status", {"status": status}, SECONDS)
+        body = await self._api.send("PATCH", f"{COLLECTION}/{self.node}/status", {"status": status}, SECONDS)
         self._status = decode(body).get("status") or {}
         self.written += 1
         return True
@@ -88,11 +94,12 @@ class NodeReporter:
     async def _read(self) -> dict[str, Any]:
         """Made where there is none."""
         try:
-            value = decode(await self._api.get(f"{COLLECTION}/{self._node}", {}))
+            async with asyncio.timeout(SECONDS):
+                value = decode(await self._api.get(f"{COLLECTION}/{self.node}", {}))
         except ApiError as error:
             if error.status != 404:
                 raise
-            made = mesh_node(self._node, self._uid())
+            made = mesh_node(self.node, self._uid())
             value = decode(await self._api.send("POST", COLLECTION, made, SECONDS))
         status: dict[str, Any] = value.get("status") or {}
         return status
@@ -106,7 +113,7 @@ class NodeReporter:
         self._said = text
         missing = isinstance(error, ApiError) and error.failure.reason is Reason.MISSING
         fix = "; install the CRDs of daemonset/crds" if missing else ""
-        log.warning("MeshNode %s is not written, so that no route is Programmed: %s%s", self._node, text, fix)
+        log.warning("MeshNode %s is not written, so that no route is Programmed: %s%s", self.node, text, fix)
 
     def _new_backoff(self) -> Backoff:
         return Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)

@@ -102,7 +102,7 @@ def _type_of(schema: Schema, name: str) -> Any:
         case Items(of=item):
             return list[_type_of(item, name)] | None  # type: ignore[misc]  # types are made from data here
         case Table(of=item):
-            return dict[str, _type_of(item, name)] | None  # type: ignore[misc]
+            return dict[str, _type_of(item, name)] | None  # type: ignore[misc]  # as above
         case Fields(fields=fields):
             return _struct(name, fields.items()) | None
         case _:

@@ -1,4 +1,4 @@
-"""Follows one kind: does what its Reflection says, and puts into its Table what comes of it."""
+"""Follows one kind into its Table."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 
 from nodeagent.config.source import KindState
-from nodeagent.kube.api import Api, ApiError, Failure, Reason
+from nodeagent.kube.api import Api, Failure, Reason
 from nodeagent.kube.judging import Item, judge
 from nodeagent.kube.kinds import Kind
-from nodeagent.kube.records import Event, Page, RecordError, read_event, read_page
-from nodeagent.kube.reflection import List, Reflection, Wait, Watch
+from nodeagent.kube.list_watch import ListWatch
+from nodeagent.kube.records import Page, RecordError, read_event, read_page
+from nodeagent.kube.reflection import Wait
 from nodeagent.kube.table import Table
 
 log = logging.getLogger(__name__)
 
-PAGE = 250  # objects of one answer: 2 MB of pods
 PAGES = 2  # in memory at a time
 FORBIDDEN_FIX = "the agent's ClusterRole must allow get, list and watch"
 
@@ -51,13 +51,15 @@ class Shared:
             return
 
 
-class Reflector:
+class Reflector(ListWatch):
     """`age`: seconds since what the table holds was last known to be current."""
 
+    UNREADABLE = (RecordError,)
+
     def __init__(self, kind: Kind, table: Table, shared: Shared, age: float = 0.0) -> None:
+        super().__init__(shared.api, kind.path, shared.jitter)
         self._kind, self._table, self._shared = kind, table, shared
-        self._api, self._changed = shared.api, shared.changed
-        self._machine = Reflection(shared.jitter)
+        self._changed = shared.changed
         self._lost: float | None = time.monotonic() - age  # since when the table may be behind; None = it is not
         self.confirmed = False  # the API server has said everything at least once
         self._told = ""
@@ -86,71 +88,44 @@ class Reflector:
             return "forbidden", f"{problem.message}; {FORBIDDEN_FIX} {self._kind.resource}"
         return ("away" if self._lost is not None else "synced"), problem.message
 
-    async def run(self) -> None:
-        while True:
-            match self._machine.step():
-                case Wait() as step:
-                    await self._shared.wait(step)
-                    self._machine.waited()
-                case List() as step:
-                    await self._guarded(self._list(step))
-                case Watch() as step:
-                    await self._guarded(self._watch(step))
+    async def _wait(self, step: Wait) -> None:
+        await self._shared.wait(step)
 
-    async def _guarded(self, asking: Awaitable[None]) -> None:
-        try:
-            await asking
-        except ApiError as error:
-            self._failed(error.failure)
-        except RecordError as error:
-            self._failed(Failure(Reason.UNINTELLIGIBLE, f"{self._api.server}: {error}"))
-
-    async def _list(self, step: List) -> None:
-        query = {"limit": str(PAGE), **({"continue": step.token} if step.token else {})}
+    async def _page(self, query: Mapping[str, str], *, first: bool) -> tuple[str, str]:
         async with self._shared.pages:
             body = await self._api.get(self._kind.path, query)
             page, items = await asyncio.to_thread(self._judged, body)
         self._shared.answered()
-        if not step.token:
+        if first:
             self._table.begin()
         different = [self._table.listed(item) for item in items]
-        if self._machine.listed(page.version, page.token):
-            different.append(self._table.commit(self._kind.name))
-            self._current()
         if any(different):
             self._changed()
+        return page.version, page.token
+
+    def _listed(self) -> None:
+        if self._table.commit(self._kind.name):
+            self._changed()
+        self._current()
 
     def _judged(self, body: bytes) -> tuple[Page, list[Item]]:
         page = read_page(self._kind, body)
         return page, [judge(self._kind, record, self._shared.node, self._table.mark) for record in page.records]
 
-    async def _watch(self, step: Watch) -> None:
-        query = {
-            "watch": "true",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": step.version,
-            "timeoutSeconds": str(step.seconds),
-        }
-        began = time.monotonic()
-        async with self._api.stream(self._kind.path, query, step.seconds) as lines:
-            self._shared.answered()
-            self._machine.watching()
-            self._current()
-            async for line in lines:
-                event = read_event(self._kind, line)
-                if isinstance(event, Failure):
-                    self._failed(event)
-                    return
-                self._take(event)
-        self._machine.ended(time.monotonic() - began)
+    def _began(self) -> None:
+        self._shared.answered()
+        self._current()
 
-    def _take(self, event: Event) -> None:
+    def _line(self, line: bytes) -> str | Failure:
+        event = read_event(self._kind, line)
+        if isinstance(event, Failure):
+            return event
         if event.record is not None:
             item = judge(self._kind, event.record, self._shared.node, self._table.mark)
             different = self._table.remove(item.identity) if event.deleted else self._table.put(item)
             if different:
                 self._changed()
-        self._machine.advanced(event.version)
+        return event.version
 
     def _current(self) -> None:
         if self._lost is not None:
@@ -161,7 +136,7 @@ class Reflector:
             self._changed()
 
     def _failed(self, failure: Failure) -> None:
-        self._machine.failed(failure)
+        super()._failed(failure)
         if failure.reason is Reason.MISSING and (self._machine.surely_absent or self._table.is_empty):
             self._absent()
         elif self._lost is None:

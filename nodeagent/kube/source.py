@@ -100,7 +100,6 @@ class KubernetesSource:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        await self._api.close()
         await self._save()
         await asyncio.to_thread(self._last_good.close)
 

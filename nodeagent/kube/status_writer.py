@@ -8,43 +8,31 @@ import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from nodeagent.config.conditions import Conditions
+from nodeagent.config.objects import ObjectSet
+from nodeagent.config.resources import NodeObject
+from nodeagent.kube import followed
 from nodeagent.kube.api import ApiError, Reason, WritableApi
 from nodeagent.kube.event_writer import EventWriter, wall_time
-from nodeagent.kube.follower import Follower, name_of
 from nodeagent.kube.kinds import BY_NAME
 from nodeagent.kube.leadership import Leadership
 from nodeagent.kube.node_reporter import COLLECTION
 from nodeagent.kube.records import RecordError, decode
 from nodeagent.status.book import Book, Key, Plan
-from nodeagent.status.entries import SHAPES
-from nodeagent.status.mesh_node import digests_of
 from nodeagent.status.pace import Backoff, Bucket
+from nodeagent.status.silence import Silence
 
 log = logging.getLogger(__name__)
 
 RATE, BURST = 50.0, 100  # writes/s
 SETTLE = 0.05  # seconds: what changes together is written together
+LOOKS = 20  # at objects, between two turns of the event loop: about 2 ms
 LOOK = 5.0  # seconds at most between two looks whether there is something to write
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0  # after a failure, and between two writes that say the same
 
-Value = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """What the agent made of the newest objects.
-
-    `ready`: every Node, and whether it is Ready; `expected`: the nodes where an agent is.
-    """
-
-    conditions: Conditions = field(default_factory=Conditions)
-    made_from: Mapping[str, str] = field(default_factory=dict)
-    ready: Mapping[str, bool] | None = None
-    expected: frozenset[str] = frozenset()
+FAILURES = (ApiError, RecordError, TimeoutError)
 
 
 @dataclass(slots=True)
@@ -57,16 +45,18 @@ class Counts:
 class StatusWriter:
     """`compiled` never waits; `run` until cancelled."""
 
-    def __init__(self, api: WritableApi, leadership: Leadership, events: EventWriter) -> None:
-        self._api, self._leadership, self._events = api, leadership, events
-        self._compiled: Compiled | None = None
+    def __init__(self, api: WritableApi, leadership: Leadership, events: EventWriter, namespace: str) -> None:
+        """`namespace`: where the agents are."""
+        self._api, self._leadership, self._events, self._namespace = api, leadership, events, namespace
+        self._compiled: tuple[ObjectSet, Conditions] | None = None
         self._term: _Term | None = None
         self.counts = Counts()
 
-    def compiled(self, compiled: Compiled) -> None:
-        self._compiled = compiled
+    def compiled(self, objects: ObjectSet, conditions: Conditions) -> None:
+        """The newest objects, and what is to be said about them."""
+        self._compiled = objects, conditions
         if self._term is not None:
-            self._term.take(compiled)
+            self._term.take(objects, conditions)
 
     @property
     def waiting(self) -> int:
@@ -76,9 +66,9 @@ class StatusWriter:
     async def run(self) -> None:
         while True:
             await self._leadership.won()
-            self._term = _Term(self._api, self._leadership, self._events, self.counts)
+            self._term = _Term(self._api, self._leadership, self._events, self.counts, self._namespace)
             if self._compiled is not None:
-                self._term.take(self._compiled)
+                self._term.take(*self._compiled)
             try:
                 await self._term.run()
             finally:
@@ -88,8 +78,14 @@ class StatusWriter:
 class _Term:
     """From when we are elected until we are not."""
 
-    def __init__(self, api: WritableApi, leadership: Leadership, events: EventWriter, counts: Counts) -> None:
+    def __init__(
+        self, api: WritableApi, leadership: Leadership, events: EventWriter, counts: Counts, namespace: str
+    ) -> None:
         self._api, self._leadership, self._events, self._counts = api, leadership, events, counts
+        self._namespace = namespace
+        self._silence = Silence()
+        self._nodes: Mapping[str, NodeObject] = {}
+        self._ready: Mapping[str, bool] | None = None
         self._wake = asyncio.Event()
         self._bucket = Bucket(RATE, BURST)
         self._holds: dict[Key, _Hold] = {}
@@ -98,35 +94,29 @@ class _Term:
         self._told = ""
         self.book = Book()
 
-    def take(self, compiled: Compiled) -> None:
-        self.book.compiled(compiled.conditions, compiled.made_from)
-        self.book.nodes(compiled.ready, compiled.expected)
+    def take(self, objects: ObjectSet, conditions: Conditions) -> None:
+        self.book.compiled(conditions, {kind: one.digest for kind, one in objects.contents.items()})
+        if objects.nodes is not self._nodes:
+            self._nodes, self._ready = objects.nodes, {name: one.ready for name, one in objects.nodes.items()}
         self._wake.set()
 
     async def run(self) -> None:
-        followers = [asyncio.create_task(one.run()) for one in self._followers()]
+        objects = followed.of_objects(self._api, self.book, self._wake.set)
+        nodes = followed.of_nodes(self._api, self._namespace, self.book, self._silence, self._wake.set)
+        following = [asyncio.create_task(one.run()) for one in (*objects, *nodes)]
         try:
             while self._leadership.leads:
-                for task in followers:
+                for task in following:
                     if task.done():
                         task.result()
-                pause = await self._write_all()
-                await self._sleep(pause)
+                if all(one.complete for one in nodes):  # else one that has to confirm may not be known yet
+                    await self._write_all()
+                    await self._mark_silent()
+                await self._sleep(self._next(time.monotonic()))
         finally:
-            for task in followers:
+            for task in following:
                 task.cancel()
-            await asyncio.gather(*followers, return_exceptions=True)
-
-    def _followers(self) -> list[Follower]:
-        made = [
-            Follower(self._api, kind.path, kind.version, kind.name, _Objects(self, kind.name), random.random)
-            for kind in (BY_NAME[name] for name in SHAPES)
-        ]
-        version = COLLECTION.removeprefix("/apis/").rpartition("/")[0]
-        return [*made, Follower(self._api, COLLECTION, version, "MeshNode", _Nodes(self), random.random)]
-
-    def woken(self) -> None:
-        self._wake.set()
+            await asyncio.gather(*following, return_exceptions=True)
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -134,31 +124,62 @@ class _Term:
             await asyncio.sleep(SETTLE)
         self._wake.clear()
 
-    async def _write_all(self) -> float:
-        """Everything that can be written now; returns how long to wait if nothing happens."""
-        now = time.monotonic()
-        self.book.look_again()
-        for key in self.book.dirty():
-            if self._is_held(key) or time.monotonic() < self._pause:
+    async def _write_all(self) -> None:
+        """Every status of an object that can be written now."""
+        self.book.nodes(self._ready, self._silence.expected)
+        self.book.look_again(time.monotonic())
+        for number, key in enumerate(self.book.dirty(), 1):
+            if number % LOOKS == 0:
+                await asyncio.sleep(0)
+            if self._has_to_wait(key):
                 continue
             plan = self.book.plan(key, time.monotonic(), wall_time())
             if plan is None:
                 continue
             if self._repeats(key, plan):
                 continue
-            await asyncio.sleep(self._bucket.wait(time.monotonic()))
-            self._bucket.take(time.monotonic())
-            if not self._leadership.leads:
-                return 0.0
+            if not await self._may_write():
+                return
             await self._write(key, plan)
         self._forget_holds()
-        return self._next(now)
+
+    async def _mark_silent(self) -> None:
+        """MeshNodes of agents that cannot say any more how they are."""
+        for node in self._silence.due(time.monotonic()):
+            if self._has_to_wait(("MeshNode", node)):
+                continue
+            if not await self._may_write():
+                return
+            if node in self._silence.due(time.monotonic()):  # it may have spoken meanwhile, or be gone
+                await self._mark(node)
+
+    async def _mark(self, node: str) -> None:
+        """What fails is tried again later, and keeps nothing else waiting: an older admission policy forbids it."""
+        patch, path = self._silence.patch(node, wall_time()), f"{COLLECTION}/{node}/status"
+        try:
+            answer = decode(await self._api.send("PATCH", path, patch, self._leadership.request_seconds))
+        except FAILURES as error:
+            self._counts.failed += 1
+            self._hold(("MeshNode", node)).failed()
+            why = str(error) or "no answer in time"
+            log.info("MeshNode %s does not say yet that its agent is silent: %s", node, why)
+        else:
+            self._counts.written += 1
+            self._silence.node(node, answer, time.monotonic())
+            log.warning("the agent of node %s does not answer: its MeshNode says so", node)
+
+    async def _may_write(self) -> bool:
+        """Not too fast, and not once another leads."""
+        await asyncio.sleep(self._bucket.wait(time.monotonic()))
+        self._bucket.take(time.monotonic())
+        return self._leadership.leads
 
     def _next(self, now: float) -> float:
+        """Seconds to wait if nothing happens."""
         due = [hold.until - now for hold in self._holds.values() if hold.until > now]
         due += [self._pause - now] if self._pause > now else []
-        patience = self.book.acknowledgements.due(now)
-        return max(0.01, min([LOOK, *due, *([] if patience is None else [patience])]))
+        due += [one for one in (self.book.acknowledgements.due(now), self._silence.next(now)) if one is not None]
+        return max(0.01, min([LOOK, *due]))
 
     async def _write(self, key: Key, plan: Plan) -> None:
         kind, subject = BY_NAME[plan.subject.kind], plan.subject
@@ -166,7 +187,7 @@ class _Term:
         path = f"{group}/namespaces/{subject.namespace}/{plural}/{subject.name}/status"
         try:
             answer = decode(await self._api.send("PATCH", path, plan.patch, self._leadership.request_seconds))
-        except (ApiError, RecordError, TimeoutError) as error:
+        except FAILURES as error:
             self._failed(key, error)
             return
         self._counts.written += 1
@@ -198,9 +219,9 @@ class _Term:
     def _hold(self, key: Key) -> _Hold:
         return self._holds.setdefault(key, _Hold())
 
-    def _is_held(self, key: Key) -> bool:
-        hold = self._holds.get(key)
-        return hold is not None and time.monotonic() < hold.until
+    def _has_to_wait(self, key: Key) -> bool:
+        now, hold = time.monotonic(), self._holds.get(key)
+        return now < self._pause or (hold is not None and now < hold.until)
 
     def _repeats(self, key: Key, plan: Plan) -> bool:
         """True = we wrote just that a moment ago, and somebody changed it: it takes two to fight."""
@@ -244,41 +265,3 @@ class _Hold:
 
 def _content(plan: Plan) -> tuple[object, ...]:
     return (plan.subject.generation, plan.content)
-
-
-class _Objects:
-    """Of one kind, into the book."""
-
-    def __init__(self, term: _Term, kind: str) -> None:
-        self._term, self._kind = term, kind
-
-    def see(self, value: Value) -> None:
-        self._term.book.see(value)
-        self._term.woken()
-
-    def gone(self, value: Value) -> None:
-        self._term.book.gone(self._kind, name_of(value))
-        self._term.woken()
-
-    def listed(self, names: set[str]) -> None:
-        self._term.book.listed(self._kind, names)
-        self._term.woken()
-
-
-class _Nodes:
-    """MeshNodes, into the book."""
-
-    def __init__(self, term: _Term) -> None:
-        self._term = term
-
-    def see(self, value: Value) -> None:
-        self._term.book.report(name_of(value), digests_of(value.get("status")))
-        self._term.woken()
-
-    def gone(self, value: Value) -> None:
-        self._term.book.report(name_of(value), None)
-        self._term.woken()
-
-    def listed(self, names: set[str]) -> None:
-        self._term.book.reporting(names)
-        self._term.woken()

@@ -10,19 +10,16 @@ from dataclasses import replace
 
 from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import ObjectSet
-from nodeagent.config.resources import PodObject
-from nodeagent.core.differences import Selection
 from nodeagent.kube.api import WritableApi
 from nodeagent.kube.event_writer import EventWriter
 from nodeagent.kube.leadership import Leadership
 from nodeagent.kube.node_reporter import NodeReporter
-from nodeagent.kube.status_writer import Compiled, StatusWriter
+from nodeagent.kube.status_writer import StatusWriter
 from nodeagent.status.election import Election, Timing
 from nodeagent.status.mesh_node import InForce, NodeFacts
 from nodeagent.status.occurrences import Occurrence
 
 LEASE = "nodeagent-status"
-AGENT = "nodeagent"  # the DaemonSet that agents are of
 
 
 class Telling:
@@ -30,26 +27,22 @@ class Telling:
 
     def __init__(self, api: WritableApi, node: str, namespace: str, timing: Timing | None = None) -> None:
         """`namespace`: where the agent and its Lease are."""
-        self._api = api
         self._node = node
         self._objects = ObjectSet()
-        self._agents: Selection[str, PodObject] = Selection(
-            lambda one: one.namespace == namespace and one.workload == AGENT
-        )
         # Not the node's name alone: an agent that is started again must not take itself for the one before.
         election = Election(f"{node}_{secrets.token_hex(4)}", random.random, timing)
         self.leadership = Leadership(api, namespace, LEASE, election)
         self.events = EventWriter(api, node)
-        self.statuses = StatusWriter(api, self.leadership, self.events)
+        self.statuses = StatusWriter(api, self.leadership, self.events, namespace)
         self.reporter = NodeReporter(api, node, self._uid, lambda: len(self._objects.nodes))
 
     def compiled(self, objects: ObjectSet, conditions: Conditions) -> None:
         """The newest objects, and what is to be said about them."""
+        before, now = self._objects.nodes.get(self._node), objects.nodes.get(self._node)
+        if before is not None and now is not None and now.ready and not before.ready:
+            self.reporter.look_again()  # while it was not, the writer may have said that we are silent
         self._objects = objects
-        ready = {name: one.ready for name, one in objects.nodes.items()}
-        digests = {kind: one.digest for kind, one in objects.contents.items()}
-        expected = frozenset(one.node for one in self._agents.of(objects.pods).values() if one.node)
-        self.statuses.compiled(Compiled(conditions, digests, ready, expected))
+        self.statuses.compiled(objects, conditions)
 
     def node(self, facts: NodeFacts, in_force: ObjectSet) -> None:
         """How this node is, and which objects it enforces now."""
@@ -64,7 +57,6 @@ class Telling:
         """After `run`.  `leaves`: no other agent takes over on this node."""
         if leaves:
             await self.reporter.last("the agent was stopped: see fail modes for what the node does now")
-        await self._api.close()
 
     async def run(self) -> None:
         parts = (self.leadership.run(), self.events.run(), self.statuses.run(), self.reporter.run())

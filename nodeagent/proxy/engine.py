@@ -328,6 +328,10 @@ class Engine:
             for connection in self.connections
         ]
 
+    def busy_pods(self) -> list[str]:
+        """Keys of the pods that have connections."""
+        return list({self.pods.get(connection.cookie, "") for connection in self.connections})
+
     # ---- time ----
 
     def start(self) -> None:

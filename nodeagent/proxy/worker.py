@@ -116,6 +116,8 @@ class Worker:
             self._channel.report("observing", number=payload)
         elif kind == "connections":
             self._channel.report("connections", rows=self._engine.rows())
+        elif kind == "busy_pods":
+            self._channel.report("busy_pods", rows=self._engine.busy_pods())
         elif kind == "drain":
             self._drain(float(payload))
 

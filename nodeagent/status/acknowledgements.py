@@ -7,6 +7,7 @@ and does not confirm is waited for, and named after a while: its agent does not 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -21,8 +22,11 @@ IN_FORCE = Stated(PROGRAMMED, TRUE, "Programmed")
 WAITING = Stated(PROGRAMMED, UNKNOWN, "Pending", "not every node has confirmed it yet")
 NOBODY = Stated(PROGRAMMED, UNKNOWN, "Pending", "no node reports what it has in force: see kubectl get meshnodes")
 
+NOWHERE = 0  # before the first point of a history
+
 Key = tuple[str, str]
 Version = tuple[object, ...]
+_Standing = tuple[int, str]  # the point that a node has reached, and which node
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class _Wait:
     number: int
     since: float
     over: bool = False
+    said: Stated | None = None
 
 
 def counts(node: str, ready: Mapping[str, bool] | None) -> bool:
@@ -56,6 +61,13 @@ class Acknowledgements:
         self._patience = patience
         self._waits: dict[Key, _Wait] = {}
         self._histories: dict[str, History] = {}
+        self._counting: list[Report] = []
+        self._standings: dict[str, tuple[int, list[_Standing]]] = {}
+
+    def heard(self, reports: Iterable[Report]) -> None:
+        """All that there are."""
+        self._counting = [report for report in reports if report.counts]
+        self._standings.clear()
 
     def history(self, kind: str) -> History:
         return self._histories.setdefault(kind, History())
@@ -70,18 +82,16 @@ class Acknowledgements:
         """It is gone, or nothing of it is to be put in force."""
         self._waits.pop(key, None)
 
-    def judge(self, key: Key, reports: Iterable[Report], now: float) -> Stated:
+    def judge(self, key: Key, now: float) -> Stated:
         wait = self._waits[key]
-        if wait.over:
-            return IN_FORCE
-        counting = [report for report in reports if report.counts]
-        if not counting:
-            return NOBODY
-        missing = sorted(one.node for one in counting if not self._has(one, key[0], wait.number))
-        if not missing:
-            wait.over = True
-            return IN_FORCE
-        return WAITING if now - wait.since < self._patience else _late(missing)
+        wait.said = self._judged(key[0], wait, now)
+        wait.over = wait.said is IN_FORCE
+        return wait.said
+
+    def moved(self, now: float) -> list[Key]:
+        """Those of which `judge` would say another thing than it did."""
+        waiting = ((key, wait) for key, wait in self._waits.items() if not wait.over)
+        return [key for key, wait in waiting if self._judged(key[0], wait, now) != wait.said]
 
     def pending(self) -> list[Key]:
         return [key for key, wait in self._waits.items() if not wait.over]
@@ -91,13 +101,30 @@ class Acknowledgements:
         left = (wait.since + self._patience - now for wait in self._waits.values() if not wait.over)
         return min((one for one in left if one > 0), default=None)
 
-    def _has(self, report: Report, kind: str, number: int) -> bool:
-        reached = self.history(kind).number(report.digests.get(kind, ""))
-        return reached is not None and reached >= number
+    def _judged(self, kind: str, wait: _Wait, now: float) -> Stated:
+        if wait.over:
+            return IN_FORCE
+        if not self._counting:
+            return NOBODY
+        standing = self._standing(kind)
+        missing = bisect_left(standing, (wait.number,))
+        if not missing:
+            return IN_FORCE
+        return WAITING if now - wait.since < self._patience else _late([node for _, node in standing[:NAMED]], missing)
+
+    def _standing(self, kind: str) -> list[_Standing]:
+        """Made once for all objects: thousands may wait for as many nodes, each of which reports."""
+        history = self.history(kind)
+        made = self._standings.get(kind)
+        if made is None or made[0] != history.newest:
+            reached = ((history.number(one.digests.get(kind, "")) or NOWHERE, one.node) for one in self._counting)
+            made = self._standings[kind] = history.newest, sorted(reached)
+        return made[1]
 
 
-def _late(missing: list[str]) -> Stated:
-    more = len(missing) - NAMED
-    named = ", ".join(missing[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def _late(first: list[str], missing: int) -> Stated:
+    """`first`: of those that are missing the ones that are furthest behind."""
+    named, more = ", ".join(first[:missing]), missing - NAMED
+    named += f" and {more} more" if more > 0 else ""
     message = f"not in force on {named}: see kubectl get meshnodes, and the log of the agent there"
     return Stated(PROGRAMMED, FALSE, "PartiallyProgrammed", message)

@@ -66,6 +66,7 @@ class Book:
         self._reports: dict[str, dict[str, str]] = {}  # node -> kind -> digest
         self._ready: Mapping[str, bool] | None = None
         self._expected: frozenset[str] = frozenset()
+        self._heard = True  # the acknowledgements know the reports and nodes as they are now
         self._dirty: dict[Key, None] = {}
 
     # ---- what comes in ----
@@ -117,7 +118,7 @@ class Book:
             self._reports.pop(node, None)
         else:
             self._reports[node] = dict(digests)
-        self.look_again()
+        self._heard = False
 
     def reporting(self, nodes: Iterable[str]) -> None:
         """No others do."""
@@ -129,11 +130,12 @@ class Book:
         now = ready, frozenset(expected)
         if now != (self._ready, self._expected):
             self._ready, self._expected = now
-            self.look_again()
+            self._heard = False
 
-    def look_again(self) -> None:
-        """What is said about objects that nodes have yet to confirm may be another thing now."""
-        self._dirty |= dict.fromkeys(self.acknowledgements.pending())
+    def look_again(self, now: float) -> None:
+        """What is to be said about objects that nodes have yet to confirm may be another thing by now."""
+        self._hear()
+        self._dirty |= dict.fromkeys(self.acknowledgements.moved(now))
 
     # ---- what goes out ----
 
@@ -172,7 +174,13 @@ class Book:
             subject.shape, known.status, [made[number] for number in numbers], subject.generation
         )
         self.acknowledgements.expect(key, (subject.uid, subject.generation, numbers), known.number, now, over=over)
-        return with_programmed(made, self.acknowledgements.judge(key, self._all_reports(), now))
+        self._hear()
+        return with_programmed(made, self.acknowledgements.judge(key, now))
+
+    def _hear(self) -> None:
+        if not self._heard:
+            self.acknowledgements.heard(self._all_reports())
+            self._heard = True
 
     def _all_reports(self) -> Iterator[Report]:
         for node in self._reports.keys() | self._expected:

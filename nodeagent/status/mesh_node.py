@@ -1,6 +1,6 @@
 """What an agent says of its node: the status of the MeshNode named like it.
 
-Written when it changes, never as a heartbeat: whether a node lives is what its Node says.
+Written when it changes, never as a heartbeat: of an agent that cannot speak any more `silence` tells.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodeagent.core.api_group import API_VERSION
+
 Value = Mapping[str, Any]
 
 ENFORCING, BYPASSED, DETACHED = "Enforcing", "Bypassed", "Detached"
 READY, BPF_LOADED, CONFIG_SYNCED = "Ready", "BPFLoaded", "ConfigSynced"
 SYNCED, PENDING, STALE = "Synced", "Pending", "Stale"
+SILENT = "AgentSilent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,17 @@ class InForce:
 
     objects: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Of pods: in the mesh, not in it although they should be, left out because of the node's network; of workers."""
+
+    enrolled: int = 0
+    failed: int = 0
+    host_network: int = 0
+    workers_ready: int = 0
+    workers_wanted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,8 @@ class NodeFacts:
     sync: str = SYNCED
     sync_problem: str = ""
     in_force: Mapping[str, InForce] = field(default_factory=dict)
+    layout: int = 0
+    counted: Counted = field(default_factory=Counted)
 
 
 def planned(facts: NodeFacts, status: Value | None, now: str) -> dict[str, Any] | None:
@@ -46,6 +62,13 @@ def planned(facts: NodeFacts, status: Value | None, now: str) -> dict[str, Any] 
         "mode": facts.mode,
         "kernel": facts.kernel,
         "agentVersion": facts.version,
+        "layoutVersion": facts.layout,
+        "pods": {
+            "enrolled": facts.counted.enrolled,
+            "failed": facts.counted.failed,
+            "hostNetwork": facts.counted.host_network,
+        },
+        "workers": {"ready": facts.counted.workers_ready, "wanted": facts.counted.workers_wanted},
         "inForce": [
             {"kind": kind, "objects": one.objects, "digest": one.digest}
             for kind, one in sorted(facts.in_force.items())
@@ -60,7 +83,23 @@ def mesh_node(node: str, uid: str) -> dict[str, Any]:
     if uid:
         owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}
         metadata["ownerReferences"] = [owner]
-    return {"apiVersion": "mesh.nodeagent.dev/v1alpha1", "kind": "MeshNode", "metadata": metadata}
+    return {"apiVersion": API_VERSION, "kind": "MeshNode", "metadata": metadata}
+
+
+def is_ready(status: Value) -> bool:
+    return any(one.get("type") == READY and one.get("status") == "True" for one in status.get("conditions") or [])
+
+
+def silenced(status: Value, why: str, now: str) -> list[dict[str, Any]]:
+    """The conditions, of which those that only the agent can vouch for are not known any more."""
+    message = f"the agent does not answer, {why}: see its log; what this object says is what it said last"
+    said = {READY: SILENT, CONFIG_SYNCED: "Unknown"}
+    return [
+        {**one, "status": "Unknown", "reason": said[one["type"]], "message": message, "lastTransitionTime": now}
+        if one["type"] in said
+        else dict(one)
+        for one in status.get("conditions") or []
+    ]
 
 
 def digests_of(status: Value | None) -> dict[str, str]:

@@ -70,14 +70,13 @@ class Emission:
 
 
 class Occurrences:
-    """`left_out`: how many Events were not written because of a bound; `repeated`: only counted, for now."""
+    """`left_out`: how many Events were not written because of a bound."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._of_objects: OrderedDict[str, Bucket] = OrderedDict()
         self._all = Bucket(RATE, BURST)
         self.left_out = 0
-        self.repeated = 0
 
     def emission(self, occurrence: Occurrence, now: float, wall: str) -> Emission | None:
         """What to write now; None = nothing."""
@@ -92,7 +91,6 @@ class Occurrences:
         self._known.move_to_end(name)
         known.count += 1
         if now - known.written < REPEAT:
-            self.repeated += 1
             return None
         known.written = now
         return Emission(occurrence, known.count, known.first, wall)

@@ -26,11 +26,6 @@ class Bucket:
         self._fill(now)
         return max(0.0, (1 - self._level) / self._rate)
 
-    def is_full(self, now: float) -> bool:
-        """It says nothing that a new one would not."""
-        self._fill(now)
-        return self._level >= self._burst
-
     def _fill(self, now: float) -> None:
         passed = 0.0 if self._at is None else max(0.0, now - self._at)
         self._level, self._at = min(self._burst, self._level + passed * self._rate), now

@@ -220,3 +220,22 @@ def test_a_worker_that_drains_is_told_too_but_not_waited_for(tmp_path: Path) -> 
     assert len(draining.sent) == 1
     confirms(fleet, serving, 1)
     assert asyncio.run(fleet.not_observing(0.01)) == []
+
+
+def test_pods_with_connections_are_known_once_every_worker_has_said(tmp_path: Path) -> None:
+    """A question has answers of its own: one to another question that is under way is none."""
+    one, other = FakeWorker(0), FakeWorker(1)
+    fleet, _maps, _broker = make_fleet(tmp_path, one, other)
+
+    async def answered() -> tuple[set[str] | None, list[dict[str, Any]]]:
+        busy, rows = asyncio.create_task(fleet.serving_pods()), asyncio.create_task(fleet.connections())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        fleet.worker_reported(one, {"op": "connections", "rows": [{"source": "shop/web"}]})
+        fleet.worker_reported(one, {"op": "busy_pods", "rows": ["shop/web", "shop/cart"]})
+        fleet.worker_reported(other, {"op": "busy_pods", "rows": ["shop/web"]})
+        fleet.worker_gone(other)
+        return await busy, await rows
+
+    assert asyncio.run(answered()) == ({"shop/web", "shop/cart"}, [{"source": "shop/web", "worker": 0}])
+    assert one.sent == [b"busy_pods", b"connections"]

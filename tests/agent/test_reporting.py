@@ -9,14 +9,20 @@ from typing import Any, cast
 
 import pytest
 
+from nodeagent.agent import left_out
+from nodeagent.agent.membership import InDaemonSet, membership
+from nodeagent.agent.object_source import api_client
 from nodeagent.agent.readings import Facts
-from nodeagent.agent.reporting import GENERATIONS, Reporting, Steady, own_namespace, reporting_of
+from nodeagent.agent.reporting import GENERATIONS, Reporting, Slowly, Steady, own_namespace, reporting_of
 from nodeagent.agent.settings import Settings
 from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import Contents, ObjectSet
+from nodeagent.config.resources import PodObject
 from nodeagent.config.source import Freshness
+from nodeagent.kernel import abi
 from nodeagent.kube.telling import Telling
-from nodeagent.status.mesh_node import NodeFacts
+from nodeagent.status.mesh_node import Counted, NodeFacts
+from nodeagent.status.occurrences import Occurrence
 
 FACTS = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {})
 
@@ -26,9 +32,16 @@ class FakeView:
     facts_: Facts = FACTS
     problem: str = ""
     said: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def ready(self) -> str:
         return self.problem
+
+    def workers(self) -> tuple[int, int]:
+        return 1, 2
+
+    def left_out(self) -> dict[str, str]:
+        return self.refused
 
     def in_force(self) -> int:
         return self.facts_.in_force
@@ -50,7 +63,11 @@ class FakeConfiguration:
 class FakeTelling:
     told: list[tuple[NodeFacts, ObjectSet]] = field(default_factory=list)
     compiled_: list[ObjectSet] = field(default_factory=list)
+    happened_: list[Occurrence] = field(default_factory=list)
     running: bool = False
+
+    def happened(self, occurrences: list[Occurrence]) -> None:
+        self.happened_ += occurrences
 
     def compiled(self, objects: ObjectSet, conditions: Any) -> None:
         self.compiled_.append(objects)
@@ -73,7 +90,7 @@ def objects(digest: str) -> ObjectSet:
 
 def reporting() -> tuple[Reporting, FakeTelling]:
     telling = FakeTelling()
-    return Reporting(cast("Telling", telling)), telling
+    return Reporting(cast("Telling", telling), "n1"), telling
 
 
 async def started(one: Reporting, view: FakeView) -> asyncio.Task[None]:
@@ -161,10 +178,45 @@ def test_a_source_that_is_not_followed_makes_the_node_stale() -> None:
 
 def test_a_problem_is_news_once_it_has_lasted_and_over_at_once() -> None:
     steady = Steady(3.0)
+    assert steady("", 9.0) == ""
     assert [steady("x", now) for now in (10.0, 12.9)] == ["", ""]
     assert steady("y", 13.0) == "y"
     assert steady("", 13.1) == ""
     assert steady("x", 13.2) == ""
+
+
+def test_a_node_that_was_never_ready_says_at_once_that_it_is_not() -> None:
+    steady = Steady(3.0)
+    assert [steady("x", 10.0), steady("", 10.1), steady("x", 10.2)] == ["x", "", ""]
+
+
+def test_numbers_that_move_with_every_pod_are_told_once_in_a_while() -> None:
+    slowly = Slowly(10.0)
+    one, two, three = (Counted(enrolled=number) for number in (1, 2, 3))
+    assert [slowly(value, now) for value, now in ((one, 0.0), (two, 1.0), (three, 9.9))] == [one, one, one]
+    assert slowly(three, 10.0) == three
+    assert slowly(one, 300.0) == one
+
+
+def test_pods_and_workers_are_counted_and_a_refused_pod_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(left_out, "LASTING", 0.0)
+    web = PodObject("shop", "web", "default", "", ("10.0.0.1",), "enabled", "", "n1", host_network=False, uid="u")
+    host = replace(web, name="host", host_network=True, uid="v")
+
+    async def story() -> None:
+        one, telling = reporting()
+        one.compiled(1, FakeConfiguration(ObjectSet(pods={"shop/web": web, "shop/host": host})))
+        view = FakeView(replace(FACTS, pods=5, pods_failed=1), refused={"shop/web": "its namespace is another pod's"})
+        task = await started(one, view)
+        assert telling.last.counted == Counted(5, 1, 1, 1, 2)
+        assert telling.last.layout == abi.LAYOUT_VERSION
+        assert {(told.regarding.uid, told.reason) for told in telling.happened_} == {
+            ("u", "NotEnrolled"),
+            ("v", "HostNetwork"),
+        }
+        task.cancel()
+
+    asyncio.run(story())
 
 
 def test_the_namespace_is_the_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,5 +230,15 @@ def test_the_namespace_is_the_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_directory_of_manifests_has_nobody_to_tell(tmp_path: Path) -> None:
-    assert reporting_of(Settings(manifests=tmp_path)) is None
-    assert reporting_of(Settings(manifests=None, node_name="n1")) is not None
+    there, here = Settings(manifests=None, node_name="n1"), Settings(manifests=tmp_path)
+    assert api_client(here) is None
+    assert reporting_of(here, None) is None
+    assert reporting_of(there, api_client(there)) is not None
+
+
+def test_a_directory_of_manifests_in_a_daemonset_has_an_api_server_and_no_status(tmp_path: Path) -> None:
+    settings = Settings(manifests=tmp_path, daemonset="mesh/nodeagent", node_name="n1")
+    client = api_client(settings)
+    assert client is not None
+    assert reporting_of(settings, client) is None
+    assert isinstance(membership(settings, client, lambda: True), InDaemonSet)

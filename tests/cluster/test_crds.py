@@ -83,9 +83,11 @@ def _collection(value: Object) -> str:
 
 
 def kubectl(*arguments: str, stdin: str = "") -> str:
-    return subprocess.run(
-        [KUBECTL, *arguments], input=stdin, capture_output=True, text=True, check=True, timeout=60
-    ).stdout
+    done = subprocess.run(
+        [KUBECTL, *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert not done.returncode, f"kubectl {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def _wait_until(condition: Any, what: str, seconds: float = 30.0) -> None:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    kubectl("apply", "--server-side", "-k", str(CRDS))
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CRDS))  # an agent may be installed, by another way
     kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS / "trafficpolicies.yaml"))
     kubectl("create", "namespace", NAMESPACE)
     try:
@@ -166,7 +168,7 @@ CONDITION = {"status": "True", "lastTransitionTime": NOW, "message": "", "observ
 NODE_STATUS = {
     "conditions": [{**CONDITION, "type": "Ready", "reason": "Ready"},
                    {**CONDITION, "type": "ConfigSynced", "reason": "Synced"}],
-    "mode": "Enforcing", "kernel": "6.1.0-32-amd64", "agentVersion": "0.1.0", "configGeneration": 7,
+    "mode": "Enforcing", "kernel": "6.1.0-32-amd64", "agentVersion": "0.1.0", "layoutVersion": 7,
     "pods": {"enrolled": 12, "failed": 0, "hostNetwork": 3},
 }  # fmt: skip
 POLICY_STATUS = {

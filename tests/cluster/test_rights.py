@@ -79,6 +79,35 @@ def test_an_agent_writes_its_own_meshnode_and_no_other(cluster: Cluster, token: 
         assert f"an agent on node {own} may write the MeshNode of that name only" in text
 
 
+def test_of_another_node_an_agent_may_say_only_that_it_is_not_known_how_it_is(cluster: Cluster, token: Token) -> None:
+    """The writer of statuses does, when an agent does not answer."""
+    when = {"lastTransitionTime": "2026-01-01T00:00:00Z", "message": ""}
+    told = [
+        {"type": "Ready", "status": "True", "reason": "Ready", **when},
+        {"type": "BPFLoaded", "status": "True", "reason": "Enforcing", **when},
+        {"type": "ConfigSynced", "status": "True", "reason": "Synced", **when},
+    ]
+    status = {"mode": "Enforcing", "kernel": "6.1", "agentVersion": "1", "conditions": told}
+    as_admin = ("patch", "meshnode", FOREIGN, "--subresource=status", "--type=merge", "-p")
+    cluster.kubectl(*as_admin, json.dumps({"status": status}))
+    ready, loaded, synced = told
+    silent = {**ready, "status": "Unknown", "reason": "AgentSilent"}
+    path = f"{MESHNODES}/{FOREIGN}/status"
+    for refused in (
+        {"conditions": [{**ready, "status": "False"}, loaded, synced]},
+        {"conditions": [silent, {**loaded, "status": "Unknown"}, synced]},
+        {"conditions": [silent, loaded]},
+        {"conditions": [silent, loaded, synced], "mode": "Detached"},
+        {"conditions": [silent, loaded, synced], "inForce": [{"kind": "HTTPRoute", "objects": 1, "digest": "0" * 32}]},
+    ):
+        code, text = token.ask("PATCH", path, {"status": refused})
+        assert code in (403, 422), f"{refused}: {text}"
+    code, text = token.ask("PATCH", path, {"status": {"conditions": [silent, loaded, {**synced, "status": "Unknown"}]}})
+    assert code == 200, text
+    code, text = token.ask("PATCH", path, {"status": {"conditions": told}})
+    assert code in (403, 422), text
+
+
 def test_an_agent_takes_away_its_taint_and_changes_nothing_else_of_a_node(cluster: Cluster, token: Token) -> None:
     own = cluster.nodes[0].name
     for node in (own, FOREIGN):

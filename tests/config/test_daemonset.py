@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from nodeagent.agent.preflight import BPF_CAPABILITY, CAPABILITIES
+from nodeagent.cli.cluster_checks import GATEWAY_CRD, OUR_CRDS
 from nodeagent.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2] / "daemonset"
@@ -137,6 +138,16 @@ def test_what_an_agent_may_write_without_an_owner_is_bound_to_its_node_by_admiss
     }
     by_leader = {one for one in written if one.endswith("/status")} - {"meshnodes/status"}
     assert written - by_leader - {"events", "leases"} == bound
+
+
+def test_the_agent_may_ask_for_each_crd_that_doctor_looks_for() -> None:
+    """By name: the right to read others says what else is installed."""
+    [rule] = [one for one in rules() if one["resources"] == ["customresourcedefinitions"]]
+    assert sorted(rule["resourceNames"]) == sorted([GATEWAY_CRD, *OUR_CRDS])
+    installed = [one for path in (ROOT / "crds").glob("*.yaml") for one in documents(path)]
+    assert set(OUR_CRDS) == {
+        one["metadata"]["name"] for one in installed if one["kind"] == "CustomResourceDefinition"
+    }
 
 
 def test_every_admission_policy_is_bound_to_deny() -> None:

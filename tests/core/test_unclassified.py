@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from nodeagent.core.differences import Edition
 from nodeagent.core.located import located
 from nodeagent.core.model import FailMode, Snapshot, Workload
 from nodeagent.core.unclassified import Refusals, Unclassified, refusals
@@ -42,3 +43,10 @@ def test_a_pod_whose_address_the_api_server_does_not_know_yet_has_those_of_its_n
         CLOSED.key: (),
     }
     assert located(snapshot, {known.key: found}) is snapshot
+
+
+def test_a_snapshot_with_such_an_address_still_knows_in_which_pods_it_differs() -> None:
+    pods = Edition({pod.key: pod for pod in (OPEN, CLOSED)})
+    now = located(Snapshot(1, {}, pods), {OPEN.key: ("10.0.0.1",)})
+    assert isinstance(now.workloads, Edition)
+    assert now.workloads.touched_since(pods) == {OPEN.key}

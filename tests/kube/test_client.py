@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from nodeagent.kube import client as module
 from nodeagent.kube.api import ApiError
 from nodeagent.kube.client import Client
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/mesh/leases"
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def _client_of(handler: Handler, tmp_path: Path) -> AsyncIterator[Client]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = Client(_kubeconfig(tmp_path, runner.addresses[0][1]))
+    try:
+        yield client
+    finally:
+        await client.close()
+        await runner.cleanup()
 
 
 async def _exchange(tmp_path: Path, method: str, status: int, answer: Any) -> tuple[list[Any], bytes]:
@@ -22,19 +43,10 @@ async def _exchange(tmp_path: Path, method: str, status: int, answer: Any) -> tu
 
     async def handler(request: web.Request) -> web.Response:
         arrived.extend([request.method, request.path, request.headers.get("Content-Type"), await request.json()])
-        return web.json_response(answer, status=status)
+        return web.Response(status=status) if answer is None else web.json_response(answer, status=status)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    client = Client(_kubeconfig(tmp_path, runner.addresses[0][1]))
-    try:
+    async with _client_of(handler, tmp_path) as client:
         return arrived, await client.send(method, PATH, {"spec": {"a": 1}}, 5.0)
-    finally:
-        await client.close()
-        await runner.cleanup()
 
 
 def _kubeconfig(directory: Path, port: int) -> Path:
@@ -72,3 +84,37 @@ def test_a_conflict_is_an_error_with_its_status_and_the_servers_words(tmp_path: 
     with pytest.raises(ApiError, match="the object has been modified") as error:
         asyncio.run(_exchange(tmp_path, "PUT", 409, said))
     assert error.value.status == 409
+
+
+def test_an_error_without_a_body_has_words_all_the_same(tmp_path: Path) -> None:
+    with pytest.raises(ApiError, match="503 Service Unavailable: the answer says no more") as error:
+        asyncio.run(_exchange(tmp_path, "PATCH", 503, None))
+    assert error.value.status == 503
+
+
+async def _list(client: Client) -> None:
+    await client.get(PATH, {"limit": "1"})
+
+
+async def _watch(client: Client) -> None:
+    async with client.stream(PATH, {"watch": "true"}, 300.0):
+        pass
+
+
+@pytest.mark.parametrize("asking", [_list, _watch])
+def test_a_server_that_takes_the_question_and_never_answers_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asking: Callable[[Client], Awaitable[None]]
+) -> None:
+    """A watch that has begun may be silent for minutes; the answer that it begins may not."""
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
+
+    async def silent(_request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def story() -> None:
+        async with _client_of(silent, tmp_path) as client:
+            with pytest.raises(ApiError, match=r"no answer in time from http://127\.0\.0\.1"):
+                await asyncio.wait_for(asking(client), 10)
+
+    asyncio.run(story())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.kube import reflector as module
+from nodeagent.kube import list_watch as module
 from nodeagent.kube.kinds import BY_NAME
 from nodeagent.kube.reflection import Wait
 from nodeagent.kube.reflector import Reflector, Shared

@@ -36,8 +36,9 @@ def model() -> Server:
 class Following:
     """A source that is read like the agent does."""
 
-    def __init__(self, source: KubernetesSource) -> None:
-        self.source = source
+    def __init__(self, client: Client, state: Path) -> None:
+        self.client = client
+        self.source = KubernetesSource(client, state, "n1")
         self.objects = ObjectSet()
         self.count = 0
         self._came = asyncio.Event()
@@ -65,11 +66,12 @@ class Following:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.source.close()
+        await self.client.close()
 
 
 @asynccontextmanager
 async def following(server: HttpServer, state: Path, token: str = "") -> AsyncIterator[Following]:
-    one = Following(KubernetesSource(Client(server.kubeconfig(state, token)), state, "n1"))
+    one = Following(Client(server.kubeconfig(state, token)), state)
     try:
         await one.start()
         yield one
@@ -229,7 +231,7 @@ def test_crds_that_are_not_installed_are_a_state_and_no_fault(tmp_path: Path) ->
 def test_without_a_last_good_state_nothing_is_in_force_until_every_kind_is_known(tmp_path: Path) -> None:
     async def script(server: HttpServer) -> None:
         server.refuse = lambda path: 403 if path == POLICY else 0
-        one = Following(KubernetesSource(Client(server.kubeconfig(tmp_path)), tmp_path, "n1"))
+        one = Following(Client(server.kubeconfig(tmp_path)), tmp_path)
         starting = asyncio.create_task(one.start())
         try:
             await one.until(lambda _: any(kind.state == "forbidden" for kind in one.source.freshness().kinds))

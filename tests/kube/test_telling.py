@@ -9,12 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from nodeagent.agent.left_out import LeftOut
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.objects import ObjectSet
+from nodeagent.config.resources import PodObject
 from nodeagent.kube import node_reporter
 from nodeagent.kube.kinds import BY_NAME, KINDS
 from nodeagent.kube.source import KubernetesSource
 from nodeagent.kube.telling import LEASE, Telling
+from nodeagent.status import silence
 from nodeagent.status.election import Timing
 from nodeagent.status.entries import CONTROLLER
 from nodeagent.status.mesh_node import ENFORCING, NodeFacts
@@ -25,6 +30,7 @@ from tests.kube.writable_api import WritableApi
 TIMING = Timing(lease=1.0, renew_within=0.7, retry=0.1, look=0.2)
 LEASES = "/apis/coordination.k8s.io/v1/leases"
 EVENTS = "/api/v1/events"
+AGENTS = "/api/v1/namespaces/nodeagent/pods"
 ROUTES, SERVICES, NODES = (BY_NAME[name].path for name in ("HTTPRoute", "Service", "Node"))
 CART = {"group": "", "kind": "Service", "name": "cart"}
 EDGE = {"name": "edge"}
@@ -69,7 +75,7 @@ class MiniAgent:
 
 
 def server() -> Server:
-    made = Server(*(kind.path for kind in KINDS), LEASES, EVENTS, node_reporter.COLLECTION)
+    made = Server(*(kind.path for kind in KINDS), LEASES, EVENTS, AGENTS, node_reporter.COLLECTION)
     made.put(BY_NAME["Namespace"].path, samples.namespace("shop"))
     for name in ("n1", "n2"):
         made.put(NODES, node(name))
@@ -80,6 +86,13 @@ def server() -> Server:
 def node(name: str, *, ready: bool = True) -> Value:
     status = {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]}
     return {"metadata": samples.metadata("", name), "status": status}
+
+
+def agent_pod(node: str, *, ready: bool = True) -> Value:
+    metadata = samples.metadata("nodeagent", f"nodeagent-{node}")
+    metadata["ownerReferences"] = [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nodeagent", "uid": "u"}]
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    return {"metadata": metadata, "spec": {"nodeName": node}, "status": {"conditions": conditions}}
 
 
 def service(name: str = "cart", address: str = "10.96.0.1") -> Value:
@@ -317,6 +330,27 @@ def test_a_reject_is_an_event_with_its_field_and_a_new_leader_does_not_repeat_it
     played(story)
 
 
+def test_a_refused_pod_has_one_event_of_its_nodes_agent_however_often_it_is_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        model = server()
+        pod = PodObject("shop", "web", "default", "", ("10.0.0.1",), "enabled", "", "n2", host_network=False, uid="u")
+        left_out, there = LeftOut("n2"), ObjectSet(pods={"shop/web": pod})
+        async with running(model, tmp_path, "n1", "n2") as agents:
+            for now in (0.0, 5.0, 6.0):
+                agents[1].telling.happened(left_out.news(there, {"shop/web": "its namespace is another pod's"}, now))
+            await until(lambda: model.collections[EVENTS].objects)
+            again = LeftOut("n2")  # of an agent that was started again
+            for now in (0.0, 5.0):
+                agents[1].telling.happened(again.news(there, {"shop/web": "its namespace is another pod's"}, now))
+            await asyncio.sleep(0.5)
+            (event,) = model.collections[EVENTS].objects.values()
+            assert (event["involvedObject"]["kind"], event["involvedObject"]["uid"]) == ("Pod", "u")
+            assert (event["reason"], event["count"], event["source"]["host"]) == ("NotEnrolled", 1, "n2")
+            assert event["message"].startswith("not in the mesh: its namespace is another pod's")
+
+    played(story)
+
+
 def test_an_api_server_that_refuses_for_a_while_gets_the_status_in_the_end(tmp_path: Path) -> None:
     async def story() -> None:
         model = server()
@@ -341,6 +375,94 @@ def test_an_answer_that_is_lost_is_not_written_twice(tmp_path: Path) -> None:
             agent.api.lost = False
             await asyncio.sleep(1.5)
             assert len([path for _, path in agent.api.writes if path.endswith("/r/status")]) == 1
+
+    played(story)
+
+
+def test_an_agent_whose_pod_is_not_ready_is_not_said_to_be_and_says_so_itself_when_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed, and hangs or crashes again and again: nobody is there to say so."""
+    monkeypatch.setattr(silence, "GRACE", 0.5)
+
+    async def story() -> None:
+        model = server()
+        for name in ("n1", "n2"):
+            model.put(AGENTS, agent_pod(name))
+        async with running(model, tmp_path, "n1", "n2") as agents:
+            await until(lambda: states(model) == {"n1": "True Ready", "n2": "True Ready"})
+            lost = next(one for one in agents if one is not leader(agents))
+            name = lost.telling.reporter.node
+            await asyncio.sleep(1.0)
+            before = [one.told() for one in agents]
+            lost.api.cut.set()
+            model.put(AGENTS, agent_pod(name, ready=False))
+            await until(lambda: states(model)[name] == "Unknown AgentSilent")
+            await asyncio.sleep(1.0)
+            path = f"{node_reporter.COLLECTION}/{name}/status"
+            assert [one.told() for one in agents if one is not lost] == [
+                [*before[agents.index(one)], ("PATCH", path)] for one in agents if one is not lost
+            ]
+            lost.api.cut.clear()
+            model.put(AGENTS, agent_pod(name))
+            lost.telling.reporter.look_again()
+            await until(lambda: states(model)[name] == "True Ready")
+
+    played(story)
+
+
+def test_a_policy_that_forbids_to_speak_for_a_silent_agent_keeps_no_route_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "GRACE", 0.2)
+
+    async def story() -> None:
+        model = server()
+        for name in ("n1", "r"):
+            model.put(AGENTS, agent_pod(name, ready=name == "n1"))
+        model.put(NODES, node("r"))
+        async with running(model, tmp_path, "n1") as (agent,):
+            await until(lambda: states(model) == {"n1": "True Ready"})
+            agent.api.refuse = [403] * 50  # of the status of objects called r
+            model.put(node_reporter.COLLECTION, lost_mesh_node(model, "r"))
+            await until(lambda: len(agent.api.refuse) == 45, 15.0)  # the next try is 1.6 to 3.2 s away
+            began = asyncio.get_running_loop().time()
+            model.put(ROUTES, route("good"))
+            await until(lambda: said(model, "good").get("Accepted") == "True Accepted 1")
+            assert asyncio.get_running_loop().time() - began < 1.5
+            assert len(agent.api.refuse) == 45
+
+    played(story)
+
+
+def lost_mesh_node(model: Server, name: str) -> Value:
+    """As that of n1."""
+    value = copy.deepcopy(model.collections[node_reporter.COLLECTION].objects["", "n1"])
+    return {**value, "metadata": {"name": name, "uid": f"uid-of-{name}", "generation": 1}}
+
+
+def states(model: Server) -> dict[str, str]:
+    """Of MeshNodes: status and reason of Ready."""
+    nodes = model.collections[node_reporter.COLLECTION].objects
+    found = {name: one.get("status", {}).get("conditions", []) for (_, name), one in nodes.items()}
+    return {name: f"{said[0]['status']} {said[0]['reason']}" for name, said in found.items() if said}
+
+
+def test_an_agent_looks_at_its_mesh_node_when_its_node_is_ready_again(tmp_path: Path) -> None:
+    """While it was not, the writer may have said that the agent is silent."""
+
+    async def story() -> None:
+        model = server()
+        async with running(model, tmp_path, "n1"):
+            await until(lambda: states(model) == {"n1": "True Ready"})
+            model.put(NODES, node("n1", ready=False))
+            value = copy.deepcopy(model.collections[node_reporter.COLLECTION].objects["", "n1"])
+            value["status"]["conditions"][0] |= {"status": "Unknown", "reason": "AgentSilent"}
+            model.put(node_reporter.COLLECTION, value)
+            await asyncio.sleep(0.2)
+            assert states(model) == {"n1": "Unknown AgentSilent"}
+            model.put(NODES, node("n1"))
+            await until(lambda: states(model) == {"n1": "True Ready"})
 
     played(story)
 

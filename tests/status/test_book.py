@@ -72,6 +72,7 @@ def bad(name: str = "r") -> list[Condition]:
 
 
 def plans(book: Book, now: float = 0.0) -> list[Plan]:
+    book.look_again(now)
     return [plan for key in book.dirty() if (plan := book.plan(key, now, WALL))]
 
 
@@ -184,7 +185,7 @@ def test_a_node_that_never_confirms_is_named() -> None:
     for plan in plans(book):
         book.see(server.write(plan))
     assert book.acknowledgements.due(10.0) == 20.0
-    book.look_again()
+    assert plans(book, 29.9) == []
     (plan,) = plans(book, 30.0)
     assert plan.occurrences[0].reason == "PartiallyProgrammed"
     assert "n1" in plan.occurrences[0].note

@@ -9,6 +9,7 @@ from nodeagent.status.mesh_node import (
     DETACHED,
     ENFORCING,
     PENDING,
+    Counted,
     InForce,
     NodeFacts,
     digests_of,
@@ -16,7 +17,14 @@ from nodeagent.status.mesh_node import (
     planned,
 )
 
-FACTS = NodeFacts(ENFORCING, "6.18.44", "0.1.0", in_force={"HTTPRoute": InForce(2, "ab"), "Aaa": InForce(0, "00")})
+FACTS = NodeFacts(
+    ENFORCING,
+    "6.18.44",
+    "0.1.0",
+    in_force={"HTTPRoute": InForce(2, "ab"), "Aaa": InForce(0, "00")},
+    layout=4,
+    counted=Counted(3, 1, 2, 1, 2),
+)
 
 
 def said(status: dict[str, object]) -> dict[str, tuple[str, str, str]]:
@@ -29,6 +37,8 @@ def test_a_node_that_works_says_so() -> None:
     status = planned(FACTS, None, "t0")
     assert status is not None
     assert (status["mode"], status["kernel"], status["agentVersion"]) == ("Enforcing", "6.18.44", "0.1.0")
+    assert status["pods"] == {"enrolled": 3, "failed": 1, "hostNetwork": 2}
+    assert (status["workers"], status["layoutVersion"]) == ({"ready": 1, "wanted": 2}, 4)
     assert said(status) == {
         "Ready": ("True", "Ready", ""),
         "BPFLoaded": ("True", "Enforcing", ""),
@@ -40,7 +50,7 @@ def test_a_node_that_works_says_so() -> None:
 def test_nothing_is_written_while_nothing_changes() -> None:
     status = planned(FACTS, None, "t0")
     assert planned(FACTS, status, "t1") is None
-    assert planned(FACTS, {**(status or {}), "pods": {"enrolled": 3}}, "t1") is None  # a field of another version
+    assert planned(FACTS, {**(status or {}), "drops": 3}, "t1") is None  # a field of another version
 
 
 def test_the_time_of_a_condition_is_that_of_its_change() -> None:

@@ -19,11 +19,8 @@ _STATUS: dict[str, Schema] = {
     "kernel": Text(most=128),
     "agentVersion": Text(most=64),
     "layoutVersion": Whole(0, 2**31 - 1),
-    "configGeneration": _TOTAL,
-    "lastSyncTime": Text(most=35, format="date-time"),
     "pods": Fields({"enrolled": _TOTAL, "failed": _TOTAL, "hostNetwork": _TOTAL}),
     "workers": Fields({"ready": _TOTAL, "wanted": _TOTAL}),
-    "drops": _TOTAL,
     "inForce": Items(_IN_FORCE, most=16, unique=("kind",)),
 }
 MESH_NODE = top_level({"status": Dropped(Fields(_STATUS))})

@@ -54,7 +54,7 @@ CASES: list[Case] = [
         MESH_NODE,
         [
             good({"status": {"mode": "Enforcing", "kernel": "6.1.0", "pods": {"enrolled": 3}}}),
-            good({"status": {"mode": "no such mode", "drops": -1}}),
+            good({"status": {"mode": "no such mode", "layoutVersion": -1}}),
             good({"metadata.labels": {"topology.kubernetes.io/zone": "a"}}),
             bad("spec", {}),
             bad("status.conditions", [{"typ": "Ready"}], at="status.conditions[0].typ"),
