@@ -307,6 +307,7 @@ class Engine:
             "connections_limit": self.bounds.connections,
             "buffered_bytes_per_connection_limit": self.bounds.buffered_per_connection,
             "upstream_idle": self.pool.size,
+            "upstream_idle_limit": self.bounds.upstream_idle_total,
             "clusters": len(self.handlings.clusters()),
             "ejected": sum(cluster.ejected for cluster in self.handlings.clusters()),
             "mirrors": len(self.mirrors),

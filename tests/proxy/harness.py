@@ -15,6 +15,7 @@
 * `Proxy(ledger=...)`: of two that share one, each is a worker of the same node.
 * `p.connect()` -> Client with send, recv (whatever has come), read_until_close (bytes; raises ConnectionResetError
   on a reset), response (status, body), half_close, close, reset, closed.
+* `SecondPod(p).port`: of the listener of another pod, for `p.connect`.
 * `p.upstream` -> ScriptedUpstream: a listening socket that does nothing by itself.  `accept()` -> next Connection,
   `connection` the latest; both have recv/send/close/reset/half_close; `received` = all bytes it ever got, over all
   connections (`await settle()` first when nothing must arrive); `request()` reads one request.
@@ -299,6 +300,7 @@ class Proxy:
         listener.setblocking(False)
         originals = self._originals or FixedOriginals((self.destination.address, self.destination.port))
         self.acceptor = Acceptor(self.engine, originals, listener, COOKIE, 4)
+        self.acceptors = [self.acceptor]
         self.engine.start()
         return self
 
@@ -316,7 +318,8 @@ class Proxy:
     ) -> None:
         for client in self.clients:
             client.close()
-        self.acceptor.close()
+        for acceptor in self.acceptors:
+            acceptor.close()
         self.engine.stop()
         await self.upstream.close()
         tenants = self.engine.tenants
@@ -325,16 +328,29 @@ class Proxy:
         held = self.engine.budget.held
         assert _error is not None or held == 0, f"{held} bytes accounted as held after everything closed"
 
-    async def connect(self) -> Client:
+    async def connect(self, port: int = 0) -> Client:
+        """`port`: of a SecondPod's listener."""
         sock = socket.socket()
         sock.setblocking(False)
         client = Client(sock)
         self.clients.append(client)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.acceptor.port))
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port or self.acceptor.port))
         return client
 
     def rows(self) -> list[dict[str, Any]]:
         return self.accounting.rows()
+
+
+class SecondPod:
+    """Another pod of the node with a listener of its own."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        proxy.engine.set_pods({COOKIE: CALLER.key, COOKIE + 1: CALLER.key})
+        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        listener.setblocking(False)
+        acceptor = Acceptor(proxy.engine, FixedOriginals(SERVICE), listener, COOKIE + 1, 4)
+        proxy.acceptors.append(acceptor)
+        self.port = acceptor.port
 
 
 async def exchange_raw(proxy: Proxy, data: bytes, silence: float = 0.3) -> bytes:
