@@ -17,6 +17,7 @@ from dataclasses import replace
 from random import choice, random
 from typing import TYPE_CHECKING
 
+from nodeagent.core.dry_run import WOULD_OVERFLOW
 from nodeagent.core.framing import Body
 from nodeagent.core.model import Decision, RequestHead, Treatment, Workload
 from nodeagent.core.overload import SERVER_OVERLOADED, refused
@@ -28,7 +29,6 @@ from nodeagent.proxy.head_wait import HeadWait
 from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import redirection, reply
-from nodeagent.proxy.shadow import WOULD_OVERFLOW
 from nodeagent.proxy.stream import Stream
 from nodeagent.proxy.timed_exchange import TimedExchange
 

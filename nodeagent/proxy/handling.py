@@ -9,6 +9,7 @@ from random import random
 from typing import NamedTuple
 
 from nodeagent.core import balance
+from nodeagent.core.dry_run import WOULD_LIMIT, WOULD_OVERFLOW
 from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
 from nodeagent.core.ledger_keys import DRY_RUN, budget_names
 from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
@@ -24,7 +25,7 @@ from nodeagent.proxy.gate import Gate
 from nodeagent.proxy.passage import Passage
 from nodeagent.proxy.prepayments import Prepayments
 from nodeagent.proxy.reserve import Reserve
-from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
+from nodeagent.proxy.shadow import Shadow
 from nodeagent.proxy.stickiness import Stickiness, Sticky
 
 MAX_CALLERS = 4096
