@@ -2,7 +2,7 @@
 
 A verdict is made twice: by the policies in force, which is what happens, and by those together with the ones in
 DryRun, which is what would happen if these were in force too.  Where only the second denies, the policy that denied
-is counted.  Policies of other kinds are simulated as the request goes (`nodeagent.proxy.shadow`).
+is counted.  Policies of other kinds are simulated as the request goes (`nodeagent.proxy.policies.shadow`).
 """
 
 from __future__ import annotations

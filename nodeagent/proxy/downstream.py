@@ -34,7 +34,7 @@ from nodeagent.proxy.timed_exchange import TimedExchange
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
-    from nodeagent.proxy.handling import Handling, Way
+    from nodeagent.proxy.policies.handling import Handling, Way
     from nodeagent.proxy.tenants import Tenant
     from nodeagent.proxy.view import View
 

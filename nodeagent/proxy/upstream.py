@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from nodeagent.core.model import Endpoint
 from nodeagent.proxy.budgets import READ_BYTES
 from nodeagent.proxy.lane import WRITE
-from nodeagent.proxy.lease import Lease
+from nodeagent.proxy.policies.lease import Lease
 from nodeagent.proxy.stream import Bug, Stream
 
 if TYPE_CHECKING:

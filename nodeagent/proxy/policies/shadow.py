@@ -16,8 +16,8 @@ from nodeagent.core.model import Endpoint
 from nodeagent.core.retries import Failure, why_not
 
 if TYPE_CHECKING:
-    from nodeagent.proxy.cluster import Cluster
-    from nodeagent.proxy.gate import Gate
+    from nodeagent.proxy.policies.cluster import Cluster
+    from nodeagent.proxy.policies.gate import Gate
 
 Outcome = tuple[str, str]  # (word, policy)
 
