@@ -17,7 +17,7 @@ from nodeagent.core.model import Snapshot
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
-"""A worker keeps what it knows of an unused backend for so long (`proxy.handling.KEEP_SECONDS`)."""
+"""A worker keeps what it knows of an unused backend for so long (`proxy.policies.handling.KEEP_SECONDS`)."""
 
 
 class Keeper(Protocol):

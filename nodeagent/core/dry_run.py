@@ -1,8 +1,8 @@
-"""AuthorizationPolicies in DryRun: who they are, and the words for what they would have done.
+"""Policies in DryRun: the words for what they would have done; of AuthorizationPolicies, who they are.
 
 A verdict is made twice: by the policies in force, which is what happens, and by those together with the ones in
 DryRun, which is what would happen if these were in force too.  Where only the second denies, the policy that denied
-is counted.
+is counted.  Policies of other kinds are simulated as the request goes (`nodeagent.proxy.policies.shadow`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from nodeagent.core.paths import normalize
 WOULD_DENY = "would-deny"
 WOULD_DENY_CONNECT = "would-deny-connect"
 """Said of a request: its connect() would have been refused, and it would not have come this way."""
+WOULD_LIMIT = "would-limit"
+WOULD_OVERFLOW = "would-overflow"
+WOULD_TIME_OUT = "would-time-out"
+WOULD_RETRY = "would-retry"
+WOULD_EJECT = "would-eject"
 
 
 def enforced(policies: Iterable[Policy]) -> tuple[Policy, ...]:

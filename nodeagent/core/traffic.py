@@ -37,9 +37,13 @@ class RetryBudget:
     floor_interval: int = 1000
 
 
+MAX_RETRIES = 10
+"""Of one request: each holds the request, and its pod's place, for another try."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """`attempts` counts retries, not tries.  `backoff` is the least wait before one (GEP-1731)."""
+    """`attempts` counts retries, not tries, up to MAX_RETRIES.  `backoff` is the least wait before one (GEP-1731)."""
 
     attempts: int = 1
     codes: frozenset[int] = frozenset({502, 503, 504})

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nodeagent.core.model import Backend, Destination, Rule, Treatment
-from nodeagent.core.traffic import RateLimitPolicy, Retry, TrafficPolicy
+from nodeagent.core.traffic import MAX_RETRIES, RateLimitPolicy, Retry, TrafficPolicy
 
 
 def treatment_of_rule(destination: Destination, rule: Rule, backend: Backend) -> Treatment | None:
@@ -14,7 +14,7 @@ def treatment_of_rule(destination: Destination, rule: Rule, backend: Backend) ->
     limits = _each_once(destination.rate_limits, rule.rate_limits, backend.rate_limits)
     if not (backend.traffic or backend.shadow or limits or rule.retry or rule.session):
         return None
-    retry = _with_budget(rule.retry, backend.traffic)
+    retry = _retry_of_rule(rule.retry, backend.traffic)
     return Treatment(
         backend.name, backend.endpoints, backend.traffic, limits, backend.shadow, retry, rule.session
     )
@@ -33,11 +33,15 @@ def treatment_of_redirect(destination: Destination, rule: Rule) -> Treatment | N
     return Treatment("", rate_limits=limits) if limits else None
 
 
-def _with_budget(retry: Retry | None, policy: TrafficPolicy | None) -> Retry | None:
-    """A route says nothing of a budget: that of the policy in force counts, else the default."""
-    if retry is None or policy is None or policy.retry is None:
-        return retry
-    return replace(retry, budget=policy.retry.budget)
+def _retry_of_rule(retry: Retry | None, policy: TrafficPolicy | None) -> Retry | None:
+    """A route says nothing of a budget: that of the policy in force counts, else the default.
+
+    Gateway API has no upper bound of `attempts`; a TrafficPolicy has, and a route gets no more.
+    """
+    if retry is None:
+        return None
+    budget = policy.retry.budget if policy is not None and policy.retry is not None else retry.budget
+    return replace(retry, attempts=min(retry.attempts, MAX_RETRIES), budget=budget)
 
 
 def _each_once(*groups: Iterable[RateLimitPolicy]) -> tuple[RateLimitPolicy, ...]:

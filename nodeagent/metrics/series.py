@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from nodeagent.core.dry_run import WOULD_DENY, WOULD_LIMIT
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.maps import ConnectionRow, SeriesRow
 
@@ -34,7 +35,7 @@ DURATION_LABELS = ("reporter", *CALLER_AND_CALLEE, "response_code", "route", "ru
 TCP_LABELS = ("reporter", *CALLER_AND_CALLEE, "outcome")
 DRY_RUN_LABELS = (*CALLER_AND_CALLEE, "policy", "outcome")
 WOULD = "would-"
-DRY_RUN_WORDS = {Outcome.WOULD_DENY: "would-deny", Outcome.WOULD_RATE_LIMIT: "would-limit"}
+DRY_RUN_WORDS = {Outcome.WOULD_DENY: WOULD_DENY, Outcome.WOULD_RATE_LIMIT: WOULD_LIMIT}
 """Beside the outcome that a connection really had."""
 
 Key = tuple[str, ...]

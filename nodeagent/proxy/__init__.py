@@ -5,9 +5,7 @@ The *Engine* is what they share.  The worker process runs them; the broker proce
     from the client   acceptor, originals, downstream, head_wait, request_heads, http1, view
     to the endpoint   exchange, timed_exchange, request_body, response, usual_heads, upstream, sockets;
                       mirror (copies)
-    under policies    handling (a Treatment, prepared), gate (lets in; reserve, prepayments), passage (one request's),
-                      managed_exchange, shadow (a dry run), stickiness; cluster (a backend): balancers,
-                      endpoint_health, connection_caps, lease
+    under policies    policies (a package), managed_exchange
     not HTTP          relayed (a connection), relay (bytes both ways)
     of each pod       tenants, lane, budgets; shedding, memory
     shared            engine, stream, data_loop, timeouts, deadlines, patience, replies, accounting, stats, stalls

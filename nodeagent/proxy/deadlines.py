@@ -7,14 +7,13 @@ timer finds nothing due and waits for the next: it fires at most once per length
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 
 class Clock(Protocol):
     def time(self) -> float: ...
-    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle: ...
+    def call_at(self, when: float, callback: Callable[[], None]) -> object: ...
     def call_exception_handler(self, context: dict[str, Any]) -> None: ...
 
 
@@ -31,7 +30,7 @@ class Deadlines(Generic[Item]):
         self._clock = clock
         self._missed = missed
         self._due: dict[Item, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: object = None  # what the clock will call, if anything
 
     def __len__(self) -> int:
         return len(self._due)

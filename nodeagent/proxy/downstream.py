@@ -17,6 +17,7 @@ from dataclasses import replace
 from random import choice, random
 from typing import TYPE_CHECKING
 
+from nodeagent.core.dry_run import WOULD_OVERFLOW
 from nodeagent.core.framing import Body
 from nodeagent.core.model import Decision, RequestHead, Treatment, Workload
 from nodeagent.core.overload import SERVER_OVERLOADED, refused
@@ -28,13 +29,12 @@ from nodeagent.proxy.head_wait import HeadWait
 from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.replies import redirection, reply
-from nodeagent.proxy.shadow import WOULD_OVERFLOW
 from nodeagent.proxy.stream import Stream
 from nodeagent.proxy.timed_exchange import TimedExchange
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
-    from nodeagent.proxy.handling import Handling, Way
+    from nodeagent.proxy.policies.handling import Handling, Way
     from nodeagent.proxy.tenants import Tenant
     from nodeagent.proxy.view import View
 

@@ -22,14 +22,14 @@ from nodeagent.core.refusals import Refusal
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.proxy import patience
 from nodeagent.proxy.accounting import Accounting
-from nodeagent.proxy.cluster import Cluster
 from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.deadlines import DeadlineTable
 from nodeagent.proxy.downstream import Downstream, State
-from nodeagent.proxy.handling import Handlings
 from nodeagent.proxy.managed_exchange import ManagedExchange
 from nodeagent.proxy.mirror import Copy, Mirrors
-from nodeagent.proxy.prepayments import Prepayments
+from nodeagent.proxy.policies.cluster import Cluster
+from nodeagent.proxy.policies.handling import Handlings
+from nodeagent.proxy.policies.prepayments import Prepayments
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
 from nodeagent.proxy.shedding import Shedder
@@ -307,6 +307,7 @@ class Engine:
             "connections_limit": self.bounds.connections,
             "buffered_bytes_per_connection_limit": self.bounds.buffered_per_connection,
             "upstream_idle": self.pool.size,
+            "upstream_idle_limit": self.bounds.upstream_idle_total,
             "clusters": len(self.handlings.clusters()),
             "ejected": sum(cluster.ejected for cluster in self.handlings.clusters()),
             "mirrors": len(self.mirrors),

@@ -26,9 +26,9 @@ from nodeagent.core.request_plan import RequestPlan
 from nodeagent.core.response_plan import value_in_head
 from nodeagent.core.retries import IDEMPOTENT, Failure, NoRetry
 from nodeagent.core.route_timeouts import BACKEND_REQUEST_TIMEOUT
-from nodeagent.proxy.cluster import Refusing
 from nodeagent.proxy.exchange import CONNECT_TRIES, Exchange
-from nodeagent.proxy.passage import Passage
+from nodeagent.proxy.policies.cluster import Refusing
+from nodeagent.proxy.policies.passage import Passage
 from nodeagent.proxy.response import Response
 from nodeagent.proxy.timed_exchange import TimedExchange
 from nodeagent.proxy.upstream import Key, Pool
@@ -36,8 +36,8 @@ from nodeagent.proxy.upstream import Key, Pool
 if TYPE_CHECKING:
     from nodeagent.proxy.deadlines import Deadlines
     from nodeagent.proxy.downstream import Downstream
-    from nodeagent.proxy.gate import Gate
-    from nodeagent.proxy.handling import Handling
+    from nodeagent.proxy.policies.gate import Gate
+    from nodeagent.proxy.policies.handling import Handling
 
 EXHAUSTED = "URX"
 """Envoy's flag: every retry was made, and the last try's answer was passed on."""

@@ -29,6 +29,8 @@ class Stats:
     dry_run: int = 0  # outcomes of policies in DryRun
     upstream_opened: int = 0
     upstream_discarded: int = 0  # pooled connections found ended at reuse
+    upstream_not_kept: int = 0  # closed after their request: no room among the idle ones
+    upstream_gave_way: int = 0  # idle ones closed for one of a pod that had fewer
     upstream_unsolicited: int = 0  # upstreams that said more than they were asked
     mirrored: int = 0  # copies of requests sent
     mirror_failed: int = 0  # copies without a whole answer: not connected, broken off, too slow, too large

@@ -31,6 +31,7 @@ class Tenant:
         "connections",
         "cookie",
         "copies",
+        "idle",
         "lane",
         "max_connections",
         "max_requests",
@@ -45,6 +46,7 @@ class Tenant:
         self.connections = 0
         self.requests = 0
         self.copies = 0  # of its requests, under way to mirrors
+        self.idle = 0  # connections to endpoints, in the pool
         self.budget = Budget(caps.buffered, worker)
         self.max_connections = caps.connections
         self.max_requests = caps.requests
@@ -237,6 +239,7 @@ class Tenants:
             "buffered_bytes_per_client_max": max((one.budget.held for one in clients), default=0),
             "buffered_bytes_per_server_max": max((one.held for one in servers), default=0),
             "buffered_bytes_per_pod_limit": bounds.buffered_per_pod,
+            "upstream_idle_per_pod_max": max((one.idle for one in clients), default=0),
             "windows_behind": self._windows_of_the_gone + sum(one.lane.share.behind for one in clients),
         }
 

@@ -2,6 +2,9 @@
 
 Idle connections are kept per (pod, endpoint, group), last in first out: the youngest is the least likely to be
 closed by its server meanwhile.  One is reused only if nothing, no byte and no end, waits to be read on it.
+
+A pod may have all of the room that others leave.  Once there is none, who has most gives way to who has less: so none
+is left with less than its even part.
 """
 
 from __future__ import annotations
@@ -11,16 +14,17 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from nodeagent.core.model import Endpoint
 from nodeagent.proxy.budgets import READ_BYTES
 from nodeagent.proxy.lane import WRITE
-from nodeagent.proxy.lease import Lease
+from nodeagent.proxy.policies.lease import Lease
 from nodeagent.proxy.stream import Bug, Stream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.engine import Engine
+    from nodeagent.proxy.tenants import Tenant
 
 Key = tuple[int, Endpoint, str]
 """Netns cookie of the caller's pod, where to, and a group: connections that count under a cap are kept apart."""
@@ -47,13 +51,13 @@ class Upstream:
         "_given_up",
         "_pool",
         "_sock",
-        "_tenant",
         "_watched",
         "connected",
         "expires",
         "key",
         "lease",
         "stream",
+        "tenant",
         "user",
     )
 
@@ -61,7 +65,7 @@ class Upstream:
 
     def __init__(self, pool: Pool, key: Key, user: User | None) -> None:
         self._pool = pool
-        self._tenant = pool.engine.tenants.client(key[0])
+        self.tenant = pool.engine.tenants.client(key[0])
         self._sock: socket.socket | None = None
         self._watched = False  # for the end of the handshake
         self._given_up = False
@@ -107,7 +111,7 @@ class Upstream:
             self._connect_failed(OSError(error, "connect"))
         else:
             self._pool.engine.connecting.start(self, self._pool.engine.now())
-            self._tenant.lane.watch(sock.fileno(), WRITE, self._connect_ready)
+            self.tenant.lane.watch(sock.fileno(), WRITE, self._connect_ready)
             self._watched = True
 
     def _connect_ready(self, _events: int) -> None:
@@ -122,7 +126,7 @@ class Upstream:
     def _stop_connecting(self) -> None:
         if self._watched and self._sock is not None:
             self._watched = False
-            self._tenant.lane.unwatch(self._sock.fileno())
+            self.tenant.lane.unwatch(self._sock.fileno())
         self._pool.engine.connecting.stop(self)
 
     def connect_timed_out(self) -> None:
@@ -164,9 +168,9 @@ class Upstream:
         self.connected = True
         if self.lease is not None:
             self.lease.connected()
-        budget = engine.tenants.towards(self._tenant, self.key[1].address)
+        budget = engine.tenants.towards(self.tenant, self.key[1].address)
         high = engine.bounds.buffered_per_connection
-        self.stream = Stream(engine.loop, self._tenant.lane, self._sock, self, budget, high)
+        self.stream = Stream(engine.loop, self.tenant.lane, self._sock, self, budget, high)
         self.stream.start()
         if self.user is not None:
             self.user.upstream_connected()
@@ -251,6 +255,20 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
+def _idle_of(tenant: Tenant) -> int:
+    return tenant.idle
+
+
+Name = TypeVar("Name")
+
+
+def _forget_key(index: dict[Name, dict[Key, None]], name: Name, key: Key) -> None:
+    keys = index[name]
+    del keys[key]
+    if not keys:
+        del index[name]
+
+
 class Pool:
     """Idle upstream connections."""
 
@@ -258,7 +276,8 @@ class Pool:
         self.engine = engine
         self._idle: dict[Key, deque[Upstream]] = {}
         self._groups: dict[str, dict[Key, None]] = {}  # keys of `_idle` by group, but for group ""
-        self.size = 0
+        self._of_pod: dict[int, dict[Key, None]] = {}  # by pod, those at the front to give way first
+        self.size = 0  # of each pod: `idle` of its Tenant
 
     def take(self, key: Key) -> Upstream | None:
         """The youngest idle connection that is still quiet."""
@@ -267,6 +286,7 @@ class Pool:
         while idle:
             upstream = idle.pop()
             self.size -= 1
+            upstream.tenant.idle -= 1
             if upstream.expires > now and upstream.stream.is_quiet:
                 return upstream
             self.engine.stats.upstream_discarded += 1
@@ -283,19 +303,53 @@ class Pool:
         seconds = bounds.upstream_idle_seconds
         if idle_seconds >= 0:
             seconds = min(seconds, idle_seconds - KEEP_ALIVE_MARGIN)
-        idle = self._idle.get(upstream.key)
-        if idle is None:
-            idle = self._idle[upstream.key] = deque()
-            if group := upstream.key[2]:
-                self._groups.setdefault(group, {})[upstream.key] = None
         if upstream.stream.unsent:
             seconds = 0.0  # of a request that was answered early: the next one would queue behind it
-        if seconds <= 0 or len(idle) >= bounds.upstream_idle_per_endpoint or self.size >= bounds.upstream_idle_total:
+        if seconds <= 0:
+            upstream.close()
+            return
+        idle = self._idle.get(upstream.key)
+        if idle is None:
+            idle = self._add(upstream.key)
+        if len(idle) >= bounds.upstream_idle_per_endpoint or (
+            self.size >= bounds.upstream_idle_total and not self._another_gives_way(upstream.tenant)
+        ):
+            self.engine.stats.upstream_not_kept += 1
             upstream.close()
             return
         upstream.expires = self.engine.tick + seconds
         idle.append(upstream)
         self.size += 1
+        upstream.tenant.idle += 1
+
+    def _add(self, key: Key) -> deque[Upstream]:
+        idle = self._idle[key] = deque()
+        self._of_pod.setdefault(key[0], {})[key] = None
+        if group := key[2]:
+            self._groups.setdefault(group, {})[key] = None
+        return idle
+
+    def _another_gives_way(self, tenant: Tenant) -> bool:
+        """The pod that has most closes one that was idle long; False when `tenant` has as many.
+
+        Of its endpoints each gives one in turn.  It costs what closing the new one instead would have.
+        """
+        most = max(self.engine.tenants, key=_idle_of)
+        if most.idle <= tenant.idle:
+            return False
+        keys = self._of_pod[most.cookie]
+        while not self._idle[key := next(iter(keys))]:
+            self._remove(key)
+        keys[key] = keys.pop(key)
+        self._close(self._idle[key].popleft())
+        self.engine.stats.upstream_gave_way += 1
+        return True
+
+    def _close(self, upstream: Upstream) -> None:
+        """It is out of its queue."""
+        self.size -= 1
+        upstream.tenant.idle -= 1
+        upstream.close()
 
     def forget(self, upstream: Upstream, why: str) -> None:
         """An idle connection ended, or spoke without being asked."""
@@ -303,6 +357,7 @@ class Pool:
         if idle is not None and upstream in idle:
             idle.remove(upstream)
             self.size -= 1
+            upstream.tenant.idle -= 1
         if why == "unsolicited":
             self.engine.stats.upstream_unsolicited += 1
         upstream.close()
@@ -314,17 +369,16 @@ class Pool:
             key = next(reversed(keys))
             idle = self._idle[key]
             if idle:
-                self.size -= 1
-                idle.popleft().close()
+                self._close(idle.popleft())
                 return True
             self._remove(key)
         return False
 
     def _remove(self, key: Key) -> deque[Upstream]:
-        keys = self._groups.get(key[2], {})
-        keys.pop(key, None)
-        if not keys:
-            self._groups.pop(key[2], None)
+        """The queue of a key, which may have some yet."""
+        _forget_key(self._of_pod, key[0], key)
+        if key[2]:
+            _forget_key(self._groups, key[2], key)
         return self._idle.pop(key)
 
     def expire(self, now: float, most: int) -> bool:
@@ -335,19 +389,17 @@ class Pool:
                 if not most:
                     return True
                 most -= 1
-                idle.popleft().close()
-                self.size -= 1
+                self._close(idle.popleft())
             if not idle:
                 self._remove(key)
         return False
 
     def forget_pod(self, cookie: int) -> None:
         """The pod is gone; so is the namespace its connections were made in."""
-        for key in [key for key in self._idle if key[0] == cookie]:
+        for key in list(self._of_pod.get(cookie, ())):
             for upstream in self._remove(key):
-                self.size -= 1
-                upstream.close()
+                self._close(upstream)
 
     def close(self) -> None:
-        for cookie in {key[0] for key in self._idle}:
+        for cookie in list(self._of_pod):
             self.forget_pod(cookie)

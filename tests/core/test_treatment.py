@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nodeagent.core.model import Backend, Destination, Endpoint, PathKind, Protocol, Rule
-from nodeagent.core.traffic import Mode, Retry, RetryBudget, SessionPersistence, TrafficPolicy
+from nodeagent.core.traffic import MAX_RETRIES, Mode, Retry, RetryBudget, SessionPersistence, TrafficPolicy
 from nodeagent.core.treatment import treatment_of_rule
 
 FRONTEND = Destination("shop/a:80", "198.18.0.1", 80, Protocol.HTTP1, is_frontend=True)
@@ -60,3 +60,11 @@ def test_a_session_alone_makes_a_treatment() -> None:
     assert treatment is not None
     assert (treatment.session, treatment.endpoints) == (session, behind.endpoints)
     assert treatment_of_rule(FRONTEND, rule(behind), behind) is None
+
+
+def test_a_route_gets_no_more_retries_than_a_policy_may_ask_for() -> None:
+    behind = backend(None)
+    for asked, given in ((0, 0), (10, 10), (11, MAX_RETRIES), (2**31, MAX_RETRIES)):
+        treatment = treatment_of_rule(FRONTEND, rule(behind, Retry(attempts=asked)), behind)
+        assert treatment is not None
+        assert treatment.retry == Retry(attempts=given)

@@ -9,12 +9,14 @@
             assert await client.response() == (200, b"ok")
     run(conversation())
 
-* `run(coroutine)` runs one conversation with a time limit; it fails if the loop reports an unhandled error.
+* `run(coroutine)` runs one conversation with a time limit; it fails if the loop reports an unhandled error.  Its time,
+  as of `loop.time()`, `asyncio.sleep` and `p.engine.now()`, leaves out what other processes had of the processors.
 * `Proxy(destination=..., bounds=..., **fields)`: any model.Destination; its endpoints default to the scripted
   upstream; `fields` replace fields of the default destination (e.g. `policies=(...)`, `protocol=Protocol.OPAQUE`).
 * `Proxy(ledger=...)`: of two that share one, each is a worker of the same node.
 * `p.connect()` -> Client with send, recv (whatever has come), read_until_close (bytes; raises ConnectionResetError
   on a reset), response (status, body), half_close, close, reset, closed.
+* `SecondPod(p).port`: of the listener of another pod, for `p.connect`.
 * `p.upstream` -> ScriptedUpstream: a listening socket that does nothing by itself.  `accept()` -> next Connection,
   `connection` the latest; both have recv/send/close/reset/half_close; `received` = all bytes it ever got, over all
   connections (`await settle()` first when nothing must arrive); `request()` reads one request.
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -51,9 +54,33 @@ CALLER = Workload("shop", "web-1", "web", "web", ("198.18.1.1",), enrolled=True)
 Answer = bytes | Callable[[bytes], bytes]
 
 
+class OwnTimeLoop(DataLoop):
+    """A loop whose clock stands still while this thread is ready to run and others have the processors.
+
+    All of a conversation is on this thread: client, proxy and endpoint.  On a machine that is busy otherwise they get
+    slower together, and a timeout is as far from what it guards as it is elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        self._latest = 0.0
+        super().__init__()
+
+    def time(self) -> float:
+        """Seconds.  In this order: whoever takes the processor in between makes it early, which the next call mends."""
+        now = time.monotonic()
+        waited = int(os.pread(self._schedstat, 100, 0).split()[1])  # ns: `run_delay` of the thread
+        self._latest = max(self._latest, now - waited / 1e9)
+        return self._latest
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._schedstat)
+
+
 def run(conversation: Coroutine[Any, Any, None], seconds: float = 20.0) -> None:
     """Run one conversation; errors the loop would only log fail it."""
-    with asyncio.Runner(loop_factory=DataLoop) as runner:
+    with asyncio.Runner(loop_factory=OwnTimeLoop) as runner:
         runner.run(_checked(conversation, seconds))
 
 
@@ -293,12 +320,15 @@ class Proxy:
         self.engine = Engine(
             loop, self.bounds, LocalSockets(), self.accounting, self.ledger, compile_regex, self.events.append
         )
+        self.engine.now = loop.time
+        self.engine.tick = loop.time()
         self.engine.set_pods({COOKIE: CALLER.key})
         self.apply(self.destination)
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         listener.setblocking(False)
         originals = self._originals or FixedOriginals((self.destination.address, self.destination.port))
         self.acceptor = Acceptor(self.engine, originals, listener, COOKIE, 4)
+        self.acceptors = [self.acceptor]
         self.engine.start()
         return self
 
@@ -316,7 +346,8 @@ class Proxy:
     ) -> None:
         for client in self.clients:
             client.close()
-        self.acceptor.close()
+        for acceptor in self.acceptors:
+            acceptor.close()
         self.engine.stop()
         await self.upstream.close()
         tenants = self.engine.tenants
@@ -325,16 +356,29 @@ class Proxy:
         held = self.engine.budget.held
         assert _error is not None or held == 0, f"{held} bytes accounted as held after everything closed"
 
-    async def connect(self) -> Client:
+    async def connect(self, port: int = 0) -> Client:
+        """`port`: of a SecondPod's listener."""
         sock = socket.socket()
         sock.setblocking(False)
         client = Client(sock)
         self.clients.append(client)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.acceptor.port))
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port or self.acceptor.port))
         return client
 
     def rows(self) -> list[dict[str, Any]]:
         return self.accounting.rows()
+
+
+class SecondPod:
+    """Another pod of the node with a listener of its own."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        proxy.engine.set_pods({COOKIE: CALLER.key, COOKIE + 1: CALLER.key})
+        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        listener.setblocking(False)
+        acceptor = Acceptor(proxy.engine, FixedOriginals(SERVICE), listener, COOKIE + 1, 4)
+        proxy.acceptors.append(acceptor)
+        self.port = acceptor.port
 
 
 async def exchange_raw(proxy: Proxy, data: bytes, silence: float = 0.3) -> bytes:

@@ -15,7 +15,7 @@ from nodeagent.core.ledger import BudgetRequest, BudgetRetry, Claim, LocalLedger
 from nodeagent.core.ledger_keys import ledger_keys
 from nodeagent.core.model import Destination, Endpoint, Protocol, RequestHead, Snapshot, Treatment, Workload
 from nodeagent.core.traffic import CircuitBreaker, Mode, OutlierDetection, Retry, SuccessRate, TrafficPolicy
-from nodeagent.proxy.handling import Handlings
+from nodeagent.proxy.policies.handling import Handlings
 from nodeagent.regex import compile_regex
 from tests.core import strategies as some
 

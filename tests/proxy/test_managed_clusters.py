@@ -24,9 +24,9 @@ from nodeagent.core.traffic import (
     SuccessRate,
     TrafficPolicy,
 )
-from nodeagent.proxy import handling
-from nodeagent.proxy.cluster import Cluster
-from nodeagent.proxy.handling import Handlings
+from nodeagent.proxy.policies import handling
+from nodeagent.proxy.policies.cluster import Cluster
+from nodeagent.proxy.policies.handling import Handlings
 from nodeagent.proxy.sockets import LocalSockets
 from tests.proxy.harness import Client, Proxy, ScriptedUpstream, run, settle
 

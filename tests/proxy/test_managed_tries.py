@@ -30,6 +30,7 @@ from nodeagent.core.traffic import (
 )
 from nodeagent.proxy.downstream import Downstream
 from nodeagent.proxy.exchange import Exchange
+from nodeagent.proxy.policies.passage import Passage
 from nodeagent.proxy.timed_exchange import TimedExchange
 from tests.proxy.harness import Client, Connection, Proxy, fields_of, run, settle
 from tests.proxy.test_managed import GET, OK, POST, UNBOUND, ask, count, failed, policy, retrying, sequence
@@ -642,7 +643,7 @@ def test_a_dry_run_that_cannot_be_started_leaves_no_place_held(monkeypatch: pyte
         async with Proxy(answer=OK, traffic=policy(circuit_breaker=CAPS), rate_limits=(limits,)) as p:
             p.engine.loop.set_exception_handler(lambda _loop, _context: None)
             client = await p.connect()
-            monkeypatch.setattr("nodeagent.proxy.handling.Shadow", broken)
+            monkeypatch.setattr("nodeagent.proxy.policies.handling.Shadow", broken)
             await client.send(GET)
             with pytest.raises(ConnectionResetError):
                 await client.read_until_close()
@@ -686,7 +687,7 @@ def test_a_bug_in_the_next_try_ends_its_request_at_once(monkeypatch: pytest.Monk
         async with Proxy(answer=failed(503), traffic=replace(retrying(backoff=50), circuit_breaker=CAPS)) as p:
             reported: list[object] = []
             p.engine.loop.set_exception_handler(lambda _loop, context: reported.append(context))
-            p.engine.loop.call_later(0.03, monkeypatch.setattr, "nodeagent.proxy.passage.Passage.choose", broken)
+            p.engine.loop.call_later(0.03, monkeypatch.setattr, Passage, "choose", broken)
             await ends_in_a_bug(p, reported)
 
     run(conversation(), 3.0)

@@ -12,9 +12,9 @@ from nodeagent.core.ledger import TAKEN, BudgetRequest, BudgetRetry, LocalLedger
 from nodeagent.core.prepaid import COUNT, GATES, PART, narrowed
 from nodeagent.core.rate_limits import Applied
 from nodeagent.core.traffic import Limit, Mode, PodLimits, RateLimitPolicy, RateLimitRule
-from nodeagent.proxy.gate import Gate
-from nodeagent.proxy.prepayments import BUSY, Prepayments
-from nodeagent.proxy.reserve import Reserve
+from nodeagent.proxy.policies.gate import Gate
+from nodeagent.proxy.policies.prepayments import BUSY, Prepayments
+from nodeagent.proxy.policies.reserve import Reserve
 from tests.proxy.harness import CALLER, Proxy, run
 from tests.proxy.test_managed import OK, ask
 from tests.proxy.test_reserve import Counting

@@ -6,8 +6,8 @@ import pytest
 
 from nodeagent.core.ledger import TAKEN, BudgetRequest, LocalLedger, Slot
 from nodeagent.core.traffic import CircuitBreaker
-from nodeagent.proxy.gate import Gate
-from nodeagent.proxy.reserve import PART, SPARES, Reserve
+from nodeagent.proxy.policies.gate import Gate
+from nodeagent.proxy.policies.reserve import PART, SPARES, Reserve
 from tests.proxy.harness import Proxy, run, settle
 from tests.proxy.test_managed import OK, ask, policy
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-
 import pytest
 
 from nodeagent.core.bounds import KIB, MIB, Bounds
 from nodeagent.core.overload import SHED_REQUESTS, Watermark
 from nodeagent.core.policy_refusals import PolicyRefusal
-from nodeagent.proxy.acceptor import Acceptor
 from nodeagent.proxy.downstream import Downstream
 from nodeagent.proxy.exchange import Exchange
 from nodeagent.proxy.memory import Resident
 from nodeagent.proxy.shedding import AT_ONCE, Shedder
-from tests.proxy.harness import CALLER, COOKIE, Client, FixedOriginals, Proxy, run, settle
+from tests.proxy.harness import Client, Proxy, SecondPod, run, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -32,27 +28,11 @@ class Memory:
 
 async def waiting(proxy: Proxy, count: int, port: int = 0) -> list[Client]:
     """Clients with a request each that is not answered."""
-    clients = []
-    for _ in range(count):
-        client = Client(socket.socket())
-        client.sock.setblocking(False)
-        proxy.clients.append(client)
-        await asyncio.get_running_loop().sock_connect(client.sock, ("127.0.0.1", port or proxy.acceptor.port))
+    clients = [await proxy.connect(port) for _ in range(count)]
+    for client in clients:
         await client.send(GET)
-        clients.append(client)
     await settle()
     return clients
-
-
-class SecondPod:
-    """Another pod of the node with a listener of its own."""
-
-    def __init__(self, proxy: Proxy) -> None:
-        proxy.engine.set_pods({COOKIE: CALLER.key, COOKIE + 1: CALLER.key})
-        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        listener.setblocking(False)
-        self.acceptor = Acceptor(proxy.engine, FixedOriginals(("198.18.0.10", 80)), listener, COOKIE + 1, 4)
-        self.port = self.acceptor.port
 
 
 def test_a_bug_in_one_ending_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +86,6 @@ def test_the_pod_with_the_most_is_answered_503_and_closed_and_the_other_goes_on(
                 await connection.send(OK)
             for client in few:
                 assert await client.response() == (200, b"ok")
-            pod.acceptor.close()
 
     run(conversation())
 
@@ -127,7 +106,6 @@ def test_shedding_goes_on_with_the_next_pod_until_below_the_low_mark() -> None:
             assert proxy.engine.tenants.requests == 0
             shedder.tick()
             assert proxy.engine.stats.shed_pods == 2  # nobody holds anything worth it
-            pod.acceptor.close()
 
     run(conversation())
 

@@ -78,9 +78,7 @@ def test_a_silent_upstream_gets_504_in_time_and_the_client_goes_on() -> None:
             client = await p.connect()
             answers = [await refused(client) for _ in range(8)]
             assert {answer[:2] for answer in answers} == {(504, "request-timeout")}
-            seconds = sorted(answer[2] for answer in answers)
-            assert seconds[0] >= T - 0.002
-            assert seconds[-2] <= T + LATE  # one may meet a busy machine
+            assert all(T - 0.002 <= seconds <= T + LATE for _, _, seconds in answers)
             assert counted(p) == [("504", "UT", "request-timeout")]
             assert len(p.upstream.connections) == 8
 

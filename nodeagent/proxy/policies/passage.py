@@ -10,15 +10,15 @@ from nodeagent.core.ledger import TAKEN
 from nodeagent.core.model import Decision, Endpoint, RequestHead
 from nodeagent.core.policy_refusals import NO_HEALTHY_ENDPOINT, RETRY_BUDGET, no_healthy_detail, retry_budget_detail
 from nodeagent.core.traffic import FaultInjection
-from nodeagent.proxy.cluster import Refusing
-from nodeagent.proxy.gate import Gate
-from nodeagent.proxy.lease import Lease
-from nodeagent.proxy.shadow import Shadow
-from nodeagent.proxy.stickiness import Sticky
-from nodeagent.proxy.upstream import Pool
+from nodeagent.proxy.policies.cluster import Refusing
+from nodeagent.proxy.policies.connection_caps import IdleConnections
+from nodeagent.proxy.policies.gate import Gate
+from nodeagent.proxy.policies.lease import Lease
+from nodeagent.proxy.policies.shadow import Shadow
+from nodeagent.proxy.policies.stickiness import Sticky
 
 if TYPE_CHECKING:
-    from nodeagent.proxy.handling import Handling
+    from nodeagent.proxy.policies.handling import Handling
 
 
 class Passage:
@@ -93,7 +93,7 @@ class Passage:
     def fault(self, config: FaultInjection) -> Fault:
         return fault_of(config, random(), random())
 
-    def lease(self, pool: Pool) -> Lease | Refusing | None:
+    def lease(self, pool: IdleConnections) -> Lease | Refusing | None:
         cluster = self.handling.cluster
         return cluster.lease(pool) if cluster is not None else None
 

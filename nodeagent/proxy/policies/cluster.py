@@ -19,12 +19,11 @@ from nodeagent.core.model import Endpoint, RequestHead
 from nodeagent.core.outlier import Kind, kind_of
 from nodeagent.core.policy_refusals import PolicyRefusal
 from nodeagent.core.traffic import Balancing, TrafficPolicy
-from nodeagent.proxy.balancers import Loads, Picker, picker
-from nodeagent.proxy.connection_caps import ConnectionCaps
-from nodeagent.proxy.endpoint_health import Chosen, EndpointHealth
-from nodeagent.proxy.lease import Lease
-from nodeagent.proxy.reserve import Reserve
-from nodeagent.proxy.upstream import Pool
+from nodeagent.proxy.policies.balancers import Loads, Picker, picker
+from nodeagent.proxy.policies.connection_caps import ConnectionCaps, IdleConnections
+from nodeagent.proxy.policies.endpoint_health import Chosen, EndpointHealth
+from nodeagent.proxy.policies.lease import Lease
+from nodeagent.proxy.policies.reserve import Reserve
 
 NO_CAPS = Caps(None, None, None, None)
 
@@ -220,12 +219,12 @@ class Cluster:
         """What the pool keeps its connections by."""
         return self._connections.group
 
-    def lease(self, pool: Pool) -> Lease | Refusing | None:
+    def lease(self, pool: IdleConnections) -> Lease | Refusing | None:
         """A new connection's places, or what is answered when there are none; None = no caps."""
         lease = self._connections.lease(pool, time.monotonic_ns())
         return self.overflow(lease) if isinstance(lease, Slot) else lease
 
-    def make_room(self, pool: Pool) -> None:
+    def make_room(self, pool: IdleConnections) -> None:
         """For connections of other workers."""
         self._connections.make_room(pool, time.monotonic_ns())
 

@@ -9,6 +9,7 @@ from random import random
 from typing import NamedTuple
 
 from nodeagent.core import balance
+from nodeagent.core.dry_run import WOULD_LIMIT, WOULD_OVERFLOW
 from nodeagent.core.ledger import BudgetRequest, Claim, Ledger, Prepared, Slot
 from nodeagent.core.ledger_keys import DRY_RUN, budget_names
 from nodeagent.core.model import Decision, Endpoint, RequestHead, Treatment, Workload, Would
@@ -19,13 +20,13 @@ from nodeagent.core.recent import Room
 from nodeagent.core.retries import budget_claims
 from nodeagent.core.traffic import TrafficPolicy
 from nodeagent.core.treatment import retry_of
-from nodeagent.proxy.cluster import NO_CAPS, Cluster
-from nodeagent.proxy.gate import Gate
-from nodeagent.proxy.passage import Passage
-from nodeagent.proxy.prepayments import Prepayments
-from nodeagent.proxy.reserve import Reserve
-from nodeagent.proxy.shadow import WOULD_LIMIT, WOULD_OVERFLOW, Shadow
-from nodeagent.proxy.stickiness import Stickiness, Sticky
+from nodeagent.proxy.policies.cluster import NO_CAPS, Cluster
+from nodeagent.proxy.policies.gate import Gate
+from nodeagent.proxy.policies.passage import Passage
+from nodeagent.proxy.policies.prepayments import Prepayments
+from nodeagent.proxy.policies.reserve import Reserve
+from nodeagent.proxy.policies.shadow import Shadow
+from nodeagent.proxy.policies.stickiness import Stickiness, Sticky
 
 MAX_CALLERS = 4096
 MAX_DECISIONS = 4096

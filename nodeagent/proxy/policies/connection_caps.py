@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import struct
 from random import getrandbits
+from typing import Protocol
 
 from nodeagent.core.breaker import Caps
 from nodeagent.core.ledger import TAKEN, Ledger, Slot
 from nodeagent.core.ledger_keys import room_key
-from nodeagent.proxy.lease import Lease
-from nodeagent.proxy.upstream import Pool
+from nodeagent.proxy.policies.lease import Lease
 
 ASK_EVERY = 200_000_000
 """Nanoseconds between two times that one worker asks: a record is written for each."""
@@ -22,6 +22,13 @@ ASKED_FOR = 1_000_000_000
 """So long connections that become idle give way, too."""
 
 _ASKED = struct.Struct("<QQI")  # by whom, until when, how many
+
+
+class IdleConnections(Protocol):
+    """The pool of upstream connections, as far as caps need it."""
+
+    def close_idle_of(self, group: str) -> bool:
+        """Close one idle connection of the group; False when there is none."""
 
 
 class ConnectionCaps:
@@ -42,7 +49,7 @@ class ConnectionCaps:
         self._asked = (0, 0, 0)
         self._wanted = 0  # idle connections of ours that another worker asked for
 
-    def lease(self, pool: Pool, now: int) -> Lease | Slot | None:
+    def lease(self, pool: IdleConnections, now: int) -> Lease | Slot | None:
         """The places of a new connection, or the cap that has none left; None = there are no caps."""
         if not self._slots:
             return None
@@ -65,7 +72,7 @@ class ConnectionCaps:
             self._ledger.swap(self._key, version, content)  # if that fails, another has just asked for more
             self._ask_again, self._missed = now + ASK_EVERY, 0
 
-    def make_room(self, pool: Pool, now: int) -> None:
+    def make_room(self, pool: IdleConnections, now: int) -> None:
         """Close idle connections that other workers ask for."""
         if self._connection is None:
             return

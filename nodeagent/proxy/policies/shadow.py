@@ -10,19 +10,14 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, TimerHandle
 from typing import TYPE_CHECKING, Protocol
 
+from nodeagent.core.dry_run import WOULD_EJECT, WOULD_OVERFLOW, WOULD_RETRY, WOULD_TIME_OUT
 from nodeagent.core.ledger import TAKEN, Ledger, Prepared, Slot
 from nodeagent.core.model import Endpoint
 from nodeagent.core.retries import Failure, why_not
 
 if TYPE_CHECKING:
-    from nodeagent.proxy.cluster import Cluster
-    from nodeagent.proxy.gate import Gate
-
-WOULD_LIMIT = "would-limit"
-WOULD_OVERFLOW = "would-overflow"
-WOULD_TIME_OUT = "would-time-out"
-WOULD_RETRY = "would-retry"
-WOULD_EJECT = "would-eject"
+    from nodeagent.proxy.policies.cluster import Cluster
+    from nodeagent.proxy.policies.gate import Gate
 
 Outcome = tuple[str, str]  # (word, policy)
 

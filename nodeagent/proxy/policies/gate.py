@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from nodeagent.core.ledger import MAX_CLAIMS, TAKEN, BudgetRequest, Claim, Ledger, Prepared, Slot
 from nodeagent.core.prepaid import prepayment
 from nodeagent.core.rate_limits import Applied
-from nodeagent.proxy.prepayments import Paid, Prepayments
-from nodeagent.proxy.reserve import Reserve
+from nodeagent.proxy.policies.prepayments import Paid, Prepayments
+from nodeagent.proxy.policies.reserve import Reserve
 
 
 class Gate:
