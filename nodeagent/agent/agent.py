@@ -7,12 +7,12 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
-from nodeagent.agent import host_limits, own_cgroup, removal
+from nodeagent.agent import host_limits, own_cgroup, removal, upkeep
 from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
@@ -20,10 +20,9 @@ from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.garbage import Freezer
 from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
-from nodeagent.agent.ledger_sweep import LedgerSweep
 from nodeagent.agent.membership import Alone, Membership, membership
 from nodeagent.agent.netns_connections import NetnsConnections
-from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel
+from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel, guard
 from nodeagent.agent.object_source import object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
@@ -37,14 +36,12 @@ from nodeagent.agent.settings import Settings, parse_address
 from nodeagent.config.locality import Locality
 from nodeagent.core.differences import Selection
 from nodeagent.core.model import Snapshot, Workload
-from nodeagent.core.unclassified import refusals
 from nodeagent.kernel import bytecode_file, cgroups
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.bytecode_file import BytecodeFileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
-from nodeagent.kernel.maps import Guard
 from nodeagent.kernel.syscall import BpfError
 from nodeagent.metrics import reader
 from nodeagent.metrics.collector import MetricsRenderer, Sources
@@ -54,11 +51,6 @@ log = logging.getLogger(__name__)
 KERNEL_ERRORS = (KernelError, CompileError, BytecodeFileError, cgroups.NoCgroup2Error, OSError)
 
 HANDOVER_SECONDS = 15.0
-# A pod's namespace can come and go without a manifest changing.
-NETNS_POLL_SECONDS = 1.0
-COLLECT_SECONDS = 1.0
-ORIGINALS_SWEEP_SECONDS = 10.0
-LET_GO_SECONDS = 5.0
 
 
 class AgentError(RuntimeError):
@@ -170,7 +162,7 @@ class Agent:
         bystanders = Bystanders(inspector.inspect, finder)
         here: Selection[str, Workload] = Selection(lambda workload: workload.is_here)
         kernel = MapKernel(
-            maps, lambda snapshot: guard(finder.kubepods, settings, here.of(snapshot.workloads).values())
+            maps, lambda snapshot: guard(finder.kubepods, settings.unclassified, here.of(snapshot.workloads).values())
         )
         connections = NetnsConnections(ChildDiag(), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
         programmer = Programmer(fleet, kernel, connections, enrolment, bystanders, self._may_write)
@@ -210,10 +202,10 @@ class Agent:
             parts.fleet.supervisor.run(),
             self._configure(parts),
             parts.programmer.settler.run(),
-            self._watch_namespaces(parts),
-            let_go(parts),
+            upkeep.watch_namespaces(parts),
+            upkeep.let_go(parts),
             parts.finder.run(parts.configuration.again, parts.inspector.expect),
-            collect(parts),
+            upkeep.collect(parts),
             self._membership.run(),
             *([parts.reporting.run(view, self._permitted)] if parts.reporting else []),
         ]
@@ -318,17 +310,6 @@ class Agent:
         except BpfError as error:
             parts.programmer.failed(snapshot, error)
 
-    async def _watch_namespaces(self, parts: Parts) -> None:
-        while True:
-            await asyncio.sleep(NETNS_POLL_SECONDS)
-            snapshot = parts.configuration.snapshot
-            if snapshot is None:
-                continue
-            pods = snapshot.workloads
-            current = parts.enrolment.is_current(pods) and parts.bystanders.is_current(pods)
-            if parts.programmer.progress.errors or not current:
-                parts.configuration.again()
-
 
 def _prepare(instance: Instance, bytecode: Path | None) -> Programs:
     """Of programs compiled elsewhere, or compile them here."""
@@ -358,46 +339,6 @@ def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
             "connections from the pods' by it. Start the agent in a writable cgroup2 directory of its own; in a "
             "container, mount the node's cgroup2 hierarchy (hostPath /sys/fs/cgroup)"
         ) from error
-
-
-async def let_go(parts: Parts) -> None:
-    while True:
-        await asyncio.sleep(LET_GO_SECONDS)
-        await parts.programmer.let_go()
-
-
-def guard(kubepods: Path | None, settings: Settings, workloads: Iterable[Workload]) -> Guard:
-    """What the hooks do with pods that are not classified yet."""
-    if kubepods is None:
-        return Guard()
-    wanted = refusals(settings.unclassified, workloads)
-    try:
-        return Guard(cgroups.cgroup_id(kubepods), wanted.refuse, wanted.away)
-    except FileNotFoundError:
-        return Guard()  # the kubelet's cgroups are gone, and all pods with them
-
-
-async def collect(parts: Parts) -> None:
-    """Delete what nothing refers to in maps and ledger, and redirects whose connection never arrived at a worker."""
-    swept = time.monotonic()
-    ledger = LedgerSweep(parts.fleet.ledger, parts.fleet.acknowledged, swept)
-    told = ""
-    while True:
-        await asyncio.sleep(COLLECT_SECONDS)
-        now = time.monotonic()
-        try:
-            parts.kernel.collect(now)
-            parts.predecessors.forget_ended()
-            if now - swept > ORIGINALS_SWEEP_SECONDS:
-                swept = now
-                parts.maps.sweep_originals(time.monotonic_ns())
-            if parts.lease.held:  # else another agent's policies count
-                await ledger.look(now)
-        except BpfError as error:
-            # Garbage that stays is no reason to end: a full map is told when something has to be written.
-            if str(error) != told:
-                log.error("old map entries cannot be deleted, they take room until they can: %s", error)
-            told = str(error)
 
 
 def sources(parts: Parts, view: AdminView, loop: asyncio.AbstractEventLoop) -> Sources:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from nodeagent.agent import agent
+from nodeagent.agent import upkeep
 from nodeagent.kernel.syscall import BpfError
 
 
 def test_a_map_that_cannot_be_cleaned_is_told_once_and_does_not_end_the_agent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(agent, "COLLECT_SECONDS", 0.005)
+    monkeypatch.setattr(upkeep, "COLLECT_SECONDS", 0.005)
     calls = 0
 
     def collect(_now: float) -> None:
@@ -27,7 +27,7 @@ def test_a_map_that_cannot_be_cleaned_is_told_once_and_does_not_end_the_agent(
         fleet = SimpleNamespace(ledger=None, acknowledged=lambda: None)
         parts: Any = SimpleNamespace(kernel=SimpleNamespace(collect=collect), fleet=fleet)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(agent.collect(parts), 0.2)
+            await asyncio.wait_for(upkeep.collect(parts), 0.2)
 
     asyncio.run(scenario())
     assert calls > 3
