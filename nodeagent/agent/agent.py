@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
-from nodeagent.agent import host_limits, own_cgroup, removal, upkeep
+from nodeagent.agent import host_limits, own_cgroup, removal, succession, upkeep
 from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
@@ -33,6 +35,7 @@ from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.reporting import reporting_of
 from nodeagent.agent.settings import Settings, parse_address
+from nodeagent.agent.succession import Standby
 from nodeagent.config.locality import Locality
 from nodeagent.core.differences import Selection
 from nodeagent.core.model import Snapshot, Workload
@@ -59,13 +62,17 @@ class AgentError(RuntimeError):
 
 def run_agent(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.  Raises AgentError."""
-    asyncio.run(Agent(settings).run())
+    if asyncio.run(Agent(settings).run()):
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # ourselves, as we were started
 
 
 class Agent:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stop = asyncio.Event()
+        self._told = asyncio.Event()  # by a signal
+        self._stop = asyncio.Event()  # by a signal or a successor
+        self._born = _born(settings.stand_by) if settings.stand_by else 0.0
+        self._standby = Standby(settings.lease_file, self._born) if settings.stand_by else None
         self._permitted = asyncio.Event()  # we hold the lease and our programs are attached: maps may be written
         self._warm = asyncio.Event()  # workers know the first snapshot, which waits to be written to the maps
         self._exempted = False  # our cgroup was not exempt before
@@ -77,9 +84,12 @@ class Agent:
 
     # ---- life ----
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
+        """Until told to stop: False.  True: it is our turn again, and the process is to begin anew."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        if self._standby and self._standby.is_turn_of_another():
+            return await self._stand_by(self._standby)
         parts = await self._assemble()
         try:
             await self._serve(parts)
@@ -89,7 +99,21 @@ class Agent:
             if self._exempted and not parts.lease.held:  # a takeover that failed leaves the old agent as it was
                 parts.maps.end_exemption(parts.cgroup.id)
             raise
+        if self._standby and self._handed_over:
+            return await self._stand_by(self._standby, parts)
         await self._take_down(parts)
+        return False
+
+    def _on_signal(self) -> None:
+        self._told.set()
+        self._stop.set()
+
+    async def _stand_by(self, standby: Standby, parts: Parts | None = None) -> bool:
+        """True: begin anew.  `parts`: of an agent that has just been taken over."""
+        async with standby.answering(*parse_address(self._settings.metrics_address)):
+            if parts is not None:
+                await self._take_down(parts)
+            return await standby.until_needed(self._told)
 
     async def _assemble(self) -> Parts:
         settings = self._settings
@@ -111,7 +135,7 @@ class Agent:
 
     def _take_lease(self) -> Lease:
         path, bpffs = self._settings.lease_file, self._settings.bpffs
-        lease = Lease(path, bpffs)
+        lease = Lease(path, bpffs, self._born)
         if lease.try_acquire():
             return lease
         if lease.pins_taken:
@@ -309,6 +333,16 @@ class Agent:
             parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
         except BpfError as error:
             parts.programmer.failed(snapshot, error)
+
+
+def _born(path: Path) -> float:
+    try:
+        return succession.birth(path)
+    except OSError as error:
+        raise AgentError(
+            f"cannot write --stand-by {path}: {error.strerror}. Without our pod's age a container that is started "
+            "again would take over from its successor. Name a file on a volume of the pod's own, as an emptyDir"
+        ) from error
 
 
 def _prepare(instance: Instance, bytecode: Path | None) -> Programs:
