@@ -17,6 +17,8 @@ NETNS_POLL_SECONDS = 1.0
 COLLECT_SECONDS = 1.0
 ORIGINALS_SWEEP_SECONDS = 10.0
 LET_GO_SECONDS = 5.0
+# After the last agent's end: longer than any restart or update, shorter than endpoints take to be others'.
+ENDPOINTS_SECONDS = 60.0
 
 
 async def watch_namespaces(parts: Parts) -> None:
@@ -49,6 +51,7 @@ async def collect(parts: Parts) -> None:
         now = time.monotonic()
         try:
             parts.kernel.collect(now)
+            renew_endpoints(parts)
             parts.predecessors.forget_ended()
             if now - swept > ORIGINALS_SWEEP_SECONDS:
                 swept = now
@@ -60,3 +63,14 @@ async def collect(parts: Parts) -> None:
             if str(error) != told:
                 log.error("old map entries cannot be deleted, they take room until they can: %s", error)
             told = str(error)
+
+
+def renew_endpoints(parts: Parts) -> None:
+    """While we live those in the maps are to be trusted.
+
+    Without an API server nobody but us serves a Service's address, so there they are for ever.
+    """
+    if not (parts.lease.held and parts.programmer.progress.synced):
+        return
+    is_cluster = parts.settings.manifests is None
+    parts.maps.trust_endpoints(time.monotonic_ns() + int(ENDPOINTS_SECONDS * 1e9) if is_cluster else 0)
