@@ -200,6 +200,7 @@ enum na_outcome {
 	NA_OUT_WOULD_DENY = 21,         /* L4 policy in dry run; counted beside the real outcome */
 	NA_OUT_UNCLASSIFIED_DIRECT = 22,/* a pod's namespace that is not in `pods` yet: passed (no workload, dest 0) */
 	NA_OUT_UNCLASSIFIED_REFUSED = 23,
+	NA_OUT_DIRECT_EXPIRED = 24,     /* rung 1, endpoint not chosen: no agent has renewed them for long (expiry.h) */
 };
 struct na_conn_key {
 	__u32 workload;

@@ -317,15 +317,19 @@ NA_INLINE struct na_ep *na_pick(const struct na_dest *dest, u32 family)
 	return ep;
 }
 
-/* Rung 1, also where fail mode lets a connect go on without the proxy. */
+/* Rung 1, also where fail mode lets a connect go on without the proxy (which its outcome says then, expired or not). */
 NA_INLINE int na_direct(struct bpf_sock *sk, const struct na_caller *caller, const struct na_dest *dest,
 			struct na_dial *dial, u32 outcome)
 {
 	struct na_ep *ep = NULL;
 
 	if (dest->flags & NA_DEST_FRONTEND) {
-		ep = na_pick(dest, dial->family);
-		if (!ep)
+		bool expired = na_endpoints_expired();
+
+		if (expired && outcome == NA_OUT_DIRECT)
+			outcome = NA_OUT_DIRECT_EXPIRED;
+		ep = expired ? NULL : na_pick(dest, dial->family);
+		if (!ep && !expired)
 			return na_refuse(caller, dest->dest, NA_OUT_NO_ENDPOINT);
 	}
 	na_remember(sk, caller, dest, dial, outcome, 0);

@@ -34,6 +34,12 @@ BPF_F_TABLE("hash", struct na_dest_key, struct na_dest, destinations, 65536, BPF
 /* endpoint set and index -> address and port.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("hash", struct na_ep_key, struct na_ep, endpoints, 262144, BPF_F_NO_PREALLOC);
 
+/*
+ * 0 -> CLOCK_MONOTONIC ns until which endpoints are to be trusted; 0 = for ever: nobody else would choose.
+ * Writer: agent, as long as it lives.  Reader: connect.
+ */
+BPF_F_TABLE("array", u32, u64, endpoints_until, 1, 0);
+
 /* L4 verdict table and pod -> verdict.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("hash", struct na_verdict_key, struct na_verdict, verdicts, 262144, BPF_F_NO_PREALLOC);
 

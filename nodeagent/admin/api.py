@@ -17,13 +17,15 @@ class BadQueryError(ValueError):
     """A parameter is missing or malformed; the text says which and what is accepted."""
 
 
-class AdminApi(Protocol):
+class Health(Protocol):
     def live(self) -> str:
         """ "" = the agent's loop works; else why not."""
 
     def ready(self) -> str:
         """ "" = a configuration is in force and the hooks are attached; else what is missing."""
 
+
+class AdminApi(Health, Protocol):
     def status(self) -> Json: ...
     def objects(self, kind: str, namespace: str, name: str) -> list[Json]: ...
     def snapshot(self) -> Json: ...

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from nodeagent.admin import API_VERSION
-from nodeagent.admin.api import AdminApi, BadQueryError, Json, MetricsSource, NotFoundError
+from nodeagent.admin.api import AdminApi, BadQueryError, Health, Json, MetricsSource, NotFoundError
 from nodeagent.admin.scrapes import Scrapes
 
 # An explain request is the only body we read: a method, a path and headers as long as the data path takes them.
@@ -40,11 +40,54 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _error(error.status, "http", f"{request.method} {request.path}: {error.reason}")
 
 
+class HealthRoutes:
+    """What probes ask for."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/livez", self._livez),
+            web.get("/readyz", self._readyz),
+            web.get("/healthz", self._readyz),
+        ]
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return _health(self._health.live())
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return _health(self._health.live() or self._health.ready())
+
+
+class StandbyServer:
+    """Answers probes on TCP, for an agent that stands by.  /metrics is empty: the one that works has the counters."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = HealthRoutes(health)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        app = web.Application()
+        app.add_routes([*self._health.routes(), web.get("/metrics", self._nothing)])
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _nothing(self, _request: web.Request) -> web.Response:
+        return web.Response()
+
+
 class AdminServer:
     """Serves `api` on a unix socket and `metrics` on TCP; `start` returns once both accept."""
 
     def __init__(self, api: AdminApi, metrics: MetricsSource) -> None:
         self._api = api
+        self._health = HealthRoutes(api)
         self._scrapes = Scrapes(metrics)
         self._runners: list[web.AppRunner] = []
         self._socket: tuple[Path, int] | None = None  # path and inode
@@ -93,9 +136,7 @@ class AdminServer:
         app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY)
         app.add_routes(
             [
-                web.get("/livez", self._livez),
-                web.get("/readyz", self._readyz),
-                web.get("/healthz", self._readyz),
+                *self._health.routes(),
                 web.get("/metrics", self._render_metrics),
                 web.get("/v1/status", self._status),
                 web.get("/v1/objects/{kind}", self._objects),
@@ -110,21 +151,8 @@ class AdminServer:
 
     def _metrics_app(self) -> web.Application:
         app = web.Application(middlewares=[_errors_as_json])
-        app.add_routes(
-            [
-                web.get("/metrics", self._render_metrics),
-                web.get("/livez", self._livez),
-                web.get("/readyz", self._readyz),
-                web.get("/healthz", self._readyz),
-            ]
-        )
+        app.add_routes([web.get("/metrics", self._render_metrics), *self._health.routes()])
         return app
-
-    async def _livez(self, _request: web.Request) -> web.Response:
-        return _health(self._api.live())
-
-    async def _readyz(self, _request: web.Request) -> web.Response:
-        return _health(self._api.live() or self._api.ready())
 
     async def _render_metrics(self, request: web.Request) -> web.Response:
         accept = request.headers.get("Accept", "")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
-from nodeagent.agent import host_limits, own_cgroup, removal
+from nodeagent.agent import host_limits, own_cgroup, removal, succession, upkeep
 from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
@@ -20,10 +22,9 @@ from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.garbage import Freezer
 from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
-from nodeagent.agent.ledger_sweep import LedgerSweep
 from nodeagent.agent.membership import Alone, Membership, membership
 from nodeagent.agent.netns_connections import NetnsConnections
-from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel
+from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel, guard
 from nodeagent.agent.object_source import api_client, object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
@@ -34,17 +35,16 @@ from nodeagent.agent.programming import Programmer
 from nodeagent.agent.readings import readings
 from nodeagent.agent.reporting import reporting_of
 from nodeagent.agent.settings import Settings, parse_address
+from nodeagent.agent.succession import Standby
 from nodeagent.config.locality import Locality
 from nodeagent.core.differences import Selection
 from nodeagent.core.model import Snapshot, Workload
-from nodeagent.core.unclassified import refusals
 from nodeagent.kernel import bytecode_file, cgroups
 from nodeagent.kernel.bytecode import CompileError
 from nodeagent.kernel.bytecode_file import BytecodeFileError
 from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
-from nodeagent.kernel.maps import Guard
 from nodeagent.kernel.syscall import BpfError
 from nodeagent.metrics import reader
 from nodeagent.metrics.collector import MetricsRenderer, Sources
@@ -54,11 +54,6 @@ log = logging.getLogger(__name__)
 KERNEL_ERRORS = (KernelError, CompileError, BytecodeFileError, cgroups.NoCgroup2Error, OSError)
 
 HANDOVER_SECONDS = 15.0
-# A pod's namespace can come and go without a manifest changing.
-NETNS_POLL_SECONDS = 1.0
-COLLECT_SECONDS = 1.0
-ORIGINALS_SWEEP_SECONDS = 10.0
-LET_GO_SECONDS = 5.0
 
 
 class AgentError(RuntimeError):
@@ -67,13 +62,17 @@ class AgentError(RuntimeError):
 
 def run_agent(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.  Raises AgentError."""
-    asyncio.run(Agent(settings).run())
+    if asyncio.run(Agent(settings).run()):
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # ourselves, as we were started
 
 
 class Agent:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stop = asyncio.Event()
+        self._told = asyncio.Event()  # by a signal
+        self._stop = asyncio.Event()  # by a signal or a successor
+        self._born = _born(settings.stand_by) if settings.stand_by else 0.0
+        self._standby = Standby(settings.lease_file, self._born) if settings.stand_by else None
         self._permitted = asyncio.Event()  # we hold the lease and our programs are attached: maps may be written
         self._warm = asyncio.Event()  # workers know the first snapshot, which waits to be written to the maps
         self._exempted = False  # our cgroup was not exempt before
@@ -86,9 +85,12 @@ class Agent:
 
     # ---- life ----
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
+        """Until told to stop: False.  True: it is our turn again, and the process is to begin anew."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        if self._standby and self._standby.is_turn_of_another():
+            return await self._stand_by(self._standby)
         parts = await self._assemble()
         try:
             await self._serve(parts)
@@ -98,7 +100,21 @@ class Agent:
             if self._exempted and not parts.lease.held:  # a takeover that failed leaves the old agent as it was
                 parts.maps.end_exemption(parts.cgroup.id)
             raise
+        if self._standby and self._handed_over:
+            return await self._stand_by(self._standby, parts)
         await self._take_down(parts)
+        return False
+
+    def _on_signal(self) -> None:
+        self._told.set()
+        self._stop.set()
+
+    async def _stand_by(self, standby: Standby, parts: Parts | None = None) -> bool:
+        """True: begin anew.  `parts`: of an agent that has just been taken over."""
+        async with standby.answering(*parse_address(self._settings.metrics_address)):
+            if parts is not None:
+                await self._take_down(parts)
+            return await standby.until_needed(self._told)
 
     async def _assemble(self) -> Parts:
         settings = self._settings
@@ -120,7 +136,7 @@ class Agent:
 
     def _take_lease(self) -> Lease:
         path, bpffs = self._settings.lease_file, self._settings.bpffs
-        lease = Lease(path, bpffs)
+        lease = Lease(path, bpffs, self._born)
         if lease.try_acquire():
             return lease
         if lease.pins_taken:
@@ -171,7 +187,7 @@ class Agent:
         bystanders = Bystanders(inspector.inspect, finder)
         here: Selection[str, Workload] = Selection(lambda workload: workload.is_here)
         kernel = MapKernel(
-            maps, lambda snapshot: guard(finder.kubepods, settings, here.of(snapshot.workloads).values())
+            maps, lambda snapshot: guard(finder.kubepods, settings.unclassified, here.of(snapshot.workloads).values())
         )
         connections = NetnsConnections(ChildDiag(), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
         programmer = Programmer(fleet, kernel, connections, enrolment, bystanders, self._may_write)
@@ -211,10 +227,10 @@ class Agent:
             parts.fleet.supervisor.run(),
             self._configure(parts),
             parts.programmer.settler.run(),
-            self._watch_namespaces(parts),
-            let_go(parts),
+            upkeep.watch_namespaces(parts),
+            upkeep.let_go(parts),
             parts.finder.run(parts.configuration.again, parts.inspector.expect),
-            collect(parts),
+            upkeep.collect(parts),
             self._membership.run(),
             *([parts.reporting.run(view, self._permitted)] if parts.reporting else []),
         ]
@@ -320,16 +336,15 @@ class Agent:
         except BpfError as error:
             parts.programmer.failed(snapshot, error)
 
-    async def _watch_namespaces(self, parts: Parts) -> None:
-        while True:
-            await asyncio.sleep(NETNS_POLL_SECONDS)
-            snapshot = parts.configuration.snapshot
-            if snapshot is None:
-                continue
-            pods = snapshot.workloads
-            current = parts.enrolment.is_current(pods) and parts.bystanders.is_current(pods)
-            if parts.programmer.progress.errors or not current:
-                parts.configuration.again()
+
+def _born(path: Path) -> float:
+    try:
+        return succession.birth(path)
+    except OSError as error:
+        raise AgentError(
+            f"cannot write --stand-by {path}: {error.strerror}. Without our pod's age a container that is started "
+            "again would take over from its successor. Name a file on a volume of the pod's own, as an emptyDir"
+        ) from error
 
 
 def _prepare(instance: Instance, bytecode: Path | None) -> Programs:
@@ -360,46 +375,6 @@ def _settle(cgroup: Path, settings: Settings) -> own_cgroup.OwnCgroup:
             "connections from the pods' by it. Start the agent in a writable cgroup2 directory of its own; in a "
             "container, mount the node's cgroup2 hierarchy (hostPath /sys/fs/cgroup)"
         ) from error
-
-
-async def let_go(parts: Parts) -> None:
-    while True:
-        await asyncio.sleep(LET_GO_SECONDS)
-        await parts.programmer.let_go()
-
-
-def guard(kubepods: Path | None, settings: Settings, workloads: Iterable[Workload]) -> Guard:
-    """What the hooks do with pods that are not classified yet."""
-    if kubepods is None:
-        return Guard()
-    wanted = refusals(settings.unclassified, workloads)
-    try:
-        return Guard(cgroups.cgroup_id(kubepods), wanted.refuse, wanted.away)
-    except FileNotFoundError:
-        return Guard()  # the kubelet's cgroups are gone, and all pods with them
-
-
-async def collect(parts: Parts) -> None:
-    """Delete what nothing refers to in maps and ledger, and redirects whose connection never arrived at a worker."""
-    swept = time.monotonic()
-    ledger = LedgerSweep(parts.fleet.ledger, parts.fleet.acknowledged, swept)
-    told = ""
-    while True:
-        await asyncio.sleep(COLLECT_SECONDS)
-        now = time.monotonic()
-        try:
-            parts.kernel.collect(now)
-            parts.predecessors.forget_ended()
-            if now - swept > ORIGINALS_SWEEP_SECONDS:
-                swept = now
-                parts.maps.sweep_originals(time.monotonic_ns())
-            if parts.lease.held:  # else another agent's policies count
-                await ledger.look(now)
-        except BpfError as error:
-            # Garbage that stays is no reason to end: a full map is told when something has to be written.
-            if str(error) != told:
-                log.error("old map entries cannot be deleted, they take room until they can: %s", error)
-            told = str(error)
 
 
 def sources(parts: Parts, view: AdminView, loop: asyncio.AbstractEventLoop) -> Sources:

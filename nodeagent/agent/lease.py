@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 class LeaseError(RuntimeError):
@@ -20,9 +21,10 @@ class LeaseError(RuntimeError):
 class Lease:
     """Held from `try_acquire` until `release` or the process's end."""
 
-    def __init__(self, path: Path, pins: Path | None = None) -> None:
-        """`pins` must exist; None = ask for the file only."""
+    def __init__(self, path: Path, pins: Path | None = None, born: float = 0.0) -> None:
+        """`pins` must exist; None = ask for the file only.  `born`: of the holder's pod (`succession`)."""
         self._path = path
+        self._born = born
         self._pins = pins
         self._fds: list[int] = []
         self.pins_taken = False  # at the last try the file was free, but not the pins: an agent with another file
@@ -45,7 +47,7 @@ class Lease:
                 return False
             self._fds.append(directory)
         os.ftruncate(file, 0)
-        os.write(file, json.dumps({"pid": os.getpid()}).encode())
+        os.write(file, json.dumps({"pid": os.getpid(), "born": self._born}).encode())
         return True
 
     async def wait(self, seconds: float) -> None:
@@ -74,10 +76,20 @@ def try_lock(path: Path, flags: int) -> int | None:
 
 def holder(path: Path) -> int:
     """The pid that last took the lease; 0 = unknown."""
+    return int(_said(path).get("pid", 0))
+
+
+def holder_born(path: Path) -> float:
+    """What the last holder said of its pod's birth, Unix time; 0 = nothing."""
+    return float(_said(path).get("born", 0))
+
+
+def _said(path: Path) -> dict[str, Any]:
     try:
-        return int(json.loads(path.read_text() or "{}").get("pid", 0))
+        said = json.loads(path.read_text() or "{}")
     except (OSError, ValueError):
-        return 0
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 
 from nodeagent.agent.enrolment import EnrolledPod, fd_path
 from nodeagent.agent.netns_child import LingeringChild
@@ -12,7 +13,8 @@ from nodeagent.core.coverage import Coverage
 from nodeagent.core.kernel_plan import Tables
 from nodeagent.core.kernel_state import DestFlag, LocalPod, Passing
 from nodeagent.core.model import Snapshot, Workload
-from nodeagent.kernel import netns
+from nodeagent.core.unclassified import Unclassified, refusals
+from nodeagent.kernel import cgroups, netns
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.maps import Guard, Maps
 from nodeagent.kernel.sync import KernelSync, read_tables
@@ -131,3 +133,14 @@ class ChildDiag:
 
     async def close(self) -> None:
         await self._child.close()
+
+
+def guard(kubepods: Path | None, unclassified: Unclassified, workloads: Iterable[Workload]) -> Guard:
+    """What the hooks do with pods that are not classified yet."""
+    if kubepods is None:
+        return Guard()
+    wanted = refusals(unclassified, workloads)
+    try:
+        return Guard(cgroups.cgroup_id(kubepods), wanted.refuse, wanted.away)
+    except FileNotFoundError:
+        return Guard()  # the kubelet's cgroups are gone, and all pods with them

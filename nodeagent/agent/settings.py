@@ -62,6 +62,7 @@ class Settings:
     memory_mib: int | None = None  # instead of the cgroup's limit
     metrics_address: str = DEFAULT_METRICS_ADDRESS
     takeover: bool = False
+    stand_by: Path | None = None  # after a takeover stay, idle; the file keeps when our pod was born
     keep_attached: bool = False
     drain_seconds: float = 10.0
     refuse_broken: bool = True  # a policy that never compiled denies what it protects
@@ -79,6 +80,8 @@ class Settings:
         if self.memory_mib is not None and self.memory_mib < MIN_MEMORY_MIB:
             raise SettingsError(f"--memory {self.memory_mib} is too little: at least {MIN_MEMORY_MIB} (MiB)")
         parse_address(self.metrics_address)
+        if self.stand_by is not None and not self.takeover:
+            raise SettingsError("--stand-by is for agents that replace each other by --takeover: give both")
         if self.daemonset and not all(self.daemonset.partition("/")):
             raise SettingsError(f"--daemonset {self.daemonset!r} is not NAMESPACE/NAME")
 

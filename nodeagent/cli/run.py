@@ -81,6 +81,14 @@ from nodeagent.core.unclassified import Unclassified
 )
 @click.option("--metrics-address", default=DEFAULT_METRICS_ADDRESS, show_default=True, help="HOST:PORT of /metrics.")
 @click.option("--takeover", is_flag=True, help="Replace a running agent of the same instance without a gap.")
+@click.option(
+    "--stand-by",
+    type=options.PATH,
+    default=None,
+    metavar="FILE",
+    help="With --takeover, as a pod beside others: the youngest pod's agent works, the others stay and wait. "
+    "FILE, on a volume of the pod's own, keeps the pod's age across restarts of the container.",
+)
 @click.option("--keep-attached", is_flag=True, help="On SIGTERM leave the hooks in place: fail mode applies.")
 @click.option(
     "--drain",

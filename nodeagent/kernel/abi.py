@@ -85,6 +85,7 @@ class Outcome(enum.IntEnum):
     WOULD_DENY = 21
     UNCLASSIFIED_DIRECT = 22
     UNCLASSIFIED_REFUSED = 23
+    DIRECT_EXPIRED = 24
 
 
 class NameKind(enum.IntEnum):

@@ -18,7 +18,7 @@ from nodeagent.kernel.bpf_map import map_info
 from nodeagent.kernel.bytecode import Bytecode, Program, map_references, to_json
 from nodeagent.kernel.hooks import PROGRAMS
 
-HEADERS = ("abi.h", "maps.h", "helpers.h", "flight.h", "gcra.h", "judge.h")
+HEADERS = ("abi.h", "maps.h", "helpers.h", "flight.h", "gcra.h", "expiry.h", "judge.h")
 _OWN_INCLUDE = re.compile(r'^#include "[^"/]+"$', re.MULTILINE)
 
 INSTALL_HINT = "Install the distribution's package: apt-get install python3-bpfcc (the agent's Python must see it)."

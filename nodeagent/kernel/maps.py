@@ -135,6 +135,10 @@ class Maps:
         packed = abi.Guard(guard.kubepods, guard.refuse, guard.refuse_away)
         self.map(layout.GUARD).update(_u32(0), bytes(packed))
 
+    def trust_endpoints(self, until_ns: int) -> None:
+        """Connects choose among the endpoints in the maps until then (CLOCK_MONOTONIC); 0 = for ever."""
+        self.map(layout.ENDPOINTS_UNTIL).update(_u32(0), _u64(until_ns))
+
     # ---- our own sockets ----
 
     def exempt(self, cgroup: int) -> bool:

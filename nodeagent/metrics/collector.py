@@ -27,6 +27,7 @@ PREFIX = "nodeagent_"
 # The word of `outcome` for connections that were made; the others are in the families below.
 MADE = {
     Outcome.DIRECT: "direct",
+    Outcome.DIRECT_EXPIRED: "expired",
     Outcome.PROXIED: "proxied",
     Outcome.UNKNOWN: "unconfigured",
     Outcome.BYPASS_NO_WORKER: "bypass",

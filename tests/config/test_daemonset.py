@@ -170,3 +170,14 @@ def test_each_file_of_a_folder_is_in_its_kustomization() -> None:
 def test_both_images_have_the_same_tag() -> None:
     [base] = documents(BASE / "kustomization.yaml")
     assert {one["name"]: one["newTag"] for one in base["images"]} == {"nodeagent": "0.1.0", "nodeagent-init": "0.1.0"}
+
+
+def test_an_update_surges_and_the_agents_replace_each_other_by_pods_of_their_own() -> None:
+    [found] = [one for one in documents(BASE / "daemonset.yaml") if one["kind"] == "DaemonSet"]
+    assert found["spec"]["updateStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert {"--takeover", "--keep-attached"} <= set(AGENT["args"])
+    [file] = [Path(one.removeprefix("--stand-by=")) for one in AGENT["args"] if one.startswith("--stand-by=")]
+    [volume] = [one["name"] for one in AGENT["volumeMounts"] if one["mountPath"] == str(file.parent)]
+    volumes = {one["name"]: one for one in found["spec"]["template"]["spec"]["volumes"]}
+    assert "emptyDir" in volumes[volume], "its pod's age is not that of another pod"
+    assert not daemonset().get("hostNetwork"), "two agents of a node would share the port of /metrics"

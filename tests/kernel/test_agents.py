@@ -70,11 +70,11 @@ runpy.run_module("nodeagent", run_name="__main__")
 
 
 @contextlib.contextmanager
-def second_agent(shop: Shop, argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def second_agent(shop: Shop, argv: Sequence[str], name: str = "agent2") -> Iterator[subprocess.Popen[bytes]]:
     """In a cgroup of its own, as another pod of a DaemonSet would be."""
-    own = shop.bed.cgroup / "agent2"
+    own = shop.bed.cgroup / name
     own.mkdir()
-    log = (shop.bed.home / "agent2.log").open("wb")
+    log = (shop.bed.home / f"{name}.log").open("wb")
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     with (
         log,
@@ -239,3 +239,59 @@ def test_connections_made_while_the_agent_was_stopped_are_listed_when_it_is_back
     rows = [row for row in maps.connections() if row.outcome is Outcome.UNPOLICED]
     assert [(row.workload, row.opened) for row in rows] == [("shop/web/web", 1)]
     held.communicate("x\n", timeout=5)
+
+
+# ---- pods that surge ----
+
+
+def standby_argv(shop: Shop, number: int) -> list[str]:
+    """As the agent of the pod with this number: its volume and its address are its own."""
+    argv = [*shop.agent.argv(), "--takeover", f"--stand-by={shop.bed.home / f'pod-{number}'}", "--keep-attached"]
+    argv[argv.index("--metrics-address") + 1] = f"127.0.0.1:{15100 + number}"
+    return argv
+
+
+def probe(shop: Shop, number: int, path: str) -> tuple[str, str]:
+    """(status, text) as the kubelet would get it."""
+    url = f"http://127.0.0.1:{15100 + number}{path}"
+    argv = ["nsenter", f"--net={shop.agent.netns}", "curl", "-sS", "-m", "5", "-w", "\n%{http_code}", url]
+    text, _, status = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.rpartition("\n")
+    return status, text
+
+
+@contextlib.contextmanager
+def surging_agent(shop: Shop, number: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Of a pod that is younger than those before; it works when this is entered."""
+    with second_agent(shop, standby_argv(shop, number), f"agent{number}") as process:
+        until(lambda: probe(shop, number, "/readyz")[0] == "200", 30)
+        yield process
+
+
+def test_an_agent_that_was_taken_over_stands_by_and_works_again_when_its_successor_is_gone(shop: Shop) -> None:
+    shop.agent.stop()
+    with surging_agent(shop, 1) as old:
+        load = shop.program(shop.web, "connector", shop.bed.vip(1), 80, 1500, 200, "--request")
+        with surging_agent(shop, 2) as new:
+            until(lambda: "stands by" in probe(shop, 1, "/readyz")[1])
+            assert probe(shop, 1, "/livez")[0] == "200"
+            output, _ = load.communicate(timeout=60)
+            assert {name.partition("/")[0] for name in json.loads(output) if name != "seconds"} == {"200"}, output
+            new.kill()
+            new.wait()
+        until(lambda: probe(shop, 1, "/readyz")[0] == "200", 60)
+        assert shop.get(shop.web, shop.url(1)) == 200
+        old.terminate()
+        assert old.wait(20) == 0
+
+
+def test_a_container_that_is_started_again_in_an_older_pod_does_not_take_over_from_its_successor(shop: Shop) -> None:
+    shop.agent.stop()
+    with surging_agent(shop, 1) as old, surging_agent(shop, 2):
+        old.kill()
+        old.wait()
+        with second_agent(shop, standby_argv(shop, 1), "agent1-again") as again:
+            until(lambda: "stands by" in probe(shop, 1, "/readyz")[1])
+            assert probe(shop, 2, "/readyz")[0] == "200"
+            again.terminate()
+            assert again.wait(10) == 0, "it had nothing to do"
+        assert probe(shop, 2, "/readyz")[0] == "200"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import replace
+
+import pytest
 
 from nodeagent.core.model import Action
 from nodeagent.kernel.abi import Outcome
-from tests.kernel.build import http_policy, policy, service
+from tests.kernel.build import http_policy, policy, routed, service
 from tests.kernel.conftest import Node
 
 CLIENT = "shop/web-sa"
+NOBODY = ("ENETUNREACH", "EHOSTUNREACH", "ETIMEDOUT", "timed out")  # what a Service's address is if no hook chooses
 
 
 def backend_port(node: Node, address: str = "0.0.0.0") -> int:
@@ -22,7 +27,7 @@ def test_a_pod_that_is_not_enrolled_is_untouched(node: Node) -> None:
     before = sum(row.opened for row in node.maps.connections())
     peer, _own = node.backend(f"dial({node.web.ipv4!r}, {port})")
     assert peer == [node.web.ipv4, port]
-    assert node.backend(f"dial({vip!r}, {port})") in ("ENETUNREACH", "EHOSTUNREACH", "ETIMEDOUT", "timed out")
+    assert node.backend(f"dial({vip!r}, {port})") in NOBODY
     assert sum(row.opened for row in node.maps.connections()) == before
 
 
@@ -111,6 +116,56 @@ def test_audit_counts_beside_the_real_outcome(node: Node) -> None:
     assert node.counts("shop/audited:80") == {Outcome.DIRECT: 1, Outcome.AUDITED: 1}
     rules = {row.rule for row in node.maps.connections() if row.outcome is Outcome.AUDITED}
     assert "shop/eye" in rules
+
+
+# ---- endpoints that nobody renews ----
+
+
+@pytest.fixture
+def expired(node: Node) -> Iterator[Node]:
+    """The last agent's end was long ago."""
+    node.maps.trust_endpoints(1)
+    yield node
+    node.maps.trust_endpoints(0)
+
+
+def test_expired_endpoints_leave_the_choice_to_others_and_each_connect_is_counted(expired: Node) -> None:
+    vip, port = expired.vip(), backend_port(expired)
+    expired.configure(service("stale", vip, (expired.server.ipv4, port)), service("none", expired.vip()))
+    assert expired.client(f"dial({vip!r}, 80)") in NOBODY
+    assert expired.counts("shop/stale:80") == {Outcome.DIRECT_EXPIRED: 1}
+    expired.maps.trust_endpoints(time.monotonic_ns() + 60 * 10**9)
+    assert expired.client(f"dial({vip!r}, 80)")[0] == [vip, 80]
+    assert expired.counts("shop/stale:80") == {Outcome.DIRECT_EXPIRED: 1, Outcome.DIRECT: 1}
+
+
+def test_a_service_that_had_no_endpoint_is_not_refused_once_that_has_expired(expired: Node) -> None:
+    vip = expired.vip()
+    expired.configure(service("was-empty", vip))
+    assert expired.client(f"dial({vip!r}, 80)") in NOBODY
+    assert expired.counts("shop/was-empty:80") == {Outcome.DIRECT_EXPIRED: 1}
+
+
+def test_what_goes_direct_for_want_of_a_worker_stays_a_bypass_when_endpoints_have_expired(expired: Node) -> None:
+    vip, port = expired.vip(), backend_port(expired)
+    expired.configure(routed("unserved", vip, (expired.server.ipv4, port)))
+    assert expired.client(f"dial({vip!r}, 80)") in NOBODY
+    assert expired.counts("shop/unserved:80") == {Outcome.BYPASS_NO_WORKER: 1}
+
+
+def test_network_denies_stay_when_endpoints_have_expired(expired: Node) -> None:
+    vip, port = expired.vip(), backend_port(expired)
+    deny = policy("still-no-web", Action.DENY, CLIENT)
+    expired.configure(service("still-denied", vip, (expired.server.ipv4, port), policies=(deny,)))
+    assert expired.client(f"dial({vip!r}, 80)") == "EPERM"
+    assert expired.counts("shop/still-denied:80") == {Outcome.DENIED: 1}
+
+
+def test_an_address_that_is_no_services_does_not_expire(expired: Node) -> None:
+    port = backend_port(expired)
+    expired.configure(service("pod", expired.server.ipv4, port=port, is_frontend=False))
+    assert expired.client(f"dial({expired.server.ipv4!r}, {port})")[0] == [expired.server.ipv4, port]
+    assert expired.counts(f"shop/pod:{port}") == {Outcome.DIRECT: 1}
 
 
 def rules(node: Node, destination: str, outcome: Outcome) -> dict[str, int]:

@@ -1,0 +1,76 @@
+"""What the agent does every few seconds: looks for namespaces, lets pods go that left, deletes what is left over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from nodeagent.agent.ledger_sweep import LedgerSweep
+from nodeagent.agent.parts import Parts
+from nodeagent.kernel.syscall import BpfError
+
+log = logging.getLogger(__name__)
+
+# A pod's namespace can come and go without a manifest changing.
+NETNS_POLL_SECONDS = 1.0
+COLLECT_SECONDS = 1.0
+ORIGINALS_SWEEP_SECONDS = 10.0
+LET_GO_SECONDS = 5.0
+# After the last agent's end: longer than any restart or update, shorter than endpoints take to be others'.
+ENDPOINTS_SECONDS = 60.0
+
+
+async def watch_namespaces(parts: Parts) -> None:
+    """Pods whose namespaces came or went, and what the maps did not take: the configuration is applied again."""
+    while True:
+        await asyncio.sleep(NETNS_POLL_SECONDS)
+        snapshot = parts.configuration.snapshot
+        if snapshot is None:
+            continue
+        pods = snapshot.workloads
+        current = parts.enrolment.is_current(pods) and parts.bystanders.is_current(pods)
+        if parts.programmer.progress.errors or not current:
+            parts.configuration.again()
+
+
+async def let_go(parts: Parts) -> None:
+    """Pods that left the mesh and run on lose their listeners once they have no proxied connection."""
+    while True:
+        await asyncio.sleep(LET_GO_SECONDS)
+        await parts.programmer.let_go()
+
+
+async def collect(parts: Parts) -> None:
+    """Delete what nothing refers to in maps and ledger, and redirects whose connection never arrived at a worker."""
+    swept = time.monotonic()
+    ledger = LedgerSweep(parts.fleet.ledger, parts.fleet.acknowledged, swept)
+    told = ""
+    while True:
+        await asyncio.sleep(COLLECT_SECONDS)
+        now = time.monotonic()
+        try:
+            parts.kernel.collect(now)
+            renew_endpoints(parts)
+            parts.predecessors.forget_ended()
+            if now - swept > ORIGINALS_SWEEP_SECONDS:
+                swept = now
+                parts.maps.sweep_originals(time.monotonic_ns())
+            if parts.lease.held:  # else another agent's policies count
+                await ledger.look(now)
+        except BpfError as error:
+            # Garbage that stays is no reason to end: a full map is told when something has to be written.
+            if str(error) != told:
+                log.error("old map entries cannot be deleted, they take room until they can: %s", error)
+            told = str(error)
+
+
+def renew_endpoints(parts: Parts) -> None:
+    """While we live those in the maps are to be trusted.
+
+    Without an API server nobody but us serves a Service's address, so there they are for ever.
+    """
+    if not (parts.lease.held and parts.programmer.progress.synced):
+        return
+    is_cluster = parts.settings.manifests is None
+    parts.maps.trust_endpoints(time.monotonic_ns() + int(ENDPOINTS_SECONDS * 1e9) if is_cluster else 0)
