@@ -27,7 +27,7 @@ def archives() -> list[Path]:
     sources = paths.digest_of_files(*(paths.REPOSITORY / name for name in SOURCES))
     made = []
     for stage, name in NAMES.items():
-        key = paths.digest(sources, name)
+        key = paths.digest(sources, images.debian_key(()), name)
         made.append(images.cached(f"nodeagent-{stage}", key, functools.partial(_build, stage)))
     return made
 
