@@ -127,6 +127,7 @@ class AdminView:
                 "uptime_s": round(time.monotonic() - self._started, 1),
             },
             "instance": {
+                "node": parts.settings.node_name,
                 "cgroup": str(parts.instance.cgroup),
                 "bpffs": str(parts.instance.layout.bpffs),
                 "run_dir": str(parts.settings.run_dir),
@@ -240,6 +241,9 @@ class AdminView:
         snapshot = self._parts.configuration.snapshot
         for pod in source.split(","):
             if "/" in pod and pod not in enrolled:
+                found = snapshot.workloads.get(pod) if snapshot is not None else None
+                if found is not None and found.is_judged_elsewhere:
+                    return f"{explain.elsewhere(found)}: watch the agent there."
                 return f"Pod {pod} is not enrolled; `nodeagent get workloads` says why."
         if snapshot is not None and not any(d.rung.value == "proxy" for d in snapshot.destinations.values()):
             return "No destination has an HTTP route or rule, so nothing passes the proxy."
