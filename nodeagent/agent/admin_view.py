@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -17,6 +17,7 @@ from nodeagent.agent.parts import Parts
 from nodeagent.agent.readings import Facts
 from nodeagent.agent.worker import State, Worker
 from nodeagent.config.conditions import programmed
+from nodeagent.config.problems import NOT_PROGRAMMED, Complaint
 from nodeagent.core.model import Snapshot
 from nodeagent.regex import compile_regex
 
@@ -115,6 +116,7 @@ class AdminView:
     def status(self) -> Json:
         parts, facts = self._parts, self.facts()
         problem = self.ready()
+        errors, warnings = [*parts.configuration.errors(), *self._not_programmed()], parts.configuration.warnings()
         return {
             "agent": {
                 "alive": True,
@@ -125,6 +127,7 @@ class AdminView:
                 "uptime_s": round(time.monotonic() - self._started, 1),
             },
             "instance": {
+                "node": parts.settings.node_name,
                 "cgroup": str(parts.instance.cgroup),
                 "bpffs": str(parts.instance.layout.bpffs),
                 "run_dir": str(parts.settings.run_dir),
@@ -139,8 +142,10 @@ class AdminView:
                 "kinds": [dataclasses.asdict(kind) for kind in facts.source.kinds],
                 "generation": facts.generation,
                 "in_force": facts.in_force,
-                "errors": parts.configuration.errors() + parts.programmer.errors(),
-                "warnings": parts.configuration.warnings(),
+                "errors": [one.text for one in errors],
+                "warnings": [one.text for one in warnings],
+                # The same, with what a program can tell them apart by.
+                "complaints": [*_leveled("error", errors), *_leveled("warning", warnings)],
             },
             "workers": [self._worker(worker, facts) for worker in parts.fleet.supervisor.workers],
             "worker_deaths": facts.worker_deaths,
@@ -157,6 +162,9 @@ class AdminView:
             },
             "notes": list(NOTES),
         }
+
+    def _not_programmed(self) -> list[Complaint]:
+        return [Complaint(NOT_PROGRAMMED, text) for text in self.errors()]
 
     def _host_network(self) -> list[str]:
         """Pods of this node that are left out, whatever their label."""
@@ -230,10 +238,13 @@ class AdminView:
         enrolled = self._parts.enrolment.pods
         if not enrolled:
             return "No pod is enrolled: label a namespace mesh.nodeagent.dev/dataplane=enabled."
+        snapshot = self._parts.configuration.snapshot
         for pod in source.split(","):
             if "/" in pod and pod not in enrolled:
+                found = snapshot.workloads.get(pod) if snapshot is not None else None
+                if found is not None and found.is_judged_elsewhere:
+                    return f"{explain.elsewhere(found)}: watch the agent there."
                 return f"Pod {pod} is not enrolled; `nodeagent get workloads` says why."
-        snapshot = self._parts.configuration.snapshot
         if snapshot is not None and not any(d.rung.value == "proxy" for d in snapshot.destinations.values()):
             return "No destination has an HTTP route or rule, so nothing passes the proxy."
         return ""
@@ -241,6 +252,10 @@ class AdminView:
     async def handover(self) -> Json:
         self._hand_over()
         return {"pid": os.getpid()}
+
+
+def _leveled(level: str, complaints: Iterable[Complaint]) -> Iterator[Json]:
+    return ({"level": level, **one._asdict()} for one in complaints)
 
 
 def _selected(key: str, namespace: str, name: str) -> bool:

@@ -22,7 +22,7 @@ from nodeagent.config.conditions import (
 from nodeagent.config.groundwork import Groundwork, lay
 from nodeagent.config.locality import ANYWHERE, Locality, locality
 from nodeagent.config.objects import ObjectSet
-from nodeagent.config.problems import Problem
+from nodeagent.config.problems import UNUSABLE, Complaint, Problem
 from nodeagent.config.source import Source
 from nodeagent.core.differences import Selection
 from nodeagent.core.model import Snapshot
@@ -53,7 +53,7 @@ class Configuration:
         self._bad: Selection[ObjectKey, tuple[Condition, ...]] = Selection(lambda said: any(map(_is_bad, said)))
         self._generation = 0
         self._ready = asyncio.Event()
-        self._told: set[str] = set()
+        self._told: set[Complaint] = set()
         self._asked = 0.0
         self.noticed = 0.0  # CLOCK_MONOTONIC seconds: the first change that the newest snapshot brings in force
         self.snapshot: Snapshot | None = None
@@ -123,24 +123,26 @@ class Configuration:
     def _tell(self) -> None:
         """Log each error and warning once, when it appears."""
         errors, warnings = self.errors(), self.warnings()
-        for level, texts in ((logging.ERROR, errors), (logging.WARNING, warnings)):
-            for text in texts:
-                if text not in self._told:
-                    log.log(level, "%s", text)
+        for level, complaints in ((logging.ERROR, errors), (logging.WARNING, warnings)):
+            for one in complaints:
+                if one not in self._told:
+                    log.log(level, "%s", one.text)
         self._told = {*errors, *warnings}
 
-    def errors(self) -> list[str]:
-        """One line per fault of a file, document or object; what that means for a broken object ends the line."""
+    def errors(self) -> list[Complaint]:
+        """One per fault of a file, document or object; what that means for a broken object ends the text."""
         problems = self._objects.problems if self._objects else ()
         bad = self._false(ACCEPTED)
         broken = {f"{one.kind} {one.object}": one for one in bad if not one.parent}
-        said = [str(problem) + _effect(problem, broken.get(problem.object)) for problem in problems]
+        said = [
+            Complaint(UNUSABLE, str(problem) + _effect(problem, broken.get(problem.object))) for problem in problems
+        ]
         told = {str(one.identity) for one in self._objects.broken} if self._objects else set()
-        return said + [_line(one) for one in bad if one.parent or f"{one.kind} {one.object}" not in told]
+        return said + [_complaint(one) for one in bad if one.parent or f"{one.kind} {one.object}" not in told]
 
-    def warnings(self) -> list[str]:
-        """One line per route that is in force, and has a rule or a share of requests that cannot be served."""
-        return [_line(one) for one in (*self._partly(), *self._false(RESOLVED_REFS))]
+    def warnings(self) -> list[Complaint]:
+        """One per route that is in force, and has a rule or a share of requests that cannot be served."""
+        return [_complaint(one) for one in (*self._partly(), *self._false(RESOLVED_REFS))]
 
     def rejected(self) -> list[dict[str, Any]]:
         """Objects with a False condition, as rows for `get`; the worse one last, which is the one that is shown."""
@@ -174,7 +176,8 @@ def _effect(problem: Problem, condition: Condition | None) -> str:
     return condition.message.removeprefix(problem.message) if condition and condition.field == problem.field else ""
 
 
-def _line(condition: Condition) -> str:
+def _complaint(condition: Condition) -> Complaint:
     parent = f" ({condition.parent})" if condition.parent else ""
     field = f" {condition.field}:" if condition.field else ""
-    return f"{condition.kind} {condition.object}{parent}:{field} {condition.reason}: {condition.message}"
+    text = f"{condition.kind} {condition.object}{parent}:{field} {condition.reason}: {condition.message}"
+    return Complaint(condition.reason, text)

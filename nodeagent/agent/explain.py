@@ -107,12 +107,17 @@ def _as_received(value: str) -> str:
 
 
 def explain(snapshot: Snapshot, enrolled: Collection[str], question: Question, regex: Regex) -> Answer:
-    """`enrolled` are keys of pods whose namespaces are held now: a label alone does not enrol."""
+    """`enrolled` are keys of pods whose namespaces are held now: a label alone does not enrol.
+
+    NotFoundError for an enrolled pod of another node: what it meets there is not known here.
+    """
     caller = find_caller(snapshot, question.caller)
     base: Answer = {"from": caller.key, "generation": snapshot.generation, "notes": []}
     address, port, destination = find_destination(snapshot, caller, question.to)
     base["to"] = {"name": destination.name if destination else question.to, "address": address, "port": port}
     if caller.key not in enrolled:
+        if caller.is_judged_elsewhere:
+            raise NotFoundError(f"{elsewhere(caller)}, whose agent alone knows what it meets: ask that one")
         return {**base, "rung": "pass", "verdict": "allowed", "why": _why_not_enrolled(caller)}
     if address in caller.addresses or _is_loopback(address):
         return {**base, "rung": "pass", "verdict": "allowed", "why": "a pod's own addresses are never touched"}
@@ -129,6 +134,10 @@ def explain(snapshot: Snapshot, enrolled: Collection[str], question: Question, r
     return {**base, "caps": caps_lines(caller), **found}
 
 
+def elsewhere(pod: Workload) -> str:
+    return f"{pod.key} lives on node {pod.node_id}" if pod.node_id else f"{pod.key} lives on another node"
+
+
 def _is_loopback(address: str) -> bool:
     return address.startswith("127.") or address in ("::1", "::", "0.0.0.0")  # noqa: S104  # compared, not bound
 
@@ -138,8 +147,6 @@ def _why_not_enrolled(caller: Workload) -> str:
         return f"{caller.key} is in the node's own network namespace (hostNetwork): such a pod is never enrolled"
     if not caller.enrolled:
         return f"{caller.key} is not enrolled; label its namespace or pod mesh.nodeagent.dev/dataplane=enabled"
-    if not caller.is_here:
-        return f"{caller.key} does not live on this node: ask the agent of its own node"
     return f"{caller.key} is not enrolled yet; `nodeagent get workloads` says why"
 
 
@@ -202,10 +209,11 @@ def _frontend(snapshot: Snapshot, service: str, port: int | None) -> Destination
         raise NotFoundError(f"no Service {service} with an address in this configuration")
     ports = sorted({front.port for front in fronts})
     if port is None and len(ports) > 1:
-        raise BadQueryError(f"Service {service} has ports {ports}: name one, for example {service}:{ports[0]}")
+        listed = ", ".join(map(str, ports))
+        raise BadQueryError(f"Service {service} has ports {listed}: name one, for example {service}:{ports[0]}")
     matching = [front for front in fronts if port in (None, front.port)]
     if not matching:
-        raise NotFoundError(f"Service {service} has no port {port}; it has {ports}")
+        raise NotFoundError(f"Service {service} has no port {port}; it has {', '.join(map(str, ports))}")
     return min(matching, key=lambda front: (family(front.address), front.address))
 
 

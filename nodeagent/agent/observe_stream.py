@@ -66,7 +66,8 @@ def _last(query: Mapping[str, str]) -> int:
 def _nothing_kept(query: Mapping[str, str]) -> str:
     return (
         f"no kept record matches (filters: {record_filter.describe(query)}). Requests are recorded only while "
-        "somebody watches: run `nodeagent observe -f`, then send the request"
+        "somebody watches: run `nodeagent observe -f`, then send the request. A connection that is refused at "
+        "connect() is none: `nodeagent explain` says why it is"
     )
 
 

@@ -228,6 +228,7 @@ def workloads(world: World) -> Iterator[Row]:
             "state": _state(workload, pod, world.pod_problems),
             "message": world.pod_problems.get(workload.key, HOST_NETWORK if workload.host_network else ""),
             "addresses": list(workload.addresses),
+            "node": workload.node_id,
             "netns": workload.netns or "",
             "cookie": pod.cookie if pod else 0,
             "fail_mode": workload.fail_mode.value,
@@ -241,8 +242,10 @@ def _state(workload: Workload, pod: EnrolledPod | None, problems: Mapping[str, s
         return "failed"
     if workload.host_network:
         return "host network"
+    if workload.is_judged_elsewhere:
+        return "remote"
     if workload.enrolled:
-        return "pending" if workload.is_here else "remote"
+        return "pending"
     return "not enrolled"
 
 

@@ -1,9 +1,11 @@
-"""What to do about a line of `status` that tells what is wrong with the configuration."""
+"""What to do about what is wrong with the configuration, by the reason that the agent gives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from nodeagent.config.problems import NOT_PROGRAMMED
 
 
 class Advice(NamedTuple):
@@ -12,14 +14,11 @@ class Advice(NamedTuple):
 
 
 _BROKEN = Advice("this object is not in force as written", "correct it and save the file, or apply it")
-_BEHIND = Advice(
-    "what the kernel does is not yet what the configuration says",
-    "the agent goes on trying by itself; if the line stays, do as it says, and see the agent's log",
-)
-_AGENT_SAYS = ("generation ", "established connections ")
-"""How lines begin that speak of no object: of the agent's `programming` and `settling`."""
-
 _ERRORS: Mapping[str, Advice] = {
+    NOT_PROGRAMMED: Advice(
+        "what the kernel does is not yet what the configuration says",
+        "the agent goes on trying by itself; if the line stays, do as it says, and see the agent's log",
+    ),
     "Conflicted": Advice(
         "nothing is wrong with the object itself, but another one has its place and is in force instead",
         "give one of the two another target or address, or delete the one that should not count",
@@ -56,17 +55,9 @@ _DANGLING = Advice(
 )
 
 
-def on_error(line: str) -> Advice:
-    if line.startswith(_AGENT_SAYS):
-        return _BEHIND
-    return _by_reason(line, _ERRORS, _BROKEN)
+def on_error(reason: str) -> Advice:
+    return _ERRORS.get(reason, _BROKEN)
 
 
-def on_warning(line: str) -> Advice:
-    return _by_reason(line, _WARNINGS, _DANGLING)
-
-
-def _by_reason(line: str, known: Mapping[str, Advice], otherwise: Advice) -> Advice:
-    """The reason of the condition stands before the first message: "KIND NAME (PARENT): FIELD: REASON: MESSAGE"."""
-    parts = line.split(": ")[1:3]
-    return next((known[part] for part in parts if part in known), otherwise)
+def on_warning(reason: str) -> Advice:
+    return _WARNINGS.get(reason, _DANGLING)

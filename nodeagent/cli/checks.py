@@ -28,19 +28,23 @@ class Place:
     bpffs: Path
     cgroup: Path
     status: dict[str, Any] | None
+    asks_cluster: bool = False  # doctor asks the API server itself
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status is not None and bool(self.status["agent"]["ready"])
 
 
-def instance_checks(run_dir: Path, bpffs: Path, cgroup: Path | None) -> list[Finding]:
+def look(run_dir: Path, bpffs: Path, cgroup: Path | None, asks_cluster: bool) -> Place:
+    """`cgroup` None: what the agent says, else the pins."""
     status = _status(run_dir)
     if cgroup is None and status is not None:
         cgroup = Path(status["instance"]["cgroup"])
-    place = Place(run_dir, bpffs, cgroup or pinned_cgroup(Layout(bpffs)) or cgroups.root(), status)
+    return Place(run_dir, bpffs, cgroup or pinned_cgroup(Layout(bpffs)) or cgroups.root(), status, asks_cluster)
+
+
+def instance_checks(place: Place) -> list[Finding]:
     return [finding for check in CHECKS for finding in guarded(check, place)]
-
-
-def is_ready(run_dir: Path) -> bool:
-    status = _status(run_dir)
-    return status is not None and bool(status["agent"]["ready"])
 
 
 def guarded(check: Check, place: Place) -> list[Finding]:
@@ -178,7 +182,7 @@ def check_workers(place: Place) -> Iterator[Finding]:
         indexes = ", ".join(str(worker["index"]) for worker in sick)
         yield Finding("instance", "workers", Level.ERROR, f"workers without listeners: {indexes}", why, fix)
     else:
-        yield _ok("instance", "workers", f"{len(workers)} workers live")
+        yield _ok("instance", "workers", f"workers alive: {len(workers)}")
     deaths = place.status["worker_deaths"]
     if deaths:
         fix = "look for 'worker' in the agent's log"
@@ -192,18 +196,27 @@ def check_workers(place: Place) -> Iterator[Finding]:
 def check_configuration(place: Place) -> Iterator[Finding]:
     if place.status is None:
         return
-    errors = place.status["config"]["errors"]
-    for error in errors:
-        yield Finding("configuration", "objects", Level.ERROR, error, *advice.on_error(error))
-    for warning in place.status["config"].get("warnings", []):  # an older agent says none
-        yield Finding("configuration", "references", Level.WARNING, warning, *advice.on_warning(warning))
+    config = place.status["config"]
+    for one in _complaints(config):
+        if one["level"] == "error":
+            yield Finding("configuration", "objects", Level.ERROR, one["text"], *advice.on_error(one["reason"]))
+        else:
+            yield Finding("configuration", "references", Level.WARNING, one["text"], *advice.on_warning(one["reason"]))
     for pod, problem in sorted(place.status["pods"]["failed"].items()):
         why = "its connections are not in the mesh: no policy applies to them"
         fix = "docs/enrolment.md; an annotation mesh.nodeagent.dev/netns must name a namespace of `ip netns list`"
         yield Finding("configuration", "pods", Level.ERROR, f"pod {pod}: {problem}", why, fix)
-    if not errors:
+    if not config["errors"]:
         yield _ok("configuration", "objects", "every object is in force as written")
     yield _ok("configuration", "udp", "note: UDP, and so QUIC (HTTP/3), is counted but passes untouched")
+
+
+def _complaints(config: dict[str, Any]) -> list[dict[str, str]]:
+    """An older agent gives no reasons."""
+    levels = (("error", config["errors"]), ("warning", config.get("warnings", [])))
+    without = [{"level": level, "reason": "", "text": text} for level, texts in levels for text in texts]
+    found: list[dict[str, str]] = config.get("complaints", without)
+    return found
 
 
 def check_source(place: Place) -> Iterator[Finding]:
@@ -211,7 +224,7 @@ def check_source(place: Place) -> Iterator[Finding]:
     config = place.status["config"] if place.status else {}
     kinds = config.get("kinds", [])
     for kind in kinds:
-        if kind["state"] == "absent":
+        if kind["state"] == "absent" and not place.asks_cluster:
             group = kind["message"].split(" ", 1)[0].partition(".")[2]
             fix = f"install the CRDs of {group}, if such objects are meant to be used"
             why = "a manifest of this kind cannot even be applied"

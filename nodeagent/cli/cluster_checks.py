@@ -55,8 +55,12 @@ class Right:
     name: str = ""
 
     def __str__(self) -> str:
-        where = f" in namespace {self.namespace}" if self.namespace else ""
-        return f"{self.verb} {self.resource}{where}"
+        return f"{self.verb} {self.what}"
+
+    @property
+    def what(self) -> str:
+        """All but the verb."""
+        return self.resource + (f" in namespace {self.namespace}" if self.namespace else "")
 
     def attributes(self) -> dict[str, str]:
         whole, _, subresource = self.resource.partition("/")
@@ -72,10 +76,10 @@ def needed(namespace: str) -> tuple[Right, ...]:
     statuses = [Right("patch", f"{kind.resource}/status") for kind in KINDS if kind.custom]
     meshnodes = [Right(verb, "meshnodes.mesh.nodeagent.dev") for verb in ("get", "list", "watch", "create")]
     statuses.append(Right("patch", "meshnodes.mesh.nodeagent.dev/status"))
-    written = [Right("patch", "nodes"), Right("create", "events")]
+    written = [Right("patch", "nodes"), *(Right(verb, "events") for verb in ("get", "create", "patch"))]
     own = [Right("create", "leases.coordination.k8s.io", namespace)]
-    own.append(Right("update", "leases.coordination.k8s.io", namespace, LEASE))
-    own.append(Right("list", "daemonsets.apps", namespace, "nodeagent"))
+    own += [Right(verb, "leases.coordination.k8s.io", namespace, LEASE) for verb in ("get", "update")]
+    own += [Right(verb, "daemonsets.apps", namespace, "nodeagent") for verb in ("list", "watch")]
     return (*read, *statuses, *meshnodes, *written, *own)
 
 
@@ -114,8 +118,7 @@ async def _guarded(check: Check, cluster: Cluster) -> list[Finding]:
     except (ApiError, ValueError, KeyError, TypeError) as error:
         name = check.__name__.removeprefix("check_").replace("_", " ")
         what = f"the API server does not say what is asked about {name}: {error}"
-        fix = "kubectl apply -k daemonset/base gives the rights that are needed"
-        return [Finding("cluster", name, Level.WARNING, what, "what this check looks for stays unknown", fix)]
+        return [Finding("cluster", name, Level.WARNING, what, "what this check looks for stays unknown", RIGHTS_FIX)]
 
 
 def _unreachable(error: ApiError) -> Finding:
@@ -142,6 +145,7 @@ async def check_crds(cluster: Cluster) -> list[Finding]:
     return found
 
 
+RIGHTS_FIX = "apply the agent's manifests again, by the `kubectl apply -k` that installed it: they have its RBAC"
 CRDS_FIX = "kubectl apply --server-side -k daemonset/crds"
 GATEWAY_FIX = (
     "kubectl apply --server-side -f "
@@ -180,12 +184,19 @@ def gateway_finding(crd: Value | None) -> Finding:
 async def check_rights(cluster: Cluster) -> list[Finding]:
     rights = needed(cluster.namespace)
     granted = await asyncio.gather(*(_may(cluster.api, right) for right in rights))
-    missing = [str(right) for right, yes in zip(rights, granted, strict=True) if not yes]
+    missing = [right for right, yes in zip(rights, granted, strict=True) if not yes]
     if not missing:
         return [_ok("rights", f"all {len(rights)} rights that are needed are granted")]
     why = "what cannot be read is not in force, and what cannot be written is not seen by kubectl"
-    fix = "kubectl apply -k daemonset/base"
-    return [Finding("cluster", "rights", Level.ERROR, f"may not: {', '.join(missing)}", why, fix)]
+    return [Finding("cluster", "rights", Level.ERROR, f"may not: {'; '.join(listed(missing))}", why, RIGHTS_FIX)]
+
+
+def listed(rights: Iterable[Right]) -> list[str]:
+    """One text for what is alike but for the verb: "list, watch pods"."""
+    verbs: dict[str, list[str]] = {}
+    for right in rights:
+        verbs.setdefault(right.what, []).append(right.verb)
+    return [f"{', '.join(found)} {what}" for what, found in verbs.items()]
 
 
 async def _may(api: Api, right: Right) -> bool:

@@ -37,11 +37,12 @@ def doctor(pre: bool, strict: bool, output: str, run_dir: Path, bpffs: Path, cgr
         _say_what_is_left_out(pre, findings)
     else:
         from nodeagent.cli import cluster_checks
-        from nodeagent.cli.checks import instance_checks, is_ready
+        from nodeagent.cli.checks import instance_checks, look
 
-        findings += instance_checks(run_dir, bpffs, cgroup)
-        if cluster_checks.in_pod(os.environ):
-            findings += cluster_checks.pod_checks(os.environ, is_ready(run_dir))
+        place = look(run_dir, bpffs, cgroup, cluster_checks.in_pod(os.environ))
+        findings += instance_checks(place)
+        if place.asks_cluster:
+            findings += cluster_checks.pod_checks(os.environ, place.is_ready)
     failed = any(finding.level is Level.ERROR or (strict and finding.level is Level.WARNING) for finding in findings)
     if not printed(report(findings, success=not failed), output):
         print_findings(findings, only_problems=pre)

@@ -76,6 +76,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("SERVICE ACCOUNT", "service_account"),
         Column("STATE", "state"),
         Column("ADDRESSES", "addresses"),
+        Column("NODE", "node", wide=True),
         Column("FAIL MODE", "fail_mode", wide=True),
         Column("NETNS", "netns", wide=True),
         Column("MESSAGE", "message", wide=True),

@@ -68,7 +68,7 @@ def _show(answer: Status, output: str) -> None:
 
 def lines(answer: Status) -> list[tuple[str, str]]:
     agent = answer["agent"]
-    found = [_dead_line(answer)] if not agent["alive"] else [_agent_line(agent)]
+    found = [_dead_line(answer)] if not agent["alive"] else [_agent_line(agent, answer["instance"].get("node", ""))]
     found.append(_instance_line(answer["instance"]))
     if agent["alive"]:
         found += _config_lines(answer["config"])
@@ -82,10 +82,12 @@ def lines(answer: Status) -> list[tuple[str, str]]:
     return found
 
 
-def _agent_line(agent: Status) -> tuple[str, str]:
+def _agent_line(agent: Status, node: str) -> tuple[str, str]:
     state = "ready" if agent["ready"] else f"not ready: {agent['problem']}"
     style = "green" if agent["ready"] else "yellow"
-    return f"agent     {state} (pid {agent['pid']}, version {agent['version']}, up {agent['uptime_s']:.0f} s)", style
+    where = f"node {node}, " if node else ""  # an older agent does not say
+    who = f"{where}pid {agent['pid']}, version {agent['version']}, up {agent['uptime_s']:.0f} s"
+    return f"agent     {state} ({who})", style
 
 
 def _dead_line(answer: Status) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")  # a problem is one line, whatever it quotes
 
@@ -37,6 +38,18 @@ class Problem:
             where += f" (document {self.document})"
         text = ": ".join(part for part in (where, self.object, self.field, self.message) if part)
         return _LINE_BREAKS.sub(" ", text).encode("utf-8", "backslashreplace").decode()  # file names may be any bytes
+
+
+# Reasons of complaints that are no condition's.
+UNUSABLE = "Unusable"  # a file, a document or an object in it
+NOT_PROGRAMMED = "NotProgrammed"  # the configuration as a whole is not in force
+
+
+class Complaint(NamedTuple):
+    """A line of `nodeagent status`; `reason` is the condition's that it tells, or one of those above."""
+
+    reason: str
+    text: str
 
 
 def field_text(path: Iterable[str | int]) -> str:

@@ -92,6 +92,11 @@ class Workload:
         return bool(self.netns or self.uid)
 
     @property
+    def is_judged_elsewhere(self) -> bool:
+        """It is to be enrolled, by the agent of another node."""
+        return self.enrolled and not self.is_here
+
+    @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
 

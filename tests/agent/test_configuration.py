@@ -55,7 +55,7 @@ def test_the_zone_is_that_of_the_node_manifest_unless_it_is_given(tmp_path: Path
 
 
 def errors(directory: Path, *documents: Document) -> list[str]:
-    return configured(directory, *documents).errors()
+    return [one.text for one in configured(directory, *documents).errors()]
 
 
 def test_a_broken_object_is_one_line_with_file_field_and_what_is_in_force_instead(tmp_path: Path) -> None:
@@ -92,7 +92,8 @@ def test_a_route_to_a_missing_service_is_a_warning_and_no_error(tmp_path: Path) 
         "Service shop/gone does not exist",
         "answered 500",
     ):
-        assert part in warning
+        assert part in warning.text
+    assert warning.reason == "BackendNotFound"
     (row,) = configuration.rejected()
     assert (row["name"], row["reason"]) == ("r", "ResolvedRefs=False")
     assert row["message"].startswith("BackendNotFound: Service shop/gone does not exist")

@@ -42,8 +42,8 @@ CONNECTION = {
 }
 STATUS: Json = {
     "agent": {"alive": True, "ready": True, "problem": "", "pid": 7, "version": "0.1.0", "uptime_s": 3.0},
-    "instance": {"cgroup": "/cg", "bpffs": "/b", "run_dir": "/r", "attached": True, "bypass": False},
-    "config": {"source": "/m", "generation": 3, "in_force": 3, "errors": [], "warnings": []},
+    "instance": {"node": "node1", "cgroup": "/cg", "bpffs": "/b", "run_dir": "/r", "attached": True, "bypass": False},
+    "config": {"source": "/m", "generation": 3, "in_force": 3, "errors": [], "warnings": [], "complaints": []},
     "workers": [
         {"index": 0, "pid": 8, "state": "ready", "generation": 3, "listeners": 2, "heartbeat_age_s": 0.1, "stats": {}}
     ],

@@ -95,7 +95,7 @@ def test_what_does_not_exist_is_4_and_an_empty_list_is_0(ask: Run) -> None:
 def test_status_is_0_when_ready_and_1_when_not(ask: Run, agent: FakeAgent) -> None:
     ready = ask("status")
     assert ready.exit_code == 0
-    assert "agent     ready (pid 7" in ready.stdout
+    assert "agent     ready (node node1, pid 7" in ready.stdout
     assert "generation 3 in force" in ready.stdout
     agent.api.problem = "no worker is alive"
     waiting = ask("status")

@@ -114,10 +114,10 @@ def test_a_gateway_api_without_routes_of_services_is_too_old(found: dict[str, An
 
 
 def test_rights_that_are_missing_are_named(server: Server) -> None:
-    server.denied = {"watch httproutes", "create leases"}
+    server.denied = {"list httproutes", "watch httproutes", "create leases"}
     found = findings(server)["rights"]
     assert found.level is Level.ERROR
-    words = "watch httproutes.gateway.networking.k8s.io, create leases.coordination.k8s.io in namespace mesh"
+    words = "list, watch httproutes.gateway.networking.k8s.io; create leases.coordination.k8s.io in namespace mesh"
     assert found.what == f"may not: {words}"
 
 

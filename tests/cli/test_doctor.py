@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from nodeagent.agent.settings import Settings
 from nodeagent.cli import checks, cluster_checks
 from nodeagent.cli.advice import on_error
 from nodeagent.cli.checks import Place
+from nodeagent.config.problems import NOT_PROGRAMMED, UNUSABLE, Complaint
 from nodeagent.kernel import cgroups
 from nodeagent.kernel.hooks import HOOKS
 from tests.acceptance.preflight_cases import fixes, unactionable
@@ -43,7 +45,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     def make(*here: Finding, instance: tuple[Finding, ...] = ()) -> None:
         monkeypatch.setattr(preflight, "run_all", lambda _bpffs, _bytecode: list(here))
-        monkeypatch.setattr(checks, "instance_checks", lambda *_where: list(instance))
+        monkeypatch.setattr(checks, "instance_checks", lambda _place: list(instance))
 
     return make
 
@@ -141,6 +143,12 @@ def dead(tmp_path: Path) -> Place:
     return Place(tmp_path / "run", tmp_path / "pins", Path("/sys/fs/cgroup"), None)
 
 
+def complained(level: str, *complaints: Complaint) -> dict[str, Any]:
+    """The part `config` of a status."""
+    rows = [{"level": level, **one._asdict()} for one in complaints]
+    return {**STATUS["config"], f"{level}s": [one.text for one in complaints], "complaints": rows}
+
+
 def levels(findings: object) -> list[Level]:
     return [finding.level for finding in findings]  # type: ignore[attr-defined]  # an iterable of findings
 
@@ -199,7 +207,7 @@ def test_workers_that_serve_nobody_are_an_error(tmp_path: Path, changes: dict[st
 
 
 def test_a_reference_to_what_is_missing_is_a_warning_beside_objects_in_force(tmp_path: Path) -> None:
-    changes = {"config": {**STATUS["config"], "warnings": ["HTTPRoute shop/r: BackendNotFound"]}}
+    changes = {"config": complained("warning", Complaint("BackendNotFound", "HTTPRoute shop/r: BackendNotFound"))}
     found = list(checks.check_configuration(place(tmp_path, **changes)))
     assert levels(found) == [Level.WARNING, Level.OK, Level.OK]
     assert found[0].what == "HTTPRoute shop/r: BackendNotFound"
@@ -209,7 +217,8 @@ def test_a_reference_to_what_is_missing_is_a_warning_beside_objects_in_force(tmp
 def advised(directory: Path, *documents: Document) -> dict[str, str]:
     """Object -> what doctor says is to be done, of what the agent really says of these manifests."""
     configuration = configured(directory, *some.callers(), *some.service("cart"), *documents)
-    config = {**STATUS["config"], "errors": configuration.errors(), "warnings": configuration.warnings()}
+    config = complained("error", *configuration.errors())
+    config["complaints"] += complained("warning", *configuration.warnings())["complaints"]
     found = [one for one in checks.check_configuration(place(directory, config=config)) if one.level is not Level.OK]
     words = [next(word.strip("():,") for word in one.what.split() if word.startswith("shop/")) for one in found]
     return {name: f"{one.why}: {one.fix}" for name, one in zip(words, found, strict=True)}
@@ -239,17 +248,32 @@ def test_the_advice_fits_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_what_the_kernel_did_not_take_is_no_fault_of_an_object() -> None:
-    for line in ("generation 3 is not wholly in force: no room", "established connections cannot be looked at: EPERM"):
-        assert "goes on trying" in on_error(line).fix
+    assert "goes on trying" in on_error(NOT_PROGRAMMED).fix
 
 
 def test_every_object_that_is_not_in_force_is_a_line(tmp_path: Path) -> None:
     changes = {
-        "config": {**STATUS["config"], "errors": ["a.yaml: one", "b.yaml: two"]},
+        "config": complained("error", Complaint(UNUSABLE, "a.yaml: one"), Complaint(UNUSABLE, "b.yaml: two")),
         "pods": {"enrolled": [], "failed": {"shop/db-1": "gone"}},
     }
     found = [f.what for f in checks.check_configuration(place(tmp_path, **changes)) if f.level is Level.ERROR]
     assert found == ["a.yaml: one", "b.yaml: two", "pod shop/db-1: gone"]
+
+
+def test_a_kind_that_is_not_installed_is_told_once(tmp_path: Path) -> None:
+    """In a pod it is the cluster's check that tells it."""
+    kind = {"kind": "HTTPRoute", "state": "absent", "message": "httproutes.gateway.networking.k8s.io is not installed"}
+    there = place(tmp_path, config={**STATUS["config"], "kinds": [kind]})
+    assert levels(checks.check_source(there)) == [Level.WARNING, Level.OK]
+    assert levels(checks.check_source(dataclasses.replace(there, asks_cluster=True))) == [Level.OK]
+
+
+def test_the_lines_of_an_older_agent_which_gives_no_reasons_are_shown(tmp_path: Path) -> None:
+    config = {**STATUS["config"], "errors": ["a.yaml: one"], "warnings": ["b.yaml: two"]}
+    del config["complaints"]
+    found = list(checks.check_configuration(place(tmp_path, config=config)))
+    assert levels(found) == [Level.ERROR, Level.WARNING, Level.OK]
+    assert all(one.fix for one in found[:2])
 
 
 def test_a_check_that_cannot_run_is_a_finding_and_the_others_still_run(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.cluster import images, paths, progress
 from tests.testbed.shell import CommandError, run
 
 NAMES = {"init": "localhost/nodeagent-init:test", "agent": "localhost/nodeagent:test"}  # by target of the Dockerfile
-BASE = "localhost/debian:bookworm"
+BASE = "localhost/debian"  # its tag tells one from another: trees of several versions build here
 DOCKERFILE = "daemonset/Dockerfile"
 SOURCES = (DOCKERFILE, f"{DOCKERFILE}.dockerignore", "requirements.lock", "LICENSE", "nodeagent", "bpf")
 MOST_LAYERS = 60  # about 2 GB; the build after that takes a minute longer
@@ -27,7 +27,7 @@ def archives() -> list[Path]:
     sources = paths.digest_of_files(*(paths.REPOSITORY / name for name in SOURCES))
     made = []
     for stage, name in NAMES.items():
-        key = paths.digest(sources, name)
+        key = paths.digest(sources, images.debian_key(()), name)
         made.append(images.cached(f"nodeagent-{stage}", key, functools.partial(_build, stage)))
     return made
 
@@ -39,27 +39,28 @@ def _build(stage: str, target: Path) -> None:
         layer = images.debian("base", ())
         # One at a time: tags and layers are the machine's, and another run would push its image under our name.
         with paths.made_once("buildah"):
-            _make_base(layer)
+            base = _base(layer)
             _forget_layers()
             with progress.step(f"building the image {stage} of daemonset/Dockerfile", "a minute the first time"):
-                _bud(stage)
+                _bud(stage, base)
                 _buildah("push", NAMES[stage], f"docker-archive:{target}:{NAMES[stage]}")
     except CommandError as problem:
         raise images.ImageError(f"buildah failed: {str(problem)[-4000:]}") from None
 
 
-def _make_base(layer: Path) -> None:
-    """The Dockerfile's base as an image; again only when there is none yet, since later layers hang on its identity."""
+def _base(layer: Path) -> str:
+    """The Dockerfile's base as an image; made only when there is none yet, since later layers hang on its identity."""
     key = layer.stem.partition("@")[2]
+    name = f"{BASE}:{key}"
     if key in _buildah("images", "--all", "--format", "{{.Tag}}").split():
-        return
+        return name
     container = _buildah("from", "scratch").strip()
     try:
         _buildah("add", container, str(layer), "/")
-        _buildah("commit", container, BASE)
-        _buildah("tag", BASE, f"localhost/debian:{key}")
+        _buildah("commit", container, name)
     finally:
         _buildah("rm", container)
+    return name
 
 
 def _forget_layers() -> None:
@@ -68,9 +69,9 @@ def _forget_layers() -> None:
         _buildah("rmi", "--prune", "--force")
 
 
-def _bud(stage: str) -> None:
+def _bud(stage: str, base: str) -> None:
     what = [f"--file={paths.REPOSITORY / DOCKERFILE}", f"--target={stage}", f"--tag={NAMES[stage]}"]
-    command = ["bud", "--layers", "--network=host", f"--build-arg=BASE={BASE}", *what]
+    command = ["bud", "--layers", "--network=host", f"--build-arg=BASE={base}", *what]
     _buildah(*command, *_trust(), str(paths.REPOSITORY))
 
 

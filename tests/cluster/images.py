@@ -24,7 +24,12 @@ TOOLS = ("python3-minimal", "libpython3-stdlib", "curl", "iproute2", "procps", "
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WITHOUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 SUITE = "bookworm"
-KEPT = 2  # for who goes back and forth between two versions; the agent's takes 750 MB
+# /usr is merged from the start.  Else mmdebstrap takes usrmerge for it, which brings all of Perl: 50 MB.
+MERGED = "/usr/share/mmdebstrap/hooks/merged-usr"
+PREFERENCES = "etc/apt/preferences.d/no-usrmerge"
+NO_USRMERGE = rf'printf "Package: usrmerge\nPin: version *\nPin-Priority: -1\n" >"$1"/{PREFERENCES}'
+CLEAN = f'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/{PREFERENCES}'
+KEPT = 2  # for who goes back and forth between two versions; the agent's take 700 MB
 
 
 class ImageError(RuntimeError):
@@ -57,7 +62,12 @@ def tools() -> Path:
 
 def debian(name: str, packages: tuple[str, ...]) -> Path:
     """A tar archive of a minimal Debian with `packages`."""
-    return cached(f"debian-{name}", paths.digest(SUITE, *packages), lambda target: _bootstrap(target, packages))
+    what = f"a Debian of {', '.join(packages) or 'the base alone'}"
+    return cached(f"debian-{name}", debian_key(packages), lambda target: _bootstrap(target, packages, what))
+
+
+def debian_key(packages: tuple[str, ...]) -> str:
+    return paths.digest(*_bootstrapping(packages))
 
 
 def cached(name: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -92,18 +102,23 @@ def _files_image(short: str, name: str, files: Mapping[str, Path], config: Mappi
     return cached(short, key, make)
 
 
-def _bootstrap(target: Path, packages: tuple[str, ...]) -> None:
+def _bootstrapping(packages: tuple[str, ...]) -> list[str]:
+    """The command that writes the tar archive to stdout."""
+    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in WITHOUT]
+    options += [f"--hook-dir={MERGED}", f"--setup-hook={NO_USRMERGE}", f"--customize-hook={CLEAN}"]
+    options += [f"--include={','.join(packages)}"] if packages else []
+    return ["mmdebstrap", "--variant=minbase", "--format=tar", *options, SUITE, "-"]
+
+
+def _bootstrap(target: Path, packages: tuple[str, ...], what: str) -> None:
     if shutil.which("mmdebstrap") is None:
         raise ImageError("no mmdebstrap, and images are made from Debian packages: run hack/setup.sh cluster")
     if platform.machine() != "x86_64":
         raise ImageError(f"images are described as amd64, and this machine is {platform.machine()}: see archives.py")
-    exclude = [f"--dpkgopt=path-exclude={pattern}" for pattern in WITHOUT]
-    clean = ['--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*']
-    include = [f"--include={','.join(packages)}"] if packages else []
-    command = ["mmdebstrap", "--variant=minbase", "--format=tar", *include, *exclude, *clean, SUITE, "-"]
-    with progress.step(f"making a Debian of {', '.join(packages) or 'the base alone'}", "half a minute the first time"):
+    to_file = ["/bin/sh", "-c", 'out=$1; shift; exec "$@" >"$out"', "to-file", str(target)]
+    with progress.step(f"making {what}", "half a minute the first time"):
         try:
-            run(["/bin/sh", "-c", 'out=$1; shift; exec "$@" >"$out"', "to-file", str(target), *command])
+            run([*to_file, *_bootstrapping(packages)])
         except CommandError as problem:
             tail = str(problem)[-2000:]
             raise ImageError(f"mmdebstrap failed: check the network and the Debian mirror. {tail}") from None

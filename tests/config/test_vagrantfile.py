@@ -23,5 +23,10 @@ def test_each_script_is_there_and_can_be_run() -> None:
 
 
 def test_each_provisioner_that_is_named_in_the_head_is_defined() -> None:
-    named = set(re.findall(r"--provision-with (\w+)", TEXT))
+    named = {name for names in re.findall(r"--provision-with ([\w,]+)", TEXT) for name in names.split(",")}
     assert named <= set(re.findall(r'config\.vm\.provision "(\w+)"', TEXT))
+
+
+def test_vagrant_up_sets_up_and_runs_demo_and_tests_in_this_order() -> None:
+    provisioners = re.findall(r'config\.vm\.provision "(\w+)", type: "shell", (run: "never")?', TEXT)
+    assert [name for name, never in provisioners if not never] == ["setup", "demo", "test"]
