@@ -252,7 +252,9 @@ def _direct(destination: Destination) -> Answer:
             f"its routes do nothing: the port carries {word}, and only plain HTTP/1 is read (appProtocol: http)"
         )
     if not destination.is_frontend:
-        return {"verdict": "allowed", "why": "no rule needs to read requests here: it goes direct", "notes": notes}
+        onward = ", to where kube-proxy leads from there" if destination.is_door else ""
+        why = f"no rule needs to read requests here: it goes direct{onward}"
+        return {"verdict": "allowed", "why": why, "notes": notes}
     if not destination.endpoints:
         connect = {**_FREE, "allowed": False, "errno": "ECONNREFUSED", "detail": "no ready endpoint"}
         return {"verdict": "refused", "connect": connect, "notes": notes}

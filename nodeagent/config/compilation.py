@@ -7,8 +7,9 @@ from collections.abc import Set as AbstractSet
 
 from nodeagent.config.claims import Claims
 from nodeagent.config.conditions import ACCEPTED, FALSE, Condition, Conditions, ObjectKey
-from nodeagent.config.destinations import Target, frontend, unrouted
+from nodeagent.config.destinations import Target, door, frontend, unrouted
 from nodeagent.config.groundwork import Groundwork, Outdated
+from nodeagent.config.node_addresses import NodeAddresses
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.other_ports import OtherPorts
 from nodeagent.config.policies import PolicyIndex
@@ -35,6 +36,7 @@ class Compilation:
         self._routes = RouteIndex()
         self._claims = Claims()
         self._other_ports = OtherPorts()
+        self._nodes = NodeAddresses()
         self._table: Edition[Target, Destination] = Edition()
         self._capped: Capped | None = None
         self._speaker = Speaker(refuse_broken=refuse_broken)
@@ -59,6 +61,7 @@ class Compilation:
         targets: set[Target] = set(self._claims.update(services, ground.topology.services))
         targets |= endpoints | outdated.endpoints
         targets |= self._other_ports.update(outdated.addresses, namespaces, ground.ownership, self._policies)
+        targets |= self._nodes.update(objects.nodes, outdated.addresses)
         self._table = self._with(targets, around)
         said = self._conflicts(services, targets, ground, generation)
         said |= {(KIND, key): one for key, one in met.conditions.items()}
@@ -85,8 +88,12 @@ class Compilation:
             return unrouted(target, around.topology.owners[endpoint].protocol, owners, self._policies)
         first = self._claims.first(target)
         if first is not None:
-            return frontend(*first, endpoint.address, around, self._routes)
-        return self._other_ports.at(target, around.ownership, self._policies)
+            service, port, is_door = first
+            if is_door:
+                return door(target, service, port, around)
+            return frontend(service, port, endpoint.address, around, self._routes)
+        other = self._other_ports.at(target, around.ownership, self._policies)
+        return self._nodes.mark(target, other, around.ownership)
 
     def _conflicts(
         self, services: AbstractSet[str], targets: Iterable[Target], ground: Groundwork, generation: int
