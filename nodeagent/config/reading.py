@@ -198,6 +198,7 @@ def _service(identity: Identity, value: Value) -> ServiceObject:
         "None" in given,
         _DISTRIBUTIONS[spec.get("trafficDistribution") or ""],
         tuple(address for address in doors if address not in addresses),
+        spec.get("internalTrafficPolicy") == "Local",
     )
 
 

@@ -108,6 +108,7 @@ class ServiceObject(Namespaced):
     headless: bool = False
     distribution: TrafficDistribution = TrafficDistribution.NONE
     doors: tuple[str, ...] = ()
+    only_local: bool = False  # internalTrafficPolicy Local
 
 
 class Readiness(enum.IntEnum):

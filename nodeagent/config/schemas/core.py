@@ -182,6 +182,7 @@ SERVICE = top_level(
                 "clusterIP": Text(check=_cluster_ip_fault),
                 "clusterIPs": Items(Text(check=_cluster_ip_fault), most=2),
                 "externalIPs": Items(Text(check=_external_ip_fault)),
+                "internalTrafficPolicy": Text(enum=("Cluster", "Local")),
                 "ports": Items(_SERVICE_PORT),
                 "trafficDistribution": Text(enum=("PreferClose", "PreferSameZone", "PreferSameNode")),
                 "type": Text(enum=("ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "")),

@@ -57,6 +57,8 @@ CASES: list[Case] = [
             bad("spec.clusterIPs", ["10.96.0.77"], more={"spec.clusterIP": "None"}),
             *(good({"spec.trafficDistribution": one}) for one in ("PreferClose", "PreferSameZone", "PreferSameNode")),
             bad("spec.trafficDistribution", "Close"),
+            *(good({"spec.internalTrafficPolicy": one}) for one in ("Cluster", "Local", None)),
+            *(bad("spec.internalTrafficPolicy", one) for one in ("local", "", 1)),
             good({"spec.externalIPs": ["203.0.113.7", "2001:db8::7", "224.0.1.1"]}),
             *(
                 bad("spec.externalIPs", [one], at="spec.externalIPs[0]")
