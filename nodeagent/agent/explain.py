@@ -259,7 +259,8 @@ def _direct(destination: Destination) -> Answer:
         connect = {**_FREE, "allowed": False, "errno": "ECONNREFUSED", "detail": "no ready endpoint"}
         return {"verdict": "refused", "connect": connect, "notes": notes}
     endpoints = [f"{endpoint.address}:{endpoint.port}" for endpoint in destination.endpoints]
-    why = "no rule needs to read requests here: connect() picks an endpoint and packets flow as without a mesh"
+    who = "kube-proxy, by sessionAffinity," if destination.leave_choice else "connect()"
+    why = f"no rule needs to read requests here: {who} picks an endpoint and packets flow as without a mesh"
     notes += _nearby_notes([(destination.name, destination.nearby)])
     return {"verdict": "allowed", "why": why, "endpoints": endpoints, "notes": notes}
 

@@ -52,8 +52,15 @@ def _without_routes(
 
 
 def frontend(
-    service: ServiceObject, port: ServicePort, address: str, around: Surroundings, routes: RouteIndex
+    service: ServiceObject,
+    port: ServicePort,
+    address: str,
+    around: Surroundings,
+    routes: RouteIndex,
+    *,
+    kube_proxy: bool,
 ) -> Destination:
+    """`kube_proxy`: it is there, and knows which endpoint a caller had before (sessionAffinity)."""
     policies, wanted = around.policies, family(address)
     groups = routes.groups(service.key, port.port, wanted)
     owners = around.ownership.of_service_port(service.key, port.port, wanted)
@@ -83,4 +90,6 @@ def frontend(
         rate_limits=treated.rate_limits,
         connection_rate=treated.connection_rate,
         nearby=near.where,
+        affinity=service.affinity,
+        leave_choice=service.affinity and kube_proxy,
     )

@@ -199,6 +199,7 @@ def _service(identity: Identity, value: Value) -> ServiceObject:
         _DISTRIBUTIONS[spec.get("trafficDistribution") or ""],
         tuple(address for address in doors if address not in addresses),
         spec.get("internalTrafficPolicy") == "Local",
+        spec.get("sessionAffinity") == "ClientIP",
     )
 
 

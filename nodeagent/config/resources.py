@@ -109,6 +109,7 @@ class ServiceObject(Namespaced):
     distribution: TrafficDistribution = TrafficDistribution.NONE
     doors: tuple[str, ...] = ()
     only_local: bool = False  # internalTrafficPolicy Local
+    affinity: bool = False  # sessionAffinity ClientIP
 
 
 class Readiness(enum.IntEnum):

@@ -188,7 +188,7 @@ def _destination_entry(destination: Destination, verdicts: _VerdictTables, ids: 
     return DestinationEntry(
         dest=dest,
         flags=flags if rate is None else flags | DestFlag.RATE,
-        endpoints=_reachable(destination) if destination.is_frontend else None,
+        endpoints=_reachable(destination) if _chooses(destination) else None,
         verdicts=None if destination.is_plain else verdicts.of(destination),
         rate=_rate_entry(rate, ids) if rate is not None else None,
     )
@@ -221,9 +221,14 @@ def destination_flags(destination: Destination) -> DestFlag:
 
 
 def _place_flags(destination: Destination) -> DestFlag:
-    if destination.is_frontend:
+    if _chooses(destination):
         return DestFlag.FRONTEND
     return DestFlag.NODE if destination.is_node else _NO_FLAG
+
+
+def _chooses(destination: Destination) -> bool:
+    """connect() picks the endpoint; else it lets pass what no rule denies, and kube-proxy picks."""
+    return destination.is_frontend and not destination.leave_choice
 
 
 def _reachable(destination: Destination) -> tuple[Endpoint, ...]:

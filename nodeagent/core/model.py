@@ -130,6 +130,7 @@ class Backend:
     mirrors: tuple[Mirror, ...] = ()  # of what is sent here
     cors: Cors | None = None  # where the rule has none
     nearby: str = ""  # as a Destination's
+    affinity: bool = False  # as a Destination's, of the backend's own Service
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
@@ -277,6 +278,8 @@ class Destination:
     connection_rate: ConnectionRate | None = None  # of a frontend, for every connect()
     nearby: str = ""  # "zone eu-1a", "node n1": what all `endpoints` have in common, where others are farther away
     is_node: bool = False  # with port 0: node ports are found here
+    affinity: bool = False  # of a frontend: a caller's requests stay with one endpoint (sessionAffinity ClientIP)
+    leave_choice: bool = False  # of a frontend: kube-proxy chooses the endpoint of what goes direct
 
     @property
     def is_door(self) -> bool:

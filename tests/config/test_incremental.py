@@ -68,6 +68,7 @@ def services(draw: st.DrawFn) -> Document:
     spec = one["spec"]
     spec["externalIPs"] = draw(st.lists(st.one_of(address, vip), max_size=1))
     spec["ports"][0]["nodePort"] = draw(st.sampled_from((0, 0, *NODE_PORTS)))
+    spec["sessionAffinity"] = draw(st.sampled_from(("None", "None", "ClientIP")))
     spec["internalTrafficPolicy"] = draw(st.sampled_from(("Cluster", "Cluster", "Local")))
     if draw(broken):
         spec["ports"][0]["port"] = 0

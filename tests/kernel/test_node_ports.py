@@ -59,3 +59,12 @@ def test_another_port_of_a_node_is_unknown_unless_a_policy_covers_it(node: Node)
     assert node.counts()[Outcome.UNKNOWN] == unknown + 1
     node.configure(a_node(node.server.ipv4, policies=(policy("d", Action.DENY, CLIENT),)))
     assert node.client(f"dial({node.server.ipv4!r}, {port})") == "EPERM"
+
+
+def test_where_kube_proxy_is_left_the_choice_a_service_address_is_not_rewritten(node: Node) -> None:
+    """Here the address is one that answers for itself, since nobody translates any."""
+    port = int(node.backend("listen('0.0.0.0')"))
+    left = service("sticky", node.server.ipv4, ("198.18.0.99", 9), port=port, affinity=True, leave_choice=True)
+    node.configure(left)
+    assert node.client(f"dial({node.server.ipv4!r}, {port})")[0] == [node.server.ipv4, port]
+    assert node.counts(left.name) == {Outcome.DIRECT: 1}

@@ -184,6 +184,7 @@ SERVICE = top_level(
                 "externalIPs": Items(Text(check=_external_ip_fault)),
                 "internalTrafficPolicy": Text(enum=("Cluster", "Local")),
                 "ports": Items(_SERVICE_PORT),
+                "sessionAffinity": Text(enum=("ClientIP", "None", "")),
                 "trafficDistribution": Text(enum=("PreferClose", "PreferSameZone", "PreferSameNode")),
                 "type": Text(enum=("ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "")),
             },

@@ -59,6 +59,8 @@ CASES: list[Case] = [
             bad("spec.trafficDistribution", "Close"),
             *(good({"spec.internalTrafficPolicy": one}) for one in ("Cluster", "Local", None)),
             *(bad("spec.internalTrafficPolicy", one) for one in ("local", "", 1)),
+            *(good({"spec.sessionAffinity": one}) for one in ("ClientIP", "None", "", None)),
+            bad("spec.sessionAffinity", "clientIP"),
             good({"spec.externalIPs": ["203.0.113.7", "2001:db8::7", "224.0.1.1"]}),
             *(
                 bad("spec.externalIPs", [one], at="spec.externalIPs[0]")
