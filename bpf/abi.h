@@ -61,7 +61,11 @@ struct na_own_key {
 	struct na_addr addr;
 };
 
-/* ---- where: map `destinations`, looked up by (address, port), then (address, 0) ---- */
+/*
+ * ---- where: map `destinations`, looked up by (address, port), then (address, 0) ----
+ * Where the second is a node's, (0.0.0.0, port) or (::, port) comes first: what applies at a node port, whichever
+ * node is dialled.
+ */
 struct na_dest_key {
 	struct na_addr addr;
 	__be16 port;
@@ -72,6 +76,7 @@ struct na_dest_key {
 #define NA_DEST_REFUSE   4      /* a rule that cannot be enforced (DENY on a port that is not HTTP/1, a broken policy): deny */
 #define NA_DEST_FRONTEND 8      /* a Service address: choose an endpoint from ep_set on rung 1 */
 #define NA_DEST_RATE     16     /* connections are limited: `connect_rates` has how */
+#define NA_DEST_NODE     32     /* with port 0: the address is a node's */
 struct na_dest {
 	__u32 dest;             /* id in `names` */
 	__u32 flags;

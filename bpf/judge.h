@@ -56,11 +56,23 @@ NA_INLINE struct na_dest *na_find_dest(const struct na_dial *dial)
 {
 	struct na_dest_key key = {.addr = dial->addr, .port = dial->port};
 	struct na_dest *dest = destinations.lookup(&key);
+	struct na_dest *door;
 
 	if (dest)
 		return dest;
 	key.port = 0;
-	return destinations.lookup(&key);
+	dest = destinations.lookup(&key);
+	if (!dest || !(dest->flags & NA_DEST_NODE))
+		return dest;
+	key.addr.w[0] = 0;
+	key.addr.w[1] = 0;
+	key.addr.w[2] = dial->family == NA_FAMILY_IPV4 ? NA_MAPPED_WORD : 0;
+	key.addr.w[3] = 0;
+	key.port = dial->port;
+	door = destinations.lookup(&key);
+	if (door)
+		return door;
+	return dest->policy || (dest->flags & ~NA_DEST_NODE) ? dest : NULL;
 }
 
 NA_INLINE int na_refuse(const struct na_caller *caller, u32 dest, u32 outcome)

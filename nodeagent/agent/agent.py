@@ -212,6 +212,7 @@ class Agent:
                 object_source(settings, self._api),
                 refuse_broken=settings.refuse_broken,
                 allow_faults=settings.allow_fault_injection,
+                kube_proxy=settings.manifests is None,
                 here=Locality(settings.node_name, settings.zone),
             ),
             reporting=reporting_of(settings, self._api),

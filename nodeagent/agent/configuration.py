@@ -39,12 +39,14 @@ class Configuration:
         *,
         refuse_broken: bool = True,
         allow_faults: bool = False,
+        kube_proxy: bool = False,
         here: Locality = ANYWHERE,
     ) -> None:
         """`here`: where this node is; without a zone, that of its Node object."""
         self._here = here
         self._refuse_broken = refuse_broken
         self._allow_faults = allow_faults
+        self._kube_proxy = kube_proxy
         self.source = source
         self._objects: ObjectSet | None = None
         self._groundwork: Groundwork | None = None
@@ -114,6 +116,7 @@ class Configuration:
             self._generation,
             refuse_broken=self._refuse_broken,
             allow_faults=self._allow_faults,
+            kube_proxy=self._kube_proxy,
             groundwork=self._groundwork,
         )
         self.snapshot, self.compiled = snapshot, objects

@@ -260,12 +260,15 @@ def _direct(destination: Destination) -> Answer:
             f"its routes do nothing: the port carries {word}, and only plain HTTP/1 is read (appProtocol: http)"
         )
     if not destination.is_frontend:
-        return {"verdict": "allowed", "why": "no rule needs to read requests here: it goes direct", "notes": notes}
+        onward = ", to where kube-proxy leads from there" if destination.is_door else ""
+        why = f"no rule needs to read requests here: it goes direct{onward}"
+        return {"verdict": "allowed", "why": why, "notes": notes}
     if not destination.endpoints:
         connect = {**_FREE, "allowed": False, "errno": "ECONNREFUSED", "detail": "no ready endpoint"}
         return {"verdict": "refused", "connect": connect, "notes": notes}
     endpoints = [f"{endpoint.address}:{endpoint.port}" for endpoint in destination.endpoints]
-    why = "no rule needs to read requests here: connect() picks an endpoint and packets flow as without a mesh"
+    who = "kube-proxy, by sessionAffinity," if destination.leave_choice else "connect()"
+    why = f"no rule needs to read requests here: {who} picks an endpoint and packets flow as without a mesh"
     notes += _nearby_notes([(destination.name, destination.nearby)])
     return {"verdict": "allowed", "why": why, "endpoints": endpoints, "notes": notes}
 

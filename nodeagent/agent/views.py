@@ -13,7 +13,7 @@ from nodeagent.agent.policy_rows import rate_limit_rows, traffic_rows
 from nodeagent.agent.rule_text import filters_text
 from nodeagent.config.conditions import Condition
 from nodeagent.config.objects import ObjectSet
-from nodeagent.core.model import Backend, Destination, Policy, Rule, Rung, Snapshot, Workload
+from nodeagent.core.model import NODES, Backend, Destination, Policy, Rule, Rung, Snapshot, Workload
 from nodeagent.core.route_timeouts import described as timeouts_described
 from nodeagent.core.treatment_text import own_retry_text, session_text
 
@@ -68,6 +68,10 @@ def rung_word(destination: Destination) -> str:
 
 
 def services(world: World) -> Iterator[Row]:
+    doors: dict[str, list[str]] = {}
+    for destination in world.snapshot.destinations.values():
+        if destination.is_door:
+            doors.setdefault(destination.name, []).append(f"{destination.address}:{destination.port}")
     for destination in world.snapshot.destinations.values():
         if destination.is_frontend:
             namespace, name = split_name(destination.name)
@@ -79,6 +83,7 @@ def services(world: World) -> Iterator[Row]:
                 "protocol": destination.protocol.value,
                 "rung": rung_word(destination),
                 "endpoints": [f"{e.address}:{e.port}" for e in destination.endpoints],
+                "doors": sorted(doors.get(destination.name, ())),
                 "routes": route_names(destination),
                 "policies": [policy.name for policy in destination.policies],
                 "refuse": destination.refuse,
@@ -100,7 +105,7 @@ def rules_of(destination: Destination) -> Iterator[tuple[str, Rule]]:
 
 def endpoints(world: World) -> Iterator[Row]:
     for destination in world.snapshot.destinations.values():
-        if not destination.is_frontend:
+        if not (destination.is_frontend or destination.is_door or destination.name == NODES):
             owner = _owner(world.snapshot, destination.address)
             yield {
                 "namespace": owner.namespace if owner else split_name(next(iter(destination.services), ""))[0],

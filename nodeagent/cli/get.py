@@ -24,6 +24,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("PROTOCOL", "protocol"),
         Column("RUNG", "rung"),
         Column("ENDPOINTS", "endpoints"),
+        Column("DOORS", "doors", wide=True),
         Column("ROUTES", "routes", wide=True),
         Column("POLICIES", "policies", wide=True),
     ),

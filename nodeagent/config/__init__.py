@@ -6,7 +6,7 @@
                 objects (what is in force), last_good (on disk), problems
     a snapshot  compile, by a compilation that is brought up to date, from groundwork (services, locality, workloads,
                 ownership), routes (rules; standing: on each parent; shadowed: of two routes one gets the requests),
-                policies, traffic; destinations, at claims (cluster IPs) and other_ports; said (conditions,
-                traffic_conditions)
+                policies, traffic; destinations, at claims (addresses of Services), other_ports and node_addresses; said
+                (conditions, traffic_conditions)
     CRDs        crds, from the tables in schemas/ by openapi; cel: cross-field rules in the API server's language
 """

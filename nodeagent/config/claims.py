@@ -1,4 +1,7 @@
-"""Which Service has which cluster IP and port.  Of two that want the same the first by name has it, unless a pod does.
+"""Which Service has which address and port.  Of two that want the same the first by name has it, unless a pod does.
+
+A cluster IP comes before what is only a door (core.model.Destination), so that no Service takes another one's calls by
+writing its cluster IP down as an external IP of its own.
 
 Kept up to date in place.
 """
@@ -11,13 +14,21 @@ from typing import NamedTuple
 from nodeagent.config.resources import ServiceObject, ServicePort
 
 Target = tuple[str, int]
+ANY_NODE = ("0.0.0.0", "::")  # noqa: S104 - where node ports are kept; nothing is bound to it
 
 
 class Claim(NamedTuple):
-    """`number`: its position among the Service's own, by address and then by port."""
+    """`port`: its position among the Service's own."""
 
+    is_door: bool
     service: str
-    number: int
+    port: int
+
+
+class Owner(NamedTuple):
+    service: ServiceObject
+    port: ServicePort
+    is_door: bool
 
 
 class Claims:
@@ -47,13 +58,14 @@ class Claims:
         else:
             del self._of[target]
 
-    def first(self, target: Target) -> tuple[ServiceObject, ServicePort] | None:
+    def first(self, target: Target) -> Owner | None:
         """Whose it is, if it is no pod's."""
         found = self._of.get(target)
         if not found:
             return None
-        service = self._services[found[0].service]
-        return service, service.ports[found[0].number % len(service.ports)]
+        is_door, key, port = found[0]
+        service = self._services[key]
+        return Owner(service, service.ports[port], is_door)
 
     def claimants(self, target: Target) -> set[str]:
         return {claim.service for claim in self._of.get(target, ())}
@@ -66,5 +78,12 @@ class Claims:
 
 
 def wanted(service: ServiceObject) -> Iterator[tuple[Target, Claim]]:
-    targets = ((address, port.port) for address in service.addresses for port in service.ports)
-    return ((target, Claim(service.key, number)) for number, target in enumerate(targets))
+    """A Service that kube-proxy does not look at has no node ports (a headless one, an ExternalName)."""
+    for addresses, is_door in ((service.addresses, False), (service.doors, True)):
+        for address in addresses:
+            for number, port in enumerate(service.ports):
+                yield (address, port.port), Claim(is_door, service.key, number)
+    for number, port in enumerate(service.ports):
+        if port.node_port and (service.addresses or service.doors):
+            for address in ANY_NODE:
+                yield (address, port.node_port), Claim(is_door=True, service=service.key, port=number)

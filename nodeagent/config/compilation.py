@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from nodeagent.config.claims import Claims
 from nodeagent.config.conditions import ACCEPTED, FALSE, Condition, Conditions, ObjectKey
-from nodeagent.config.destinations import Target, frontend, unrouted
+from nodeagent.config.destinations import Target, door, frontend, unrouted
 from nodeagent.config.groundwork import Groundwork, Outdated
+from nodeagent.config.node_addresses import NodeAddresses
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.other_ports import OtherPorts
 from nodeagent.config.policies import PolicyIndex
@@ -20,24 +22,30 @@ from nodeagent.config.workloads import Capped, capped
 from nodeagent.core.differences import Edition
 from nodeagent.core.model import Destination, Endpoint, Snapshot
 
-Options = tuple[bool, bool]  # refuse_broken, allow_faults
+
+class Options(NamedTuple):
+    """As `compile` has them."""
+
+    refuse_broken: bool = True
+    allow_faults: bool = False
+    kube_proxy: bool = False
 
 
 class Compilation:
     """`version` tells who remembers it whether it has gone on since."""
 
     def __init__(self, options: Options) -> None:
-        refuse_broken, allow_faults = options
         self.options = options
         self.version = 0
-        self._policies = PolicyIndex(refuse_broken=refuse_broken)
-        self._traffic = TrafficIndex(allow_faults=allow_faults)
+        self._policies = PolicyIndex(refuse_broken=options.refuse_broken)
+        self._traffic = TrafficIndex(allow_faults=options.allow_faults)
         self._routes = RouteIndex()
         self._claims = Claims()
         self._other_ports = OtherPorts()
+        self._nodes = NodeAddresses()
         self._table: Edition[Target, Destination] = Edition()
         self._capped: Capped | None = None
-        self._speaker = Speaker(refuse_broken=refuse_broken)
+        self._speaker = Speaker(refuse_broken=options.refuse_broken)
 
     def update(
         self, objects: ObjectSet, ground: Groundwork, outdated: Outdated, generation: int
@@ -59,6 +67,7 @@ class Compilation:
         targets: set[Target] = set(self._claims.update(services, ground.topology.services))
         targets |= endpoints | outdated.endpoints
         targets |= self._other_ports.update(outdated.addresses, namespaces, ground.ownership, self._policies)
+        targets |= self._nodes.update(objects.nodes, outdated.addresses)
         self._table = self._with(targets, around)
         said = self._conflicts(services, targets, ground, generation)
         said |= {(KIND, key): one for key, one in met.conditions.items()}
@@ -85,8 +94,13 @@ class Compilation:
             return unrouted(target, around.topology.owners[endpoint].protocol, owners, self._policies)
         first = self._claims.first(target)
         if first is not None:
-            return frontend(*first, endpoint.address, around, self._routes)
-        return self._other_ports.at(target, around.ownership, self._policies)
+            service, port, is_door = first
+            if is_door:
+                return door(target, service, port, around)
+            kube_proxy = self.options.kube_proxy
+            return frontend(service, port, endpoint.address, around, self._routes, kube_proxy=kube_proxy)
+        other = self._other_ports.at(target, around.ownership, self._policies)
+        return self._nodes.mark(target, other, around.ownership)
 
     def _conflicts(
         self, services: AbstractSet[str], targets: Iterable[Target], ground: Groundwork, generation: int

@@ -20,16 +20,18 @@ def compile(  # noqa: A001  (the word for it)
     *,
     refuse_broken: bool = True,
     allow_faults: bool = False,
+    kube_proxy: bool = False,
     groundwork: Groundwork | None = None,
 ) -> tuple[Snapshot, Conditions]:
     """Compile everything.
 
     `refuse_broken`: what a policy protects that never was good is refused.  `allow_faults`: TrafficPolicies may
-    inject faults.  `groundwork` is that of these objects, for who has it already: what the last call with it made
-    and nothing changed is in the new snapshot, too: who comes later looks only at what is another object than before.
+    inject faults.  `kube_proxy`: it is there to choose the endpoint of direct connections where a Service has
+    sessionAffinity.  `groundwork` is that of these objects, for who has it already: what the last call with it made and
+    nothing changed is in the new snapshot, too: who comes later looks only at what is another object than before.
     """
     ground = groundwork or lay(objects)
-    work, outdated = _begin(ground, (refuse_broken, allow_faults))
+    work, outdated = _begin(ground, Options(refuse_broken, allow_faults, kube_proxy))
     made = work.update(objects, ground, outdated, generation)
     ground.compiled(_Kept(work, work.version))
     return made

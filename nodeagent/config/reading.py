@@ -5,7 +5,8 @@ Names and addresses that thousands of pods and endpoints have in common are one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from sys import intern
 from typing import Any
@@ -59,8 +60,10 @@ Value = dict[str, Any]
 DATAPLANE_LABEL = "mesh.nodeagent.dev/dataplane"
 NETNS_ANNOTATION = "mesh.nodeagent.dev/netns"
 SERVICE_LABEL = "kubernetes.io/service-name"
+OTHER_PROXY_LABEL = "service.kubernetes.io/service-proxy-name"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 DEFAULT_NAMESPACE = "default"
+_NODE_ADDRESSES = ("InternalIP", "ExternalIP")
 
 _APP_PROTOCOLS = {
     "http": Protocol.HTTP1,
@@ -127,7 +130,31 @@ def _node(identity: Identity, value: Value) -> NodeObject:
     metadata, status = value["metadata"], value.get("status") or {}
     ready = all(one.get("status") == "True" for one in status.get("conditions") or [] if one.get("type") == "Ready")
     zone = _texts(metadata, "labels").get(ZONE_LABEL, "")
-    return NodeObject(identity.name, zone, ready, metadata.get("uid") or "")
+    listed = (one.get("address") for one in status.get("addresses") or [] if one.get("type") in _NODE_ADDRESSES)
+    spec = value.get("spec") or {}
+    ranges = spec.get("podCIDRs") or [spec.get("podCIDR")]
+    return NodeObject(
+        identity.name, zone, ready, metadata.get("uid") or "", _addresses(listed), _addresses(map(_first_of, ranges))
+    )
+
+
+def _addresses(texts: Iterable[str | None]) -> tuple[str, ...]:
+    """Each once, canonical; what is none is left out: host names are kept beside addresses."""
+    return tuple(dict.fromkeys(found for text in texts if text and (found := _canonical(text))))
+
+
+def _canonical(text: str) -> str:
+    try:
+        return canonical(text)
+    except ValueError:
+        return ""
+
+
+def _first_of(cidr: str | None) -> str:
+    try:
+        return str(ipaddress.ip_network(cidr or "")[1])
+    except (ValueError, IndexError):
+        return ""
 
 
 def _pod(identity: Identity, value: Value) -> PodObject:
@@ -157,18 +184,36 @@ def _pod_addresses(status: Value) -> tuple[str, ...]:
 def _service(identity: Identity, value: Value) -> ServiceObject:
     spec = value["spec"]
     given = [*(spec.get("clusterIPs") or []), spec.get("clusterIP") or ""]
-    addresses = [canonical(address) for address in given if address not in ("", "None")]
+    addresses = _addresses(address for address in given if address != "None")
     if spec.get("type") == "ExternalName":
-        addresses = []
-    ports = tuple(_service_port(port) for port in spec.get("ports") or [] if (port.get("protocol") or "TCP") == "TCP")
-    wanted = _DISTRIBUTIONS[spec.get("trafficDistribution") or ""]
-    addresses = list(dict.fromkeys(addresses))
-    return ServiceObject(identity.namespace, identity.name, tuple(addresses), ports, "None" in given, wanted)
+        addresses = ()
+    doors = _doors(value) if addresses else ()
+    if _texts(value["metadata"], "labels").get(OTHER_PROXY_LABEL):  # kube-proxy leaves it to another, and so do we
+        addresses, doors = (), (*addresses, *doors)
+    return ServiceObject(
+        identity.namespace,
+        identity.name,
+        addresses,
+        tuple(_service_port(port) for port in spec.get("ports") or [] if (port.get("protocol") or "TCP") == "TCP"),
+        "None" in given,
+        _DISTRIBUTIONS[spec.get("trafficDistribution") or ""],
+        tuple(address for address in doors if address not in addresses),
+        spec.get("internalTrafficPolicy") == "Local",
+        spec.get("sessionAffinity") == "ClientIP",
+    )
+
+
+def _doors(value: Value) -> tuple[str, ...]:
+    """Of a Service: addresses that kube-proxy, or a load balancer before it, leads on from."""
+    balancer = (value.get("status") or {}).get("loadBalancer") or {}
+    return _addresses(
+        (*(value["spec"].get("externalIPs") or ()), *(one.get("ip") for one in balancer.get("ingress") or ()))
+    )
 
 
 def _service_port(port: Value) -> ServicePort:
     name = port.get("name") or ""
-    return ServicePort(name, port["port"], port_protocol(port.get("appProtocol"), name))
+    return ServicePort(name, port["port"], port_protocol(port.get("appProtocol"), name), port.get("nodePort") or 0)
 
 
 def _slice(identity: Identity, value: Value) -> SliceObject:

@@ -62,6 +62,8 @@ class NodeObject:
     zone: str = ""  # label topology.kubernetes.io/zone
     ready: bool = True  # condition Ready, where there is one
     uid: str = ""
+    addresses: tuple[str, ...] = ()  # canonical: InternalIP and ExternalIP
+    gateways: tuple[str, ...] = ()  # the first address of each podCIDR: most CNI plugins keep it for the node
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class ServicePort:
     name: str
     port: int
     protocol: Protocol
+    node_port: int = 0  # 0 = none
 
 
 class TrafficDistribution(enum.Enum):
@@ -95,12 +98,18 @@ class TrafficDistribution(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceObject(Namespaced):
-    """`addresses` are cluster IPs, canonical; () = headless or ExternalName.  `ports` are the TCP ones."""
+    """`addresses` are cluster IPs, canonical; () = headless or ExternalName.  `ports` are the TCP ones.
+
+    `doors` are its other addresses, canonical: external IPs and load balancers'.  From there kube-proxy leads on.
+    """
 
     addresses: tuple[str, ...]
     ports: tuple[ServicePort, ...]
     headless: bool = False
     distribution: TrafficDistribution = TrafficDistribution.NONE
+    doors: tuple[str, ...] = ()
+    only_local: bool = False  # internalTrafficPolicy Local
+    affinity: bool = False  # sessionAffinity ClientIP
 
 
 class Readiness(enum.IntEnum):

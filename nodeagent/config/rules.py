@@ -95,6 +95,7 @@ class RuleBuilder:
             mirrors=self._mirrors(route, rule, ref.mirrors, family),
             cors=ref.cors,
             nearby=near.where,
+            affinity=self._topology.services[service].affinity,
         )
 
     def _mirrors(self, route: str, rule: RouteRule, mirrors: tuple[MirrorRef, ...], family: int) -> tuple[Mirror, ...]:

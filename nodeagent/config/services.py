@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nodeagent.config.locality import ANYWHERE, Locality, Nearby, nearby
@@ -120,18 +120,29 @@ class Topology:
         endpoints: list[tuple[Endpoint, Readiness, Placement]],
     ) -> None:
         key = (service.key, port.port, number)
-        best = max(readiness for _, readiness, _ in endpoints)
-        usable = [(endpoint, place) for endpoint, readiness, place in endpoints if readiness is best]
-        if best is Readiness.READY:
-            self._chosen[key] = nearby(usable, service.distribution, self._here)
-        elif best is Readiness.LEAVING:  # wherever they are, as with kube-proxy
-            self._chosen[key] = Nearby(tuple(endpoint for endpoint, _ in usable))
+        self._choose(key, service, endpoints)
         self._members[key] = tuple(endpoint for endpoint, _, _ in endpoints)
         for endpoint in self._members[key]:
             owners = self.owners.get(endpoint)
             others = owners.service_ports if owners else ()
             self.owners[endpoint] = EndpointOwners((*others, (service, port)))
         self.touched.update(self._members[key])
+
+    def _choose(
+        self,
+        key: tuple[str, int, int],
+        service: ServiceObject,
+        endpoints: Sequence[tuple[Endpoint, Readiness, Placement]],
+    ) -> None:
+        node = self._here.node if service.only_local else ""
+        allowed = [one for one in endpoints if one[2].node == node] if node else endpoints
+        best = max((readiness for _, readiness, _ in allowed), default=Readiness.NOT_READY)
+        usable = [(endpoint, place) for endpoint, readiness, place in allowed if readiness is best]
+        if best is Readiness.READY and not node:
+            self._chosen[key] = nearby(usable, service.distribution, self._here)
+        elif best is not Readiness.NOT_READY:  # leaving: wherever they are, as with kube-proxy
+            where = f"node {node}" if len(allowed) < len(endpoints) else ""
+            self._chosen[key] = Nearby(tuple(endpoint for endpoint, _ in usable), where)
 
     def _leave(self, service: ServiceObject) -> None:
         for port in service.ports:

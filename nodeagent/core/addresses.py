@@ -23,6 +23,11 @@ def family(text: str) -> int:
     return 6 if ":" in text else 4
 
 
+def unspecified(text: str) -> str:
+    """`0.0.0.0` or `::`, by the family of a canonical address: what stands for the address of any node."""
+    return "::" if ":" in text else "0.0.0.0"  # noqa: S104 - nothing is bound to it
+
+
 @functools.lru_cache(maxsize=4096)
 def parse_cidr(text: str) -> Network:
     """Parse `10.0.0.0/8`.  Raises ValueError for host bits, a missing prefix length or bad syntax."""

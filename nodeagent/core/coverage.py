@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from nodeagent.core.addresses import unspecified
 from nodeagent.core.authorization import has_network_part
 from nodeagent.core.backends import guarded_groups
 from nodeagent.core.model import Destination, Rung, Snapshot, Workload
@@ -92,4 +93,9 @@ def is_covered(targets: frozenset[Target], address: str, port: int, known: Itera
     """True when a connection to (address, port) is meant; `known` are all destinations with an entry of their own."""
     if (address, port) in targets:
         return True
-    return (address, 0) in targets and (address, port) not in known
+    if (address, port) in known:
+        return False
+    door = (unspecified(address), port)
+    if door in known and (address, 0) in known:  # a node's; at worst a pod's, whose caller dials once more
+        return door in targets
+    return (address, 0) in targets

@@ -139,10 +139,11 @@ def _plan_pods(current: Tables, desired: Desired, after: Tables, out: Plan) -> N
 def _plan_rates(
     current: Tables, desired: Desired, after: Tables, out: Plan, left: Collection[Target] | None
 ) -> None:
-    """A rate whose destination is kept is kept."""
+    """A rate whose destination is kept is kept.  Destinations of one id may be without: a Service's doors."""
     wanted = {entry.dest: entry.rate for entry in desired.destinations.values() if entry.rate is not None}
     if current.rates and left is not None:
-        others = {row.dest for target, row in after.destinations.items() if target not in desired.destinations}
+        rows = (row for target, row in after.destinations.items() if target not in desired.destinations)
+        others = {row.dest for row in rows if DestFlag.RATE in row.flags}
         after.rates = {dest: rate for dest, rate in current.rates.items() if dest in others}
     after.rates |= wanted
     out.rates = {dest: rate for dest, rate in wanted.items() if current.rates.get(dest) != rate}

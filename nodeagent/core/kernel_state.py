@@ -43,6 +43,7 @@ class DestFlag(enum.IntFlag):
     REFUSE = 4
     FRONTEND = 8
     RATE = 16
+    NODE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class RateEntry:
 class DestinationEntry:
     """`endpoints` None = not a frontend; `verdicts` None = no L4 policy, else pod id -> verdict.
 
-    Destinations of one id share a `rate`: a Service's addresses of both families.
+    Destinations of one id share a `rate`, those that have one: a Service's addresses of both families.
     """
 
     dest: int
@@ -187,7 +188,7 @@ def _destination_entry(destination: Destination, verdicts: _VerdictTables, ids: 
     return DestinationEntry(
         dest=dest,
         flags=flags if rate is None else flags | DestFlag.RATE,
-        endpoints=_reachable(destination) if destination.is_frontend else None,
+        endpoints=_reachable(destination) if _chooses(destination) else None,
         verdicts=None if destination.is_plain else verdicts.of(destination),
         rate=_rate_entry(rate, ids) if rate is not None else None,
     )
@@ -208,17 +209,26 @@ _NO_FLAG = DestFlag(0)
 
 def destination_flags(destination: Destination) -> DestFlag:
     if destination.is_plain:
-        return DestFlag.FRONTEND if destination.is_frontend else _NO_FLAG
-    flags = _NO_FLAG
+        return _place_flags(destination)
+    flags = _place_flags(destination)
     if destination.refuse:
         flags |= DestFlag.REFUSE
     if destination.rung is Rung.PROXY:
         flags |= DestFlag.PROXY
         if destination.enforces_http_policy or guarded_groups(destination):
             flags |= DestFlag.ENFORCE
-    if destination.is_frontend:
-        flags |= DestFlag.FRONTEND
     return flags
+
+
+def _place_flags(destination: Destination) -> DestFlag:
+    if _chooses(destination):
+        return DestFlag.FRONTEND
+    return DestFlag.NODE if destination.is_node else _NO_FLAG
+
+
+def _chooses(destination: Destination) -> bool:
+    """connect() picks the endpoint; else it lets pass what no rule denies, and kube-proxy picks."""
+    return destination.is_frontend and not destination.leave_choice
 
 
 def _reachable(destination: Destination) -> tuple[Endpoint, ...]:

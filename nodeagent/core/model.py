@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from nodeagent.core.addresses import unspecified
 from nodeagent.core.cors import Cors
 from nodeagent.core.filters import NO_FILTERS, Changes, Filters
 from nodeagent.core.route_timeouts import RouteTimeouts
 from nodeagent.core.traffic import ConnectionRate, PodLimits, RateLimitPolicy, Retry, SessionPersistence, TrafficPolicy
+
+NODES = "nodes:*"
+"""The name of a node's address, the same for all: a port there that is no node port counts as unknown."""
 
 Would = tuple[tuple[str, str], ...]
 """What policies in DryRun would have done: (word, policy).  One word each of `nodeagent.core.dry_run`."""
@@ -131,6 +135,7 @@ class Backend:
     mirrors: tuple[Mirror, ...] = ()  # of what is sent here
     cors: Cors | None = None  # where the rule has none
     nearby: str = ""  # as a Destination's
+    affinity: bool = False  # as a Destination's, of the backend's own Service
 
     @property
     def port_numbers(self) -> tuple[int, ...]:
@@ -253,7 +258,9 @@ class Destination:
     """Everything that applies when a pod dials (address, port).
 
     A frontend (a Service's cluster IP and port) has `endpoints` and may have routes; an endpoint
-    (a pod's IP and target port, or port 0 = any other port of that pod) has policies only.
+    (a pod's IP and target port, or port 0 = any other port of that pod) has policies only.  So has a *door*, another
+    address of a Service from which kube-proxy leads on: an external IP, a load balancer's, or a node's with a node
+    port.  What applies at a node port is kept once, at the unspecified address, for all addresses that are `is_node`.
     """
 
     name: str  # "namespace/service:port" or "address:port": the metrics' destination_service
@@ -275,6 +282,13 @@ class Destination:
     rate_limits: tuple[RateLimitPolicy, ...] = ()  # of a frontend's Service, for every request
     connection_rate: ConnectionRate | None = None  # of a frontend, for every connect()
     nearby: str = ""  # "zone eu-1a", "node n1": what all `endpoints` have in common, where others are farther away
+    is_node: bool = False  # with port 0: node ports are found here
+    affinity: bool = False  # of a frontend: a caller's requests stay with one endpoint (sessionAffinity ClientIP)
+    leave_choice: bool = False  # of a frontend: kube-proxy chooses the endpoint of what goes direct
+
+    @property
+    def is_door(self) -> bool:
+        return not self.is_frontend and "/" in self.name
 
     @property
     def is_plain(self) -> bool:
@@ -333,7 +347,7 @@ class Destination:
         address.  One with a policy is kept even where connect() judges it: a connection made under a former L7
         rule is still here, and its next request must meet the rule of now.
         """
-        return self.is_frontend or self.rung is Rung.PROXY or bool(self.policies or self.refuse)
+        return self.is_frontend or self.is_node or self.rung is Rung.PROXY or bool(self.policies or self.refuse)
 
     @property
     def judges_paths(self) -> bool:
@@ -359,7 +373,17 @@ class Snapshot:
     workloads: Mapping[str, Workload]  # "namespace/name" -> Workload
 
     def destination(self, address: str, port: int) -> Destination | None:
-        return self.destinations.get((address, port)) or self.destinations.get((address, 0))
+        """What applies when (address, port) is dialled; na_find_dest of bpf/judge.h finds the same."""
+        found = self.destinations.get((address, port))
+        if found is not None:
+            return found
+        other = self.destinations.get((address, 0))
+        if other is None or not other.is_node:
+            return other
+        door = self.destinations.get((unspecified(address), port))
+        if door is not None:
+            return replace(door, address=address)
+        return None if other.is_plain else other
 
 
 @dataclass(slots=True)  # never changed, but not frozen: that triples the cost of what every request makes

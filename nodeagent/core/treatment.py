@@ -6,25 +6,38 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nodeagent.core.model import Backend, Destination, Rule, Treatment
-from nodeagent.core.traffic import MAX_RETRIES, RateLimitPolicy, Retry, TrafficPolicy
+from nodeagent.core.traffic import MAX_RETRIES, Balancing, HashOn, LoadBalancer, RateLimitPolicy, Retry, TrafficPolicy
+
+_BY_CALLER = LoadBalancer(Balancing.RING_HASH, HashOn.SOURCE_IP)
+NO_POLICY = ""
+"""The name of a TrafficPolicy that nobody wrote."""
 
 
 def treatment_of_rule(destination: Destination, rule: Rule, backend: Backend) -> Treatment | None:
     """None = nothing but forwarding."""
     limits = _each_once(destination.rate_limits, rule.rate_limits, backend.rate_limits)
-    if not (backend.traffic or backend.shadow or limits or rule.retry or rule.session):
+    traffic = with_affinity(backend.traffic) if backend.affinity else backend.traffic
+    if not (traffic or backend.shadow or limits or rule.retry or rule.session):
         return None
-    retry = _retry_of_rule(rule.retry, backend.traffic)
+    retry = _retry_of_rule(rule.retry, traffic)
     return Treatment(
-        backend.name, backend.endpoints, backend.traffic, limits, backend.shadow, retry, rule.session
+        backend.name, backend.endpoints, traffic, limits, backend.shadow, retry, rule.session
     )
 
 
 def treatment_without_route(destination: Destination) -> Treatment | None:
-    if not destination.is_managed:
-        return None
     own = destination
-    return Treatment(own.name, own.endpoints, own.traffic, own.rate_limits, own.shadow)
+    if not (own.is_managed or own.affinity):
+        return None
+    traffic = with_affinity(own.traffic) if own.affinity else own.traffic
+    return Treatment(own.name, own.endpoints, traffic, own.rate_limits, own.shadow)
+
+
+def with_affinity(traffic: TrafficPolicy | None) -> TrafficPolicy:
+    """What a Service with sessionAffinity asks for: one endpoint per caller's address, unless a policy balances."""
+    if traffic is None:
+        return TrafficPolicy(NO_POLICY, load_balancer=_BY_CALLER)
+    return traffic if traffic.load_balancer else replace(traffic, load_balancer=_BY_CALLER)
 
 
 def treatment_of_redirect(destination: Destination, rule: Rule) -> Treatment | None:

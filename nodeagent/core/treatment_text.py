@@ -58,7 +58,8 @@ def session_text(session: SessionPersistence) -> str:
 
 def traffic_line(policy: TrafficPolicy) -> str:
     said = "; ".join(f"{name} {text}" for name, text in traffic_parts(policy).items() if text)
-    return f"TrafficPolicy {policy.name}{_mode(policy.mode)}: {said or 'asks for nothing'}"
+    who = f"TrafficPolicy {policy.name}" if policy.name else "sessionAffinity of the Service"
+    return f"{who}{_mode(policy.mode)}: {said or 'asks for nothing'}"
 
 
 def rate_limit_line(policy: RateLimitPolicy) -> str:

@@ -23,7 +23,14 @@ Value = dict[str, Any]
 READ_METADATA = ("name", "namespace", "labels", "annotations", "creationTimestamp", "generation", "uid")
 OWNERS = "ownerReferences"
 OUR_PREFIX = "mesh.nodeagent.dev/"
-READ_LABELS = frozenset({"kubernetes.io/service-name", "pod-template-hash", "topology.kubernetes.io/zone"})
+READ_LABELS = frozenset(
+    {
+        "kubernetes.io/service-name",
+        "pod-template-hash",
+        "service.kubernetes.io/service-proxy-name",
+        "topology.kubernetes.io/zone",
+    }
+)
 
 
 class RecordError(ValueError):

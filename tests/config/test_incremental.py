@@ -31,6 +31,7 @@ from tests.testbed.manifests import Document
 ROUTES = "gateway.networking.k8s.io"
 NAMES = ("a", "b", "c")
 ADDRESSES = tuple(f"198.18.0.{number}" for number in range(11, 16))
+NODE_PORTS = (30080, 8080)
 VIPS = tuple(f"198.19.0.{number}" for number in range(1, 5))
 name, address, vip = map(st.sampled_from, (NAMES, ADDRESSES, VIPS))
 place = st.sampled_from(("shop", "shop", "shop", "batch"))
@@ -64,9 +65,22 @@ def services(draw: st.DrawFn) -> Document:
     one = manifests.service(draw(place), draw(name), [draw(vip)], app_protocol=protocol)
     if draw(st.booleans()):
         one["spec"]["ports"].append({"name": "alt", "port": 81, "targetPort": 8080, "appProtocol": "http"})
+    spec = one["spec"]
+    spec["externalIPs"] = draw(st.lists(st.one_of(address, vip), max_size=1))
+    spec["ports"][0]["nodePort"] = draw(st.sampled_from((0, 0, *NODE_PORTS)))
+    spec["sessionAffinity"] = draw(st.sampled_from(("None", "None", "ClientIP")))
+    spec["internalTrafficPolicy"] = draw(st.sampled_from(("Cluster", "Cluster", "Local")))
     if draw(broken):
-        one["spec"]["ports"][0]["port"] = 0
+        spec["ports"][0]["port"] = 0
     return one
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> Document:
+    listed = [{"type": "InternalIP", "address": draw(address)}]
+    spec = {"podCIDRs": [draw(st.sampled_from(("198.18.0.10/31", "198.18.1.0/24")))]}
+    metadata = {"name": draw(name)}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec, "status": {"addresses": listed}}
 
 
 @st.composite
@@ -150,7 +164,7 @@ def limits(draw: st.DrawFn) -> Document:
 
 FILES = 4
 document = st.one_of(
-    services(), slices(), pods(), namespaces(), routes(), authorizations(), treatments(), limits()
+    services(), slices(), pods(), nodes(), namespaces(), routes(), authorizations(), treatments(), limits()
 )
 content = st.lists(document, min_size=1, max_size=4)
 Step = tuple[str, int, int, list[Document]]

@@ -191,3 +191,41 @@ def test_a_word_that_kubernetes_does_not_know_is_told_with_those_that_it_knows()
     (problem,) = some.load({"all.yaml": some.text(one, slice_)})[1].problems
     assert problem.field == "spec.trafficDistribution"
     assert "PreferSameZone" in problem.message
+
+
+# ---- internalTrafficPolicy ----
+
+
+def local(name: str, *endpoints: dict[str, Any], wanted: str = "") -> list[Document]:
+    found = service(name, wanted or "PreferClose", *endpoints)
+    found[0]["spec"]["internalTrafficPolicy"] = "Local"
+    return found
+
+
+LEAVING = {"conditions": {"ready": False, "serving": True, "terminating": True}}
+
+
+def test_an_internal_traffic_policy_local_uses_the_nodes_own_endpoints_whatever_is_hinted() -> None:
+    hinted = {**NEAR, "hints": {"forZones": [{"name": "b"}], "forNodes": [{"name": "n2"}]}}
+    found = frontend(*local("cart", hinted, {**FAR, "hints": {"forZones": [{"name": "a"}]}}))
+    assert (numbers(found), found.nearby) == (["11"], "node n1")
+
+
+def test_an_internal_traffic_policy_local_uses_nothing_where_the_node_has_no_endpoint() -> None:
+    assert numbers(frontend(*local("cart", FAR, {"zone": "a"}))) == []
+    assert numbers(frontend(*local("cart", {**NEAR, "conditions": {"ready": False}}, FAR))) == []
+
+
+def test_an_endpoint_of_the_node_that_is_leaving_comes_before_any_of_others() -> None:
+    assert numbers(frontend(*local("cart", {**NEAR, **LEAVING}, FAR))) == ["11"]
+    assert numbers(frontend(*local("cart", {**NEAR, **LEAVING}, NEAR))) == ["12"]
+
+
+def test_an_agent_that_does_not_know_its_node_has_no_own_endpoints_to_stay_with() -> None:
+    assert numbers(frontend(*local("cart", NEAR, FAR), here=Locality())) == ["11", "12"]
+
+
+def test_policies_protect_endpoints_that_an_internal_traffic_policy_leaves_out() -> None:
+    deny = some.policy("p", "DENY", [{"sources": [{"namespace": "batch"}]}], level="Network")
+    found = frontend(*local("cart", FAR), deny)
+    assert [policy.name for policy in found.policies] == ["shop/p"]

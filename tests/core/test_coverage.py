@@ -74,6 +74,16 @@ def test_any_other_port_of_an_address_does_not_mean_ports_with_an_entry_of_their
     assert is_covered(frozenset({CART}), *CART, known={CART})
 
 
+def test_a_node_port_is_meant_at_the_address_of_every_node() -> None:
+    node, pod, port = "203.0.113.4", "198.18.0.9", 30080
+    known = {("0.0.0.0", port), ("0.0.0.0", 30081), (node, 0)}
+    targets = frozenset({("0.0.0.0", port), (node, 0)})
+    assert is_covered(targets, node, port, known)
+    assert is_covered(targets, node, 22, known)  # by what covers the rest of the node
+    assert not is_covered(targets, node, 30081, known)
+    assert not is_covered(targets, pod, port, known)
+
+
 TARGETS = [(f"198.18.1.{number}", 80) for number in range(4)]
 one_destination = some.destinations | some.routed_destinations()
 tables = st.dictionaries(st.sampled_from(TARGETS), one_destination)

@@ -6,9 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from nodeagent.core.model import Backend, Destination, Endpoint, PathKind, Protocol, Rule
-from nodeagent.core.traffic import MAX_RETRIES, Mode, Retry, RetryBudget, SessionPersistence, TrafficPolicy
-from nodeagent.core.treatment import treatment_of_rule
+from nodeagent.core.model import Backend, Destination, Endpoint, PathKind, Protocol, Rule, Rung
+from nodeagent.core.traffic import (
+    MAX_RETRIES,
+    Balancing,
+    HashOn,
+    LoadBalancer,
+    Mode,
+    Retry,
+    RetryBudget,
+    SessionPersistence,
+    TrafficPolicy,
+)
+from nodeagent.core.treatment import treatment_of_rule, treatment_without_route
 
 FRONTEND = Destination("shop/a:80", "198.18.0.1", 80, Protocol.HTTP1, is_frontend=True)
 BUDGET = RetryBudget(percent=50)
@@ -68,3 +78,35 @@ def test_a_route_gets_no_more_retries_than_a_policy_may_ask_for() -> None:
         treatment = treatment_of_rule(FRONTEND, rule(behind, Retry(attempts=asked)), behind)
         assert treatment is not None
         assert treatment.retry == Retry(attempts=given)
+
+
+# ---- sessionAffinity of the Service ----
+
+BY_CALLER = LoadBalancer(Balancing.RING_HASH, HashOn.SOURCE_IP)
+
+
+def test_affinity_is_to_hash_the_callers_address() -> None:
+    behind = replace(backend(None), affinity=True)
+    found = treatment_of_rule(FRONTEND, rule(behind), behind), treatment_without_route(replace(FRONTEND, affinity=True))
+    for treatment in found:
+        assert treatment is not None
+        assert treatment.traffic == TrafficPolicy("", load_balancer=BY_CALLER)
+
+
+def test_affinity_leaves_what_else_a_policy_asks_for() -> None:
+    behind = replace(backend(POLICY), affinity=True)
+    treatment = treatment_of_rule(FRONTEND, rule(behind), behind)
+    assert treatment is not None
+    assert treatment.traffic == replace(POLICY, load_balancer=BY_CALLER)
+
+
+def test_a_policy_that_balances_comes_before_affinity() -> None:
+    balanced = replace(POLICY, load_balancer=LoadBalancer(Balancing.ROUND_ROBIN))
+    behind = replace(backend(balanced), affinity=True)
+    treatment = treatment_of_rule(FRONTEND, rule(behind), behind)
+    assert treatment is not None
+    assert treatment.traffic == balanced
+
+
+def test_affinity_alone_puts_no_proxy_in_the_way() -> None:
+    assert replace(FRONTEND, affinity=True).rung is Rung.DIRECT

@@ -29,6 +29,23 @@ def _cluster_ip_fault(text: str) -> str:
     return "" if text in ("None", "") else address_fault(text)
 
 
+_LINK_LOCAL_MULTICAST = ipaddress.ip_network("224.0.0.0/24"), ipaddress.ip_network("ff02::/16")
+
+
+def _external_ip_fault(text: str) -> str:
+    return address_fault(text) or _not_external(text)
+
+
+def _not_external(text: str) -> str:
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return f"{text!r} is IPv4 written as IPv6"
+    special = address.is_loopback or address.is_unspecified or address.is_link_local
+    if special or any(address in network for network in _LINK_LOCAL_MULTICAST):
+        return f"{text!r} is loopback, unspecified or link-local: it leads to no other machine"
+    return ""
+
+
 def _ports_are_there(spec: dict[str, Any]) -> Iterator[FieldError]:
     if not spec.get("ports") and spec.get("clusterIP") != "None" and spec.get("type") != "ExternalName":
         yield FieldError(("ports",), "required value is missing: only a headless Service may do without")
@@ -113,7 +130,14 @@ def _port_can_be_dialled(port: dict[str, Any]) -> Iterator[FieldError]:
 
 NAMESPACE = top_level({}, open_ended=True, name=LABEL)
 _CONDITION = Fields({"type": Text(), "status": Text()}, open_ended=True)
-NODE = top_level({"status": Fields({"conditions": Items(_CONDITION)}, open_ended=True)}, open_ended=True)
+_NODE_ADDRESS = Fields({"type": Text(), "address": Text()}, open_ended=True)
+NODE = top_level(
+    {
+        "spec": Fields({"podCIDR": Text(), "podCIDRs": Items(Text())}, open_ended=True),
+        "status": Fields({"conditions": Items(_CONDITION), "addresses": Items(_NODE_ADDRESS)}, open_ended=True),
+    },
+    open_ended=True,
+)
 
 POD = top_level(
     {
@@ -150,19 +174,24 @@ _SERVICE_PORT = Fields(
     },
     ("port",),
 )
+_INGRESS = Fields({"ip": Text()}, open_ended=True)  # an API server takes no status with an object
 SERVICE = top_level(
     {
         "spec": Fields(
             {
                 "clusterIP": Text(check=_cluster_ip_fault),
                 "clusterIPs": Items(Text(check=_cluster_ip_fault), most=2),
+                "externalIPs": Items(Text(check=_external_ip_fault)),
+                "internalTrafficPolicy": Text(enum=("Cluster", "Local")),
                 "ports": Items(_SERVICE_PORT),
+                "sessionAffinity": Text(enum=("ClientIP", "None", "")),
                 "trafficDistribution": Text(enum=("PreferClose", "PreferSameZone", "PreferSameNode")),
                 "type": Text(enum=("ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "")),
             },
             open_ended=True,
             rules=(_addresses_agree, _ports_are_there, _ports_have_names_if_several, _port_numbers_differ),
-        )
+        ),
+        "status": Fields({"loadBalancer": Fields({"ingress": Items(_INGRESS)}, open_ended=True)}, open_ended=True),
     },
     ("spec",),
     open_ended=True,

@@ -57,6 +57,17 @@ CASES: list[Case] = [
             bad("spec.clusterIPs", ["10.96.0.77"], more={"spec.clusterIP": "None"}),
             *(good({"spec.trafficDistribution": one}) for one in ("PreferClose", "PreferSameZone", "PreferSameNode")),
             bad("spec.trafficDistribution", "Close"),
+            *(good({"spec.internalTrafficPolicy": one}) for one in ("Cluster", "Local", None)),
+            *(bad("spec.internalTrafficPolicy", one) for one in ("local", "", 1)),
+            *(good({"spec.sessionAffinity": one}) for one in ("ClientIP", "None", "", None)),
+            bad("spec.sessionAffinity", "clientIP"),
+            good({"spec.externalIPs": ["203.0.113.7", "2001:db8::7", "224.0.1.1"]}),
+            *(
+                bad("spec.externalIPs", [one], at="spec.externalIPs[0]")
+                for one in ("203.0.113", "example.com", "010.0.0.1", "127.0.0.1", "0.0.0.0", "169.254.1.1", "224.0.0.1",
+                            "::1", "fe80::1", "ff02::1", "", 5)
+            ),
+            bad("spec.externalIPs", "203.0.113.7"),
             bad("spec.ports", GONE),
             bad("spec.ports", []),
             bad("spec", GONE, at="spec"),
