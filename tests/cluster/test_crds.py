@@ -196,12 +196,23 @@ def test_kubectl_shows_what_an_agent_wrote_of_its_node(api: Api) -> None:
 
 
 def test_a_policy_has_its_ancestors_and_its_place_among_all_of_them(api: Api) -> None:
+    """Where an agent runs it writes the same, as the policy has a target."""
+    kubectl("create", "service", "clusterip", "cart", "--tcp=80", "-n", NAMESPACE)
     kubectl("create", "-f", "-", stdin=json.dumps(traffic_policy.BASE))
-    write_status("tpol", "cart", POLICY_STATUS, "-n", NAMESPACE)
-    header, row = kubectl("get", "tpol", "-n", NAMESPACE).splitlines()
-    assert header.split() == ["NAME", "TARGET-KIND", "TARGET", "MODE", "ACCEPTED", "PROGRAMMED", "AGE"]
-    assert row.split()[:4] == ["cart", "Service", "cart", "True"]  # mode and Programmed are empty
+    try:
+        write_status("tpol", "cart", POLICY_STATUS, "-n", NAMESPACE)
+        header, _ = kubectl("get", "tpol", "-n", NAMESPACE).splitlines()
+        assert header.split() == ["NAME", "TARGET-KIND", "TARGET", "MODE", "ACCEPTED", "PROGRAMMED", "AGE"]
+        _wait_until(lambda: shown()[:4] == ["cart", "Service", "cart", "True"], "it is shown as accepted")
+    finally:
+        kubectl("delete", "service", "cart", "-n", NAMESPACE)
     assert "trafficpolicy.mesh.nodeagent.dev/cart" in kubectl("get", "nodeagent", "-n", NAMESPACE, "-o", "name")
+
+
+def shown() -> list[str]:
+    """Its mode is empty; so is Programmed, unless an agent runs."""
+    _, row = kubectl("get", "tpol", "-n", NAMESPACE).splitlines()
+    return row.split()
 
 
 def write_status(kind: str, name: str, status: Object, *where: str) -> None:
