@@ -98,6 +98,7 @@ class AdminView:
             events_lost=parts.observers.lost,
             settling_errors=parts.programmer.settler.errors,
             apply_seconds=parts.programmer.progress.seconds,
+            in_force_since=parts.programmer.progress.since,
             source=parts.configuration.source.freshness(),
             told=parts.reporting.told() if parts.reporting else None,
             beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},

@@ -315,6 +315,7 @@ class Agent:
         try:
             await parts.programmer.apply(snapshot)
             parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
+            parts.programmer.progress.since = time.time()
         except BpfError as error:
             parts.programmer.failed(snapshot, error)
 
