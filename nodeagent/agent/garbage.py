@@ -8,22 +8,36 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import time
+from collections.abc import Callable
 
 # What was frozen as part of a cycle and is garbage now (a task, an exception) stays until it is thawed.
 THAW_EVERY = 1000
 # What a big configuration was read from is freed in pieces, which malloc does not give back by itself.
 TRIM_AFTER = (1, 2, 3)
+# A change makes little that stays: the next collection may look at what came of some of them.
+PAUSE_SECONDS = 10.0
 
 
 class Freezer:
-    """Call `freeze` when much that will stay has just been made."""
+    """Call `freeze` when much that will stay may have been made."""
 
-    def __init__(self, thaw_every: int = THAW_EVERY) -> None:
-        self._thaw_every = thaw_every
+    def __init__(
+        self,
+        thaw_every: int = THAW_EVERY,
+        pause: float = PAUSE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._thaw_every, self._pause, self._clock = thaw_every, pause, clock
         self._times = 0
+        self._last = 0.0
 
     def freeze(self) -> None:
-        """Collect what is garbage now, and exempt the rest from later collections."""
+        """Collect what is garbage now, and exempt the rest from later collections; nothing, if it was just done."""
+        now = self._clock()
+        if self._times >= max(TRIM_AFTER) and now - self._last < self._pause:
+            return
+        self._last = now
         self._times += 1
         if self._times % self._thaw_every == 0:
             gc.unfreeze()
