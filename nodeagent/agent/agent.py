@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
-from nodeagent.agent import host_limits, own_cgroup, removal
+from nodeagent.agent import garbage, host_limits, own_cgroup, removal
 from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
@@ -67,6 +67,7 @@ class AgentError(RuntimeError):
 
 def run_agent(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.  Raises AgentError."""
+    garbage.one_arena()
     asyncio.run(Agent(settings).run())
 
 
@@ -306,6 +307,7 @@ class Agent:
     async def _configure(self, parts: Parts) -> None:
         async with contextlib.aclosing(parts.configuration.snapshots()) as snapshots:  # its source ends with it
             async for snapshot in snapshots:
+                self._freezer.freeze()  # before the first is sent and written, which takes as much again as reading it
                 await self._apply(parts, snapshot)
                 self._freezer.freeze()
 

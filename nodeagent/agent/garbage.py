@@ -15,6 +15,7 @@ from collections.abc import Callable
 THAW_EVERY = 1000
 # What a big configuration was read from is freed in pieces, which malloc does not give back by itself.
 TRIM_AFTER = (1, 2, 3)
+M_ARENA_MAX = -8  # mallopt(3)
 # A change makes little that stays: the next collection may look at what came of some of them.
 PAUSE_SECONDS = 10.0
 
@@ -45,6 +46,16 @@ class Freezer:
         gc.freeze()
         if self._times in TRIM_AFTER or self._times % self._thaw_every == 0:
             _trim()
+
+
+def one_arena() -> None:
+    """Let all threads allocate from one heap: what one of them frees, the next can have.  Call before there are any.
+
+    Objects are read and compiled in threads, one at a time; a heap for each keeps what each needed at its worst.
+    """
+    option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's alone
+    if option is not None:
+        option(M_ARENA_MAX, 1)
 
 
 def _trim() -> None:
