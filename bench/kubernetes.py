@@ -1,243 +1,243 @@
 """`python -m bench.kubernetes`: what the agent costs with a big cluster on a real API server.
 
-The API server is given (`--kubeconfig`, with a token), and filled beforehand with the objects of `bench.cluster`, also
-with TrafficPolicies t<n> and RateLimitPolicies l<n>.  Printed and kept in bench/results: seconds from the agent's start
-to its first configuration in force, the peak of memory of all its processes (by their cgroup), processor time while
-nothing changes and at one change per second, per kind, and how long these changes took by the agent's own figure.
-Processor time is what to trust where others work on the same machine.
+Root.  Uses the cluster that $CLUSTER names (tests/cluster), or brings one up; fills it with the objects of
+`bench.kube_objects`; starts the agent of its first node, with one worker; removes what it made.  Printed and kept in
+bench/results:
+
+* seconds from the agent's start to its first configuration in force, with nothing remembered of an earlier run;
+* the peak of memory of all its processes, by their control group, and the kernel's part of it;
+* processor time while nothing changes and at one change per second, of each kind;
+* how long a change takes from the API server's write to in force, while wrk loads the node's worker.
+
+The write is somewhere between the request and its answer; both times are told.  Processor time is what to trust where
+others work on the same machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
-import re
-import signal
-import ssl
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import yaml
-
-from bench import cluster, report
+from bench import cluster as made_up
+from bench import kube_fill, kube_node, kube_objects, report
 from bench.errors import BenchError, ChildFailedError
-from tests.testbed import manifests
+from bench.kube_node import Agent, Cost
+from nodeagent.kernel import setns
+from nodeagent.kube.client import Client
+from tests.cluster import gateway_api, paths
+from tests.cluster.box import NETNS, BoxError
+from tests.cluster.cluster import Cluster, ClusterError, for_tests
 from tests.testbed.manifests import Document
+from tests.testbed.shell import CommandError
 
 GOAL_START, GOAL_PEAK_MB, GOAL_CPU, GOAL_CHANGE = 10.0, 200.0, 0.01, 0.1
-WAIT_SECONDS = 120.0
-BPFFS = "/sys/fs/bpf/bench-kube"
-METRICS = "127.0.0.1:15998"
-ROOTS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/cpuacct")
-SERVICE = {"group": "", "kind": "Service"}
+START_SECONDS = 120.0
+STEADY_SECONDS = 10.0
+PAUSE = 0.3  # seconds between a change under load and the question when it was in force
+GENERATION = "config_generation_in_force"
 
-
-def authorization(number: int, turn: int) -> Document:
-    found = cluster.policy(number)
-    found["spec"]["rules"][0]["sources"][0]["serviceAccount"]["name"] = f"nobody{turn}"
-    return found
-
-
-def traffic(number: int, turn: int) -> Document:
-    target = {**SERVICE, "name": f"s{number}"}
-    return manifests.traffic_policy(cluster.namespace(number), f"t{number}", target, timeouts={"request": f"{turn}s"})
-
-
-def limit(number: int, turn: int) -> Document:
-    target, rules = {**SERVICE, "name": f"s{number}"}, [{"name": "a", "limit": {"requests": turn}}]
-    return manifests.rate_limit_policy(cluster.namespace(number), f"l{number}", target, http={"rules": rules})
-
-
-GATEWAY, MESH = "gateway.networking.k8s.io/v1/{}/httproutes", "mesh.nodeagent.dev/v1alpha1/{}/"
-KINDS: dict[str, tuple[str, Callable[[int, int], Document], int]] = {
-    "HTTPRoute": (GATEWAY, lambda number, turn: cluster.route(number, turn % 100), 0),
-    "AuthorizationPolicy": (
-        MESH + "authorizationpolicies",
-        authorization,
-        0,
-    ),
-    "TrafficPolicy": (MESH + "trafficpolicies", traffic, 6),
-    "RateLimitPolicy": (MESH + "ratelimitpolicies", limit, 8),
-    "EndpointSlice": (
-        "discovery.k8s.io/v1/{}/endpointslices",
-        lambda number, turn: cluster.endpoint_slice(number, turn % cluster.EACH + 1),
-        0,
-    ),
+KINDS: dict[str, tuple[Callable[[int, int], Document], int]] = {
+    "HTTPRoute": (kube_objects.route, 0),
+    "AuthorizationPolicy": (kube_objects.authorization, 0),
+    "TrafficPolicy": (kube_objects.traffic, 6),
+    "RateLimitPolicy": (kube_objects.limit, 8),
+    "EndpointSlice": (kube_objects.endpoint_slice, 0),
 }
-"""Path, the object in a turn, and the last digit of the numbers that have one."""
-
-
-class Api:
-    """Of the kubeconfig's only server, with its user's token."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        found = yaml.safe_load(kubeconfig.read_text())
-        self._server = found["clusters"][0]["cluster"]["server"]
-        self._token = found["users"][0]["user"]["token"]
-        self._tls = ssl._create_unverified_context()
-
-    def patch(self, path: str, value: Document) -> None:
-        group, version, namespace, plural = path.split("/")
-        where = f"/apis/{group}/{version}/namespaces/{namespace}/{plural}/{value['metadata']['name']}"
-        fields = {key: one for key, one in value.items() if key in ("spec", "endpoints")}
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/merge-patch+json"}
-        body = json.dumps(fields).encode()
-        request = urllib.request.Request(self._server + where, body, headers, method="PATCH")
-        with urllib.request.urlopen(request, context=self._tls, timeout=30):
-            pass
-
-
-@dataclass
-class Box:
-    """Control groups of the agent and all its children (cgroup v1)."""
-
-    paths: list[Path] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        self.paths = [root / f"nodeagent-bench-{os.getpid()}" for root in ROOTS]
-        for path in self.paths:
-            path.mkdir()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for path in self.paths:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-
-    def enter(self) -> None:
-        for path in self.paths:
-            (path / "cgroup.procs").write_text("0")
-
-    @property
-    def peak_mb(self) -> float:
-        return int((self.paths[0] / "memory.max_usage_in_bytes").read_text()) / 1e6
-
-    @property
-    def used_mb(self) -> float:
-        return int((self.paths[0] / "memory.usage_in_bytes").read_text()) / 1e6
-
-    @property
-    def kernel_mb(self) -> float:
-        """Of `used_mb` what the kernel has for them: most of it are BPF maps."""
-        return int((self.paths[0] / "memory.kmem.usage_in_bytes").read_text()) / 1e6
-
-    @property
-    def processor(self) -> float:
-        return int((self.paths[1] / "cpuacct.usage").read_text()) / 1e9
-
-
-def metric(name: str) -> float:
-    try:
-        with urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=10) as answer:
-            found = re.search(rf"^nodeagent_{name} (\S+)", answer.read().decode(), re.MULTILINE)
-    except (OSError, urllib.error.URLError):
-        return 0.0
-    return float(found[1]) if found else 0.0
-
-
-@contextlib.contextmanager
-def agent(kubeconfig: Path, box: Box) -> Iterator[subprocess.Popen[bytes]]:
-    with tempfile.TemporaryDirectory() as place, tempfile.NamedTemporaryFile() as log:
-        argv = [sys.executable, "-m", "nodeagent", "run", "--source", "kubernetes", "--kubeconfig", str(kubeconfig)]
-        argv += ["--workers", "1", "--node-name", "n0", "--metrics-address", METRICS, "--drain", "0"]
-        argv += ["--run-dir", f"{place}/run", "--state-dir", f"{place}/state", "--bpffs", BPFFS]
-        cgroup = Path("/sys/fs/cgroup/unified/bench-kube")
-        cgroup.mkdir(exist_ok=True)
-        argv += ["--cgroup", str(cgroup)]
-        process = subprocess.Popen(argv, preexec_fn=box.enter, stdout=log, stderr=log)  # noqa: PLW1509
-        try:
-            yield process
-        except ChildFailedError as error:
-            raise ChildFailedError(f"{error}: {Path(log.name).read_text()[-2000:]}") from error
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-            subprocess.run([sys.executable, "-m", "nodeagent", "uninstall", "--bpffs", BPFFS], check=False)
-            with contextlib.suppress(OSError):
-                cgroup.rmdir()
-
-
-def _until_in_force(process: subprocess.Popen[bytes], since: float) -> float:
-    while not metric("config_generation_in_force"):
-        if process.poll() is not None or time.monotonic() - since > WAIT_SECONDS:
-            raise ChildFailedError("the agent has nothing in force")
-        time.sleep(0.1)
-    return time.monotonic() - since
+"""The object in a turn, and the last digit of the numbers that have one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """Seconds.  `processor`: of all processes, for each change and the second around it; `idle` for a second."""
+class Steady:
+    """At one change per second.  `processor`: of all processes, in seconds for a change and the second around it."""
 
     kind: str
-    changes: list[float]
-    processor: float
+    changes: list[float]  # seconds that the agent says they took
+    processor: list[float]
 
 
-def _change(api: Api, box: Box, kind: str, times: int) -> Result:
-    path, made, digit = KINDS[kind]
-    took, spent = [], []
-    before = metric("config_generation_in_force")
-    for turn in range(1, times + 1):
-        number = (turn * 370) % 900 + digit
-        value = made(number, turn + int(time.time()) % 1000)
-        since, due = box.processor, time.monotonic() + 1
-        api.patch(path.format(cluster.namespace(number)), value)
-        time.sleep(max(0.0, due - time.monotonic()))
-        spent.append(box.processor - since)  # what is asked of the agent is not in it
-        generation = metric("config_generation_in_force")
-        if generation > before:
-            took.append(metric("config_apply_seconds"))
-        before = generation
-    return Result(kind, took, statistics.median(spent))
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Seconds until it was in force, since the API server was asked and since it answered."""
+
+    kind: str
+    asked: float
+    answered: float
 
 
-def measure(kubeconfig: Path, times: int) -> dict[str, Any]:
-    api = Api(kubeconfig)
-    with Box() as box, agent(kubeconfig, box) as process:
-        start = _until_in_force(process, time.monotonic())
-        print(f"start to in force: {start:.1f} s, {box.processor:.1f} s of processor", flush=True)
-        time.sleep(10)
-        since = box.processor
-        time.sleep(10)
-        idle, loaded = (box.processor - since) / 10, box.peak_mb
-        print(f"idle: {idle:.2%} of a processor; peak {loaded:.0f} MB, now {box.used_mb:.0f} MB,", end=" ")
-        print(f"{box.kernel_mb:.0f} of them the kernel's", flush=True)
-        found = []
+class Changes:
+    """Changes objects, one after the other, each to something it never was."""
+
+    def __init__(self, client: Client, services: int) -> None:
+        self._client, self._services = client, services
+        self._turn = int(time.time()) % 50_000  # no object may be as an earlier run left it
+
+    async def next(self, kind: str) -> tuple[float, float]:
+        """Unix time of the request and of its answer."""
+        made, digit = KINDS[kind]
+        self._turn += 1
+        number = self._turn * 370 % (self._services - self._services % 10) + digit
+        document = made(number, self._turn)
+        asked = time.time()
+        await kube_fill.patch(self._client, document)
+        return asked, time.time()
+
+
+async def steady(agent: Agent, cost: Cost, changes: Changes, kind: str, times: int) -> Steady:
+    took, spent, before = [], [], agent.metric(GENERATION)
+    for _ in range(times):
+        await asyncio.sleep(0.2)  # what was asked of the agent is over
+        since, due = cost.processor, time.monotonic() + 1
+        await changes.next(kind)
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        spent.append(cost.processor - since)
+        if (now := agent.metric(GENERATION)) > before:
+            took.append(agent.metric("config_apply_seconds"))
+        before = now
+    return Steady(kind, took, spent)
+
+
+async def loaded(agent: Agent, changes: Changes, times: int) -> list[Change]:
+    """One change after the other, all kinds in turn.  One that came in force with another's is left out."""
+    found: list[Change] = []
+    kinds = list(KINDS)
+    for turn in range(times):
+        before, kind = agent.metric(GENERATION), kinds[turn % len(kinds)]
+        asked, answered = await changes.next(kind)
+        await asyncio.sleep(PAUSE)
+        since = 0.0
+        while since < asked:
+            since = agent.metric("config_in_force_timestamp_seconds")
+            if time.time() - asked > START_SECONDS:
+                raise ChildFailedError(f"a change of {kind} was not in force after {START_SECONDS} s")
+        if agent.metric(GENERATION) == before + 1:
+            found.append(Change(kind, since - asked, since - answered))
+    return found
+
+
+async def measure(cluster: Cluster, options: argparse.Namespace) -> dict[str, Any]:
+    cost, client = Cost(cluster.nodes[0].box.name), Client(cluster.kubeconfig)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        stack.enter_context(_at_control_plane(cluster))
+        began = time.monotonic()
+        await kube_fill.fill(client, options.services)
+        print(f"filled in {time.monotonic() - began:.0f} s; load average {os.getloadavg()[0]:.1f}", flush=True)
+        await asyncio.sleep(options.settle)
+        stack.enter_context(cost.measured())
+        changes, found = Changes(client, options.services), dict[str, Any]()
+        agent = stack.enter_context(kube_node.agent(cluster, cost))
+        found["start"] = agent.until_in_force(START_SECONDS)
+        print(f"start to in force: {found['start']:.1f} s, {cost.processor:.1f} s of processor", flush=True)
+        await asyncio.sleep(STEADY_SECONDS)
+        since = cost.processor
+        await asyncio.sleep(STEADY_SECONDS)
+        found |= {"idle": (cost.processor - since) / STEADY_SECONDS, "peak_start_mb": cost.peak_mb}
+        print(f"idle: {found['idle']:.2%} of a processor; {_memory(cost)}", flush=True)
+        found["steady"] = []
         for kind in KINDS:
-            found.append(one := _change(api, box, kind, times))
-            slow, worst = statistics.median(one.changes or [0]), max(one.changes or [0])
-            print(f"{kind:20} {len(one.changes)}/{times}: median {slow * 1e3:.0f}, worst {worst * 1e3:.0f} ms;")
-            print(f"{'':20} {one.processor:.2%} of a CPU at 1/s; peak {box.peak_mb:.0f} MB", flush=True)
-        print(f"goals: start {GOAL_START:.0f} s, {GOAL_CHANGE * 1e3:.0f} ms, {GOAL_CPU:.0%}, {GOAL_PEAK_MB:.0f} MB")
-        made = {"start": start, "idle": idle, "peak_loaded_mb": loaded, "peak_mb": box.peak_mb}
-        return {**made, "kinds": [asdict(one) for one in found]}
+            found["steady"].append(asdict(one := await steady(agent, cost, changes, kind, options.changes)))
+            _print_steady(one, cost)
+        with kube_node.load(cluster):
+            await asyncio.sleep(2)
+            under_load = await loaded(agent, changes, options.loaded)
+            found["loaded"] = [asdict(one) for one in under_load]
+            _print_loaded(under_load)
+        found |= {"peak_mb": cost.peak_mb, "load_average": os.getloadavg()}
+        print(_memory(cost))
+    return found
+
+
+def _memory(cost: Cost) -> str:
+    return f"peak {cost.peak_mb:.0f} MB, now {cost.used_mb:.0f} MB, {cost.kernel_mb:.0f} of them the kernel's"
+
+
+def _print_steady(one: Steady, cost: Cost) -> None:
+    slow, worst = statistics.median(one.changes or [0]), max(one.changes or [0])
+    spent, mean = statistics.median(one.processor), statistics.fmean(one.processor)
+    print(f"{one.kind:20} {len(one.changes)} changes: median {slow * 1e3:.0f}, worst {worst * 1e3:.0f} ms;", end=" ")
+    print(f"median {spent:.2%}, mean {mean:.2%} of a CPU at 1/s; peak {cost.peak_mb:.0f} MB", flush=True)
+
+
+def _print_loaded(changes: list[Change]) -> None:
+    for what, values in (
+        ("asked", [one.asked for one in changes]),
+        ("answered", [one.answered for one in changes]),
+    ):
+        figures = " ".join(f"{name} {value * 1e3:.0f}" for name, value in quantiles(values).items())
+        print(f"{len(values)} changes under load, from {what} to in force, ms: {figures}", flush=True)
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """p50, p99 and max: values that occurred.  All 0 if there is none."""
+    ordered = sorted(values) or [0.0]
+    return {"p50": ordered[len(ordered) // 2], "p99": ordered[-(len(ordered) // 100) - 1], "max": ordered[-1]}
+
+
+@contextlib.contextmanager
+def _at_control_plane(cluster: Cluster) -> Iterator[None]:
+    """Where the API server and the nodes can be reached."""
+    home, there = os.open("/proc/self/ns/net", os.O_RDONLY), os.open(NETNS / cluster.control.box.name, os.O_RDONLY)
+    try:
+        with setns.inside(there, home):
+            yield
+    finally:
+        os.close(home)
+        os.close(there)
+
+
+@contextlib.contextmanager
+def filled(cluster: Cluster, *, keep: bool) -> Iterator[None]:
+    """The definitions and the real pods; with `keep`, all objects stay, and the next run need not make them."""
+    gateway_api.install(cluster)
+    cluster.kubectl("apply", "--server-side", "-k", str(paths.REPOSITORY / "daemonset" / "crds"))
+    try:
+        kube_node.start_pods(cluster)
+        yield
+    finally:
+        if not keep:
+            _remove(cluster)
+
+
+def _remove(cluster: Cluster) -> None:
+    names = [made_up.namespace(number) for number in range(kube_objects.NAMESPACES)]
+    cluster.kubectl("delete", "namespace", kube_node.NAMESPACE, *names, "--ignore-not-found", "--timeout=300s")
+    cluster.kubectl("delete", "nodes", "-l", kube_objects.FAKE, "--ignore-not-found")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--kubeconfig", type=Path, required=True)
-    parser.add_argument("--changes", type=int, default=10, help="of each kind")
+    parser.add_argument("--services", type=int, default=1000, help="each with ten pods and two routes or policies")
+    parser.add_argument("--changes", type=int, default=20, help="of each kind, one per second")
+    parser.add_argument("--loaded", type=int, default=200, help="changes of any kind, while wrk runs")
+    parser.add_argument("--settle", type=float, default=30, help="seconds for the controllers after filling")
+    parser.add_argument("--keep", action="store_true", help="leave the objects on the cluster")
     options = parser.parse_args()
     try:
-        found = measure(options.kubeconfig, options.changes)
-    except BenchError as error:
+        with for_tests(1) as cluster, filled(cluster, keep=options.keep):
+            found = asyncio.run(measure(cluster, options))
+    except (BenchError, BoxError, ClusterError, CommandError) as error:
         print(f"bench.kubernetes: {error}", file=sys.stderr)
         return 1
-    report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / "kubernetes.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"goals: start {GOAL_START:.0f} s, {GOAL_CHANGE * 1e3:.0f} ms, {GOAL_CPU:.0%}, {GOAL_PEAK_MB:.0f} MB")
+    print(f"all figures: {_kept(found)}")
     return 0
+
+
+def _kept(found: dict[str, Any]) -> Path:
+    report.RESULTS.mkdir(exist_ok=True)
+    path = report.RESULTS / f"kubernetes-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    return path
 
 
 if __name__ == "__main__":

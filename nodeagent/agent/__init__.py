@@ -15,5 +15,5 @@ a *Generation* is a compiled configuration, in force once workers acknowledged i
     on Kubernetes     membership: own_objects (our DaemonSet and Node); removal
     what it tells     reporting (to the API server; nodeagent.kube.telling does it), left_out (pods not in the mesh)
     what it answers   admin_view: views (policy_rows, condition_rows, rule_text), explain, readings,
-                      observe_stream (observers, record_filter)
+                      observe_stream (observers, record_filter); remembered (what is not asked twice in a moment)
 """

@@ -15,6 +15,7 @@ from nodeagent.admin.api import Json, NotFoundError
 from nodeagent.agent import explain, observe_stream, views
 from nodeagent.agent.parts import Parts
 from nodeagent.agent.readings import Facts
+from nodeagent.agent.remembered import Remembered
 from nodeagent.agent.worker import State, Worker
 from nodeagent.config.conditions import programmed
 from nodeagent.config.problems import NOT_PROGRAMMED, Complaint
@@ -39,6 +40,7 @@ class AdminView:
         self._parts = parts
         self._started = started
         self._hand_over = hand_over
+        self._is_attached = Remembered(parts.instance.is_attached)
 
     # ---- health ----
 
@@ -60,7 +62,7 @@ class AdminView:
             return unreachable
         if parts.enrolment.failing:
             return parts.enrolment.failing
-        if not parts.instance.is_attached():
+        if not self._is_attached():
             return "the connect hooks are not attached"
         return ""
 
@@ -99,7 +101,7 @@ class AdminView:
             pods_found=len(parts.finder.sandboxes),
             pods_refused=len(parts.finder.refused),
             pods_waiting=len(parts.finder.waiting.keys() - parts.finder.refused.keys()),
-            attached=parts.instance.is_attached(),
+            attached=self._is_attached(),
             bypass=config.bypass,
             worker_deaths=supervisor.deaths,
             workers_hung=supervisor.hung,
@@ -108,6 +110,7 @@ class AdminView:
             events_lost=parts.observers.lost,
             settling_errors=parts.programmer.settler.errors,
             apply_seconds=parts.programmer.progress.seconds,
+            in_force_since=parts.programmer.progress.since,
             source=parts.configuration.source.freshness(),
             told=parts.reporting.told() if parts.reporting else None,
             beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nodeagent.admin.client import AdminClient
 from nodeagent.admin.server import AdminServer
-from nodeagent.agent import host_limits, own_cgroup, removal, succession, upkeep
+from nodeagent.agent import garbage, host_limits, own_cgroup, removal, succession, upkeep
 from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.bystanders import Bystanders
 from nodeagent.agent.configuration import Configuration
@@ -62,6 +62,7 @@ class AgentError(RuntimeError):
 
 def run_agent(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.  Raises AgentError."""
+    garbage.one_arena()
     if asyncio.run(Agent(settings).run()):
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # ourselves, as we were started
 
@@ -325,6 +326,7 @@ class Agent:
     async def _configure(self, parts: Parts) -> None:
         async with contextlib.aclosing(parts.configuration.snapshots()) as snapshots:  # its source ends with it
             async for snapshot in snapshots:
+                self._freezer.freeze()  # before the first is sent and written, which takes as much again as reading it
                 await self._apply(parts, snapshot)
                 self._freezer.freeze()
 
@@ -334,6 +336,7 @@ class Agent:
         try:
             await parts.programmer.apply(snapshot)
             parts.programmer.progress.seconds = time.monotonic() - parts.configuration.noticed
+            parts.programmer.progress.since = time.time()
         except BpfError as error:
             parts.programmer.failed(snapshot, error)
 

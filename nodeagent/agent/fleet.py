@@ -173,7 +173,8 @@ class Fleet:
         while not condition():
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), end - loop.time())
+                async with asyncio.timeout_at(end):
+                    await self._changed.wait()
             except TimeoutError:
                 return condition()
         return True

@@ -63,12 +63,13 @@ class DirectConnections(Connections, Protocol):
 class Progress:
     """`compiled` is the newest snapshot's generation, `synced` the newest that the kernel's maps carry.
 
-    `seconds`: from when its change was noticed until `synced` was in force.
+    `seconds`: from when its change was noticed until `synced` was in force; `since`: Unix time of that moment.
     """
 
     compiled: int = 0
     synced: int = 0
     seconds: float = 0.0
+    since: float = 0.0
     coverage: Coverage | None = None
     errors: list[str] = field(default_factory=list)
 

@@ -56,6 +56,7 @@ class Facts:
     pods_waiting: int = 0
     settling_errors: int = 0
     apply_seconds: float = 0.0
+    in_force_since: float = 0.0  # Unix time
     source: Freshness = CURRENT
     told: Told | None = None  # None = there is no API server
 
@@ -66,6 +67,8 @@ def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
     yield _gauge("config_generation_in_force", "Newest generation that workers and kernel carry.", facts.in_force)
     text = "From a change being noticed until workers and kernel carried it: of the newest in force."
     yield _gauge("config_apply_seconds", text, facts.apply_seconds)
+    text = "Unix time since when the newest in force is in force; 0 = nothing is."
+    yield _gauge("config_in_force_timestamp_seconds", text, facts.in_force_since)
     yield _gauge("config_errors", "Objects and files that are not in force as written.", facts.config_errors)
     yield _gauge("pods_enrolled", "Pods of this node in the mesh.", facts.pods)
     yield _gauge("pods_failed", "Pods that should be in the mesh and cannot be.", facts.pods_failed)

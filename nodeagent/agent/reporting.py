@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 DEFAULT_NAMESPACE = "nodeagent"
 LOOK_SECONDS = 1.0
+SOON_SECONDS = 0.02  # while a snapshot is on its way
 STEADY_SECONDS = 10.0  # a worker dies and is replaced, every change makes an agent be behind for a moment: no news
 COUNT_SECONDS = 10.0  # between two writes because of numbers that move with every pod
 STALE_SECONDS = 15.0
@@ -155,11 +156,14 @@ class Reporting:
         await self.telling.end(leaves=leaves)
 
     async def _pause(self, view: View) -> None:
-        """Until there may be something to tell: soon, while a snapshot is on its way."""
-        waiting = any(generation > view.in_force() for generation in self._generations)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), 0.02 if waiting else LOOK_SECONDS)
-        self._changed.clear()
+        """Until another generation is in force, or a while has passed; a look at all facts costs 1 ms."""
+        before, end = view.in_force(), time.monotonic() + LOOK_SECONDS
+        while view.in_force() == before and (left := end - time.monotonic()) > 0:
+            on_its_way = any(generation > before for generation in self._generations)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, SOON_SECONDS) if on_its_way else left):
+                    await self._changed.wait()
+            self._changed.clear()
 
     def _report(self, view: View) -> None:
         now, generation = time.monotonic(), view.in_force()

@@ -74,7 +74,8 @@ class Supervisor:
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _fill(self) -> None:
         while self._wants_more() and self._host.can_launch():

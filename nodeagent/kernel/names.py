@@ -70,7 +70,7 @@ class Names:
         BpfError (E2BIG) if there is no room for a pod.
         """
         stored = {name: (name[0], shortened(name[1])) for name in wanted}
-        missing = set(stored.values()) - self._ids.keys()
+        missing = {name for name in stored.values() if name not in self._ids}  # `-` would walk all ids that there are
         if missing:
             self._add(self._that_fit(missing, set(stored.values())))
         return {name: self._ids.get(short, NAMELESS) for name, short in stored.items()}

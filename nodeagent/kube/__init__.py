@@ -1,6 +1,6 @@
 """Objects from an API server (list, watch, the last good state on disk), and what it is told in return.
 
-    the API       kinds (what is followed), api (questions and failures), client (the one importer of kubernetes)
+    the API       kinds (what is followed), api (questions and failures), client (library: of the kubernetes package)
     an object     records (bytes -> what is read of it), judging (-> a resource, or what is wrong with it)
     one kind      reflection (list and watch as a state machine), list_watch (does what it says), reflector (of what is
                   in force, into a table)

@@ -1,7 +1,8 @@
-"""The API server over HTTP.  The one importer of the `kubernetes` package.
+"""The API server over HTTP.
 
-Of that package's asyncio client we use the configuration (in the cluster, or of a KUBECONFIG file, with its tokens,
-certificates and plugins) and the connection; never its models, which cost 60 times the time of what is read here.
+Of the `kubernetes` package's asyncio client we use the configuration (in the cluster, or of a KUBECONFIG file, with its
+tokens, certificates and plugins) and the connection; never its models, which cost 60 times the time of what is read
+here.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.client.rest import RESTClientObject
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from nodeagent import __version__
 from nodeagent.kube.api import ApiError
+from nodeagent.kube.library import (
+    ApiClient,
+    ConfigException,
+    Configuration,
+    RESTClientObject,
+    load_incluster_config,
+    load_kube_config,
+)
 from nodeagent.kube.records import status_message
 
 CONNECT_SECONDS = 5.0
