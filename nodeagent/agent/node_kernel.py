@@ -19,8 +19,6 @@ from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.maps import Guard, Maps
 from nodeagent.kernel.sync import KernelSync, read_tables
 
-INSPECT_LINGER_SECONDS = 10.0
-
 
 class MapKernel:
     """Implements programming.Kernel.  Opens the maps at first use: in a takeover they are another's until then."""
@@ -96,7 +94,7 @@ class ChildInspect:
     """Cookies and addresses of namespaces.  Pods come in bursts, and each would wait for the start of a child."""
 
     def __init__(self) -> None:
-        self._child = LingeringChild(linger=INSPECT_LINGER_SECONDS)
+        self._child = LingeringChild()
         self._warming: asyncio.Future[None] | None = None
 
     async def inspect(self, paths: list[str]) -> dict[str, netns.NamespaceInfo]:
