@@ -13,6 +13,7 @@ a *Generation* is a compiled configuration, in force once workers acknowledged i
                       garbage (when it is collected), ledger_sweep (limits that nothing names any more)
     pods              pod_finder: sandbox (whose namespace is the pod's); bystanders (known and left alone)
     on Kubernetes     membership: own_objects (our DaemonSet and Node); removal
+    is it so          canary (hooks redirect and workers answer: tried)
     what it tells     reporting (to the API server; nodeagent.kube.telling does it)
     what it answers   admin_view: views (policy_rows, condition_rows, rule_text), explain, readings,
                       observe_stream (observers, record_filter)

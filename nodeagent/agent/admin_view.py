@@ -61,7 +61,7 @@ class AdminView:
             return parts.enrolment.failing
         if not parts.instance.is_attached():
             return "the connect hooks are not attached"
-        return ""
+        return parts.canary.problem
 
     def in_force(self) -> int:
         """The newest generation that the maps carry and every worker that serves has acknowledged."""
@@ -95,6 +95,7 @@ class AdminView:
             workers_hung=supervisor.hung,
             broker_deaths=parts.fleet.broker_deaths,
             broker_errors=parts.fleet.broker.errors,
+            canary_failures=parts.canary.failures,
             events_lost=parts.observers.lost,
             settling_errors=parts.programmer.settler.errors,
             apply_seconds=parts.programmer.progress.seconds,

@@ -12,6 +12,7 @@
     a message        lines, fields, framing, filters, cors, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
     a change         differences
+    readiness        canary (what the fate of a connect says)
     on Kubernetes    own_daemonset (is this our end?), own_taint
     pods that come   pod_cgroup (what /proc/PID/cgroup says), unclassified (what they get until they are known),
                      located (their addresses)
