@@ -14,6 +14,7 @@ a *Generation* is a compiled configuration, in force once workers acknowledged i
     pods              pod_finder: sandbox (whose namespace is the pod's); bystanders (known and left alone)
     on Kubernetes     membership: own_objects (our DaemonSet and Node); removal
     what it tells     reporting (to the API server; nodeagent.kube.telling does it), left_out (pods not in the mesh)
+    is it so          canary (hooks redirect and workers answer: tried)
     what it answers   admin_view: views (policy_rows, condition_rows, rule_text), explain, readings,
                       observe_stream (observers, record_filter); remembered (what is not asked twice in a moment)
 """

@@ -64,7 +64,7 @@ class AdminView:
             return parts.enrolment.failing
         if not self._is_attached():
             return "the connect hooks are not attached"
-        return ""
+        return parts.canary.problem
 
     def workers(self) -> tuple[int, int]:
         """(That serve, that there should be)."""
@@ -107,6 +107,7 @@ class AdminView:
             workers_hung=supervisor.hung,
             broker_deaths=parts.fleet.broker_deaths,
             broker_errors=parts.fleet.broker.errors,
+            canary_failures=parts.canary.failures,
             events_lost=parts.observers.lost,
             settling_errors=parts.programmer.settler.errors,
             apply_seconds=parts.programmer.progress.seconds,

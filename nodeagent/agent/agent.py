@@ -17,6 +17,7 @@ from nodeagent.admin.server import AdminServer
 from nodeagent.agent import garbage, host_limits, own_cgroup, removal, succession, upkeep
 from nodeagent.agent.admin_view import AdminView
 from nodeagent.agent.bystanders import Bystanders
+from nodeagent.agent.canary import Canary
 from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
@@ -207,6 +208,7 @@ class Agent:
             enrolment=enrolment,
             bystanders=bystanders,
             connections=connections,
+            canary=Canary(fleet, maps, own_cgroup.for_canary(own.path, instance.cgroup, settings.bpffs)),
             programmer=programmer,
             kernel=kernel,
             configuration=Configuration(
@@ -233,6 +235,7 @@ class Agent:
             upkeep.let_go(parts),
             parts.finder.run(parts.configuration.again, parts.inspector.expect),
             upkeep.collect(parts),
+            parts.canary.run(self._permitted),
             self._membership.run(),
             *([parts.reporting.run(view, self._permitted)] if parts.reporting else []),
         ]
@@ -254,6 +257,7 @@ class Agent:
             if self._api:
                 await self._api.close()
             await server.stop()
+            await parts.canary.close()
             await parts.connections.close()
             await parts.inspector.close()
             parts.finder.close()

@@ -85,6 +85,11 @@ def _alone(path: Path) -> bool:
     return (path / PROCS).read_text().split() == [str(os.getpid())]
 
 
+def for_canary(own: Path, attached: Path, bpffs: Path) -> Path:
+    """Where the hooks see the canary, and do not take it for one of us."""
+    return (own if own.is_relative_to(attached) else attached) / f"{name_for(bpffs)}-canary"
+
+
 def leave(own: OwnCgroup) -> None:
     """Go back and remove what we made; a successor in the same cgroup keeps it."""
     if own.made and own.before is not None:
@@ -94,7 +99,7 @@ def leave(own: OwnCgroup) -> None:
 
 
 def remove_empty(root: Path, bpffs: Path) -> None:
-    """Remove what an agent that was killed left: the cgroup of this instance, wherever it was made."""
-    for path in root.rglob(name_for(bpffs)):
+    """Remove what an agent that was killed left: the cgroups of this instance, wherever they were made."""
+    for path in sorted(root.rglob(f"{name_for(bpffs)}*"), reverse=True):  # what is in another, first
         if not (path / PROCS).read_text().split():
             path.rmdir()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nodeagent.agent import own_cgroup
 from nodeagent.agent.bystanders import Bystanders
+from nodeagent.agent.canary import Canary
 from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
@@ -40,6 +41,7 @@ class Parts:
     enrolment: Enrolment
     bystanders: Bystanders
     connections: NetnsConnections
+    canary: Canary
     programmer: Programmer
     kernel: MapKernel
     configuration: Configuration

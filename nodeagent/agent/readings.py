@@ -55,6 +55,7 @@ class Facts:
     pods_refused: int = 0
     pods_waiting: int = 0
     settling_errors: int = 0
+    canary_failures: int = 0
     apply_seconds: float = 0.0
     in_force_since: float = 0.0  # Unix time
     source: Freshness = CURRENT
@@ -82,6 +83,7 @@ def readings(facts: Facts, workers: Iterable[Worker]) -> Iterator[Reading]:
     yield _counter("workers_hung", "Workers killed because their heartbeat stopped.", facts.workers_hung)
     yield _counter("broker_deaths", "Times the broker ended without being asked to.", facts.broker_deaths)
     yield _counter("broker_errors", "Sockets the broker could not make.", facts.broker_errors)
+    yield _counter("canary_failures", "Canary connects that no worker answered.", facts.canary_failures)
     yield _counter("events_lost", "Request records that a slow observer missed.", facts.events_lost)
     text = "Times that established connections could not be looked at, so that ended or listed ones are late."
     yield _counter("settling_errors", text, facts.settling_errors)

@@ -13,6 +13,7 @@
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
     a change         differences
     on Kubernetes    api_group (of our kinds), own_daemonset (is this our end?), own_taint
+    readiness        canary (what the fate of a connect says)
     pods that come   pod_cgroup (what /proc/PID/cgroup says), unclassified (what they get until they are known),
                      located (their addresses)
 """

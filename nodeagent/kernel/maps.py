@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from nodeagent.core import canary
 from nodeagent.kernel import abi, bpf_map, layout, syscall
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.bpf_map import Map
 
 ORIGINAL_LIFETIME_S = 30.0
+_CANARY_TARGET = bytes(abi.DestKey(abi.make_addr(canary.ADDRESS), abi.wire_port(canary.PORT), 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,20 @@ class Maps:
         """Connects choose among the endpoints in the maps until then (CLOCK_MONOTONIC); 0 = for ever."""
         self.map(layout.ENDPOINTS_UNTIL).update(_u32(0), _u64(until_ns))
 
+    # ---- the canary (nodeagent.core.canary) ----
+
+    def write_canary(self, cookie: int) -> None:
+        """Its connects go to a worker, or are refused: never past the hooks."""
+        pod = abi.Pod(canary.ID, canary.ID, abi.POD_FAIL_CLOSED, 0, abi.Addr())
+        dest = abi.Dest(canary.ID, abi.DEST_PROXY, 0, 0, 0, abi.ALLOW)
+        self.map(layout.DESTINATIONS).update(_CANARY_TARGET, bytes(dest))
+        self.map(layout.PODS).update(_u64(cookie), bytes(pod))
+
+    def delete_canary(self, cookie: int) -> None:
+        for name in (layout.PODS, layout.IN_FLIGHT):
+            self.map(name).delete(_u64(cookie))
+        self.map(layout.DESTINATIONS).delete(_CANARY_TARGET)
+
     # ---- our own sockets ----
 
     def exempt(self, cgroup: int) -> bool:
@@ -219,10 +235,11 @@ class Maps:
         return found
 
     def connections(self) -> list[ConnectionRow]:
-        """Kernel counters, CPUs added up.  Rows with only zeros (the overflow's reserve) are left out."""
+        """Kernel counters, CPUs added up.  Left out: the canary's, and rows of only zeros (the overflow's reserve)."""
         names = self.names()
         table = self.map(layout.CONNECTIONS)
-        rows = [_connection_row(key, table.percpu_values(raw), names) for key, raw in table.items().items()]
+        listed = [item for item in table.items().items() if abi.ConnKey.from_buffer_copy(item[0]).workload != canary.ID]
+        rows = [_connection_row(key, table.percpu_values(raw), names) for key, raw in listed]
         return [row for row in rows if row.opened or row.closed or row.failed]
 
     def add_outcome(self, workload: int, outcome: Outcome, count: int) -> None:

@@ -19,6 +19,13 @@ def enter(fd: int, name: str = "") -> None:
         raise OSError(number, os.strerror(number), name or f"descriptor {fd}")
 
 
+def leave() -> None:
+    """Move the calling thread into a new network namespace."""
+    if _libc.unshare(CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "a new network namespace")
+
+
 @contextlib.contextmanager
 def inside(fd: int, home: int) -> Iterator[None]:
     """Be in the namespace behind `fd` for the length of a `with`, then in `home` again.

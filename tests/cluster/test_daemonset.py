@@ -35,6 +35,18 @@ def test_the_agent_runs_on_both_nodes_and_its_command_line_answers_in_the_pod(
         assert version.startswith(f"nodeagent {nodeagent.__version__} ")
 
 
+def test_an_agent_whose_hook_was_detached_is_not_ready_and_says_why(cluster: Cluster, installed: list[str]) -> None:
+    """The pod is ready before: hooks redirect the canary in a container, too."""
+    node = cluster.nodes[0]
+    mine = ("-n", "nodeagent", "get", "pods", "--field-selector", f"spec.nodeName={node.name}", "-o")
+    pod, address = cluster.kubectl(*mine, "jsonpath={.items[0].metadata.name} {.items[0].status.podIP}").split()
+    ask = ["curl", "-sS", "-m", "5", f"http://{address}:15020"]
+    assert cluster.control.box.run([*ask[:-1], f"{ask[-1]}/readyz"]) == "ok\n"
+    node.box.run(["sh", "-c", "bpftool link detach pinned /sys/fs/bpf/nodeagent/v*/links/connect4"])
+    cluster.kubectl("-n", "nodeagent", "wait", f"pod/{pod}", "--for=condition=Ready=false", "--timeout=30s")
+    assert "the connect hooks are not attached" in cluster.control.box.run([*ask[:-1], f"{ask[-1]}/readyz"])
+
+
 def test_each_agent_is_attached_at_the_cgroup_root_of_its_own_node(cluster: Cluster, installed: list[str]) -> None:
     for pod in installed:
         assert "hooks     attached" in cluster.kubectl("-n", "nodeagent", "exec", pod, "--", "nodeagent", "status")
