@@ -210,6 +210,22 @@ def test_claims_that_are_refused_together_change_nothing(rounds: list[list[Claim
     assert left_over([*rounds, refused]) == left_over(rounds)
 
 
+def test_a_retry_that_is_refused_for_another_reason_leaves_the_floor_as_it_was() -> None:
+    local, retry = ledger(), BudgetRetry(1, 10 * SECOND, 0, 2, SECOND)
+    for _ in range(3):
+        assert take(local, retry, Slot(9, 0)) == 1
+    assert grants(local, retry, 5) == 2
+    assert take(local, retry, Slot(9, 0)) == 0
+
+
+def test_a_retry_that_the_share_let_in_gives_nothing_back_to_the_floor() -> None:
+    local, retry = ledger(), BudgetRetry(1, 10 * SECOND, 100, 1, SECOND)
+    take(local, BudgetRequest(1, 10 * SECOND, 5))
+    assert take(local, retry) == TAKEN  # by the floor
+    assert take(local, retry, Slot(9, 0)) == 1
+    assert take(local, BudgetRetry(1, 10 * SECOND, 0, 1, SECOND)) == 0
+
+
 def test_the_claim_that_was_refused_is_named_by_its_place() -> None:
     local = ledger()
     assert take(local, BudgetRequest(1, SECOND), Slot(1, 1), Slot(2, 0)) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.core.recent import Recent
+from nodeagent.core.recent import Recent, Room
 
 
 def ask(recent: Recent[int, str], key: int) -> bool:
@@ -29,3 +29,8 @@ def test_what_was_not_asked_for_is_forgotten() -> None:
     for key in range(5):
         ask(recent, key)
     assert not ask(recent, 0)
+
+
+def test_room_is_taken_by_as_many_as_are_asked_for_or_not_at_all() -> None:
+    room = Room(5)
+    assert [room.take(count) for count in (3, 3, 2, 1, 0)] == [True, False, True, False, True]

@@ -89,6 +89,14 @@ def test_once_it_is_known_it_passes_and_an_enrolled_pod_is_judged_as_ever(guarde
     assert counted(guarded) == before
 
 
+def test_what_a_pod_dials_that_is_not_enrolled_is_counted_nowhere(guarded: Node) -> None:
+    port = guarded.client("listen('0.0.0.0')")
+    guarded.pass_by(guarded.server)
+    before = guarded.counts()
+    assert guarded.backend(f"dial({guarded.web.ipv4!r}, {port})")[0] == [guarded.web.ipv4, port]
+    assert guarded.counts() == before
+
+
 def test_a_pod_that_left_the_mesh_keeps_its_name_on_what_is_proxied(guarded: Node) -> None:
     """And its new connections go direct, without a moment in which it is nobody."""
     vip, port = guarded.vip(), guarded.backend("listen('0.0.0.0')")
