@@ -1,7 +1,7 @@
 """The netlink child: `python -m nodeagent.kernel.netlink` answers a request a line.
 
-The only module that imports pyroute2.  A child, because it enters other network namespaces and
-because pyroute2 is too much memory to keep in the agent.  Parent's side: nodeagent.kernel.netns.
+A child, because it enters other network namespaces and because pyroute2 is too much memory to keep in the agent.
+Parent's side: nodeagent.kernel.netns.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
-from pyroute2.netlink.diag import (
+from nodeagent.kernel import setns
+from nodeagent.kernel.netlink_library import (
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    RTM_GETADDR,
+    RTM_NEWADDR,
     SOCK_DESTROY,
     SS_CLOSE_WAIT,
     SS_ESTABLISHED,
@@ -27,14 +31,13 @@ from pyroute2.netlink.diag import (
     SS_LISTEN,
     SS_SYN_SENT,
     DiagSocket,
+    NetlinkError,
+    NetlinkSocket,
+    ifaddrmsg,
     inet_diag_req,
 )
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nlsocket import NetlinkSocket
 
-from nodeagent.kernel import setns
-
-_NETLINK_SOCK_DIAG = 4
+_NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
 _SO_NETNS_COOKIE = 71
 # SYN_SENT: judged by the rules of before, it would be established a moment later.
 _LIVE = sum(1 << state for state in (SS_ESTABLISHED, SS_SYN_SENT, SS_FIN_WAIT1, SS_FIN_WAIT2, SS_CLOSE_WAIT))
@@ -62,8 +65,11 @@ def netns_cookie() -> int:
 
 
 def own_addresses() -> list[str]:
-    with IPRoute() as route:
-        found = [a.get_attr("IFA_LOCAL") or a.get_attr("IFA_ADDRESS") for a in route.get_addr()]
+    with NetlinkSocket(_NETLINK_ROUTE) as route:
+        route.bind()
+        route.register_policy({RTM_NEWADDR: ifaddrmsg})
+        listed = route.nlm_request(ifaddrmsg(), RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP)
+        found = [one.get_attr("IFA_LOCAL") or one.get_attr("IFA_ADDRESS") for one in listed]
     return sorted({canonical(text) for text in found})
 
 

@@ -7,23 +7,10 @@ not run; the modules in them are the package's own.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from nodeagent.packages import enter
 
-
-def _enter(name: str) -> None:
-    """Nothing, if the package is imported already, or not installed: the import below tells."""
-    spec = None if name in sys.modules else importlib.util.find_spec(name)
-    if spec is None:
-        return
-    made = sys.modules[name] = importlib.util.module_from_spec(spec)
-    parent, _, own = name.rpartition(".")
-    if parent:
-        setattr(sys.modules[parent], own, made)
-
-
-_enter("kubernetes")
-_enter("kubernetes.aio")
+enter("kubernetes")
+enter("kubernetes.aio")
 
 from kubernetes.aio.client import ApiClient, Configuration  # noqa: E402  what comes before is the point
 from kubernetes.aio.client.rest import RESTClientObject  # noqa: E402
