@@ -15,7 +15,7 @@ from nodeagent.kernel.netns import NetlinkChild
 
 T = TypeVar("T")
 
-LINGER_SECONDS = 10.0  # it takes 21 MB meanwhile
+LINGER_SECONDS = 10.0  # it takes 13 MB meanwhile
 
 
 class LingeringChild:
