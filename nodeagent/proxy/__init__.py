@@ -3,7 +3,7 @@ which uses an *Upstream* (a connection to an endpoint) from the *Pool*; a *Relay
 The *Engine* is what they share.  The worker process runs them; the broker process makes their sockets.
 
     from the client   acceptor, originals, downstream, head_wait, request_heads, http1, view
-    to the endpoint   exchange, timed_exchange, request_body, response, usual_heads, upstream, sockets;
+    to the endpoint   exchange, timed_exchange, request_body, response, usual_heads, upstream, pool, sockets;
                       mirror (copies)
     under policies    policies (a package), managed_exchange
     not HTTP          relayed (a connection), relay (bytes both ways)

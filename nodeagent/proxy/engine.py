@@ -31,6 +31,7 @@ from nodeagent.proxy.mirror import Copy, Mirrors
 from nodeagent.proxy.policies.cluster import Cluster
 from nodeagent.proxy.policies.handling import Handlings
 from nodeagent.proxy.policies.prepayments import Prepayments
+from nodeagent.proxy.pool import Pool
 from nodeagent.proxy.relayed import RelayedConnection
 from nodeagent.proxy.request_heads import RequestHeads
 from nodeagent.proxy.shedding import Shedder
@@ -41,7 +42,7 @@ from nodeagent.proxy.tenants import Tenant, Tenants
 from nodeagent.proxy.timed_exchange import TimedExchange
 from nodeagent.proxy.timeouts import Timeouts
 from nodeagent.proxy.updates import EMPTY
-from nodeagent.proxy.upstream import Pool, Upstream
+from nodeagent.proxy.upstream import Upstream
 from nodeagent.proxy.view import View, unknown_destination
 
 TICK_SECONDS = 0.25

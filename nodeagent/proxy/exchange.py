@@ -23,10 +23,11 @@ from nodeagent.core.refusals import RESPONSES, Refusal, Refused
 from nodeagent.core.request_plan import RequestPlan
 from nodeagent.core.retries import IDEMPOTENT
 from nodeagent.proxy.budgets import READ_BYTES
+from nodeagent.proxy.pool import Pool
 from nodeagent.proxy.request_body import RequestBody
 from nodeagent.proxy.response import Response
 from nodeagent.proxy.stream import BULK_READ_BYTES, Bug
-from nodeagent.proxy.upstream import Key, Pool, Upstream
+from nodeagent.proxy.upstream import Key, Upstream
 
 if TYPE_CHECKING:
     from nodeagent.proxy.downstream import Downstream

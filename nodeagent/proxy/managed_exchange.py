@@ -29,9 +29,10 @@ from nodeagent.core.route_timeouts import BACKEND_REQUEST_TIMEOUT
 from nodeagent.proxy.exchange import CONNECT_TRIES, Exchange
 from nodeagent.proxy.policies.cluster import Refusing
 from nodeagent.proxy.policies.passage import Passage
+from nodeagent.proxy.pool import Pool
 from nodeagent.proxy.response import Response
 from nodeagent.proxy.timed_exchange import TimedExchange
-from nodeagent.proxy.upstream import Key, Pool
+from nodeagent.proxy.upstream import Key
 
 if TYPE_CHECKING:
     from nodeagent.proxy.deadlines import Deadlines
