@@ -18,6 +18,7 @@ from nodeagent.config.schemas.gateway import request_timeout_covers_backend_time
 from nodeagent.config.schemas.status import POLICY_STATUS
 from nodeagent.config.schemas.targets import MODE, namespace_target_is_the_own_one, targets
 from nodeagent.core.durations import milliseconds
+from nodeagent.core.traffic import MAX_RETRIES
 
 MAX_COUNT = 2**31 - 1  # the data path keeps counts in 32 bits
 _DAY = 24 * HOUR
@@ -144,7 +145,7 @@ _BYTES = WholeOrText(
 )
 _RETRY = Fields(
     {
-        "attempts": Whole(1, 10),
+        "attempts": Whole(1, MAX_RETRIES),
         "codes": Items(Whole(400, 599), most=32),
         "onConnectFailure": Truth(),
         "backoff": duration(0, 60_000),
