@@ -24,6 +24,7 @@ SERIES = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 READS = {"GET", "LIST", "WATCH"}
 OURS = ("mesh.nodeagent.dev", "gateway.networking.k8s.io")
+SETTLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def _events(cluster: Cluster, one: Document) -> list[str]:
 
 def writes_while_idle(mesh: Mesh, seconds: float) -> Counter[str]:
     """By kind, as the API server counts requests; of Leases those of the agents are known by their namespace's rate."""
+    time.sleep(SETTLE_SECONDS)  # numbers of pods that came and went before are written up to ten seconds later
     before = _writes(mesh.cluster)
     time.sleep(seconds)
     return _writes(mesh.cluster) - before

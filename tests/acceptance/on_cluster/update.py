@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.acceptance.on_cluster import objects, watched
 from tests.acceptance.on_cluster.mesh import DAEMONSET, ENABLED, NAMESPACE, Mesh
 from tests.acceptance.on_cluster.shop import NODES
+from tests.acceptance.on_cluster.waiting import until
 from tests.cluster.cluster import Cluster
 from tests.testbed.manifests import Document
 
@@ -30,11 +31,11 @@ socketserver.ThreadingTCPServer(("", {PORT}), Handler).serve_forever()
 # Uses every connection five times a second, and prints how many of them still live when one more has ended.
 HOLD = f"""
 import socket, time
-while True:  # DNS hears of a new Service a moment later
+while True:  # DNS and kube-proxy hear of a new Service and its endpoint a moment later
     try:
-        socket.getaddrinfo("echo", None)
+        socket.create_connection(("echo", {PORT}), 5).close()
         break
-    except socket.gaierror:
+    except OSError:
         time.sleep(0.5)
 held = [socket.create_connection(("echo", {PORT}), 5) for _ in range({HELD})]
 print(time.time(), len(held), flush=True)
@@ -101,6 +102,7 @@ def roll(mesh: Mesh) -> Update:
         watched.open_watched(cluster, "Closed", name="closed") as closed,
         watched.open_watched(cluster, "Open", ("denied",), name="open") as opened,
     ):
+        until(lambda: _held(cluster) == [HELD, HELD], 60, "all connections are open")
         time.sleep(3)
         before, began = _bypassed(mesh), time.time()
         cluster.kubectl("-n", NAMESPACE, "rollout", "restart", DAEMONSET)
