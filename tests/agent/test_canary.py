@@ -18,10 +18,11 @@ from nodeagent.core.canary import Fate
 class Scripted(Canary):
     """Its connects end as they are told."""
 
-    def __init__(self, fates: Sequence[Fate], bypass: bool = False) -> None:
+    def __init__(self, fates: Sequence[Fate], bypass: bool = False, answered: bool = True) -> None:
         maps: Any = SimpleNamespace(read_config=lambda: SimpleNamespace(bypass=bypass))
         workers: Any = None
         super().__init__(workers, maps, Path("/nowhere"))
+        self._answered = answered
         self.left = list(fates)
 
     async def _try(self) -> Fate:
@@ -55,6 +56,12 @@ def test_a_second_failure_is_told(fate: Fate) -> None:
     made = Scripted([fate] * canary.TRIES)
     assert looked(made) != ""
     assert made.failures == canary.TRIES
+
+
+def test_what_fails_before_the_first_answer_is_told_and_not_counted() -> None:
+    made = Scripted([Fate.REFUSED] * canary.TRIES, answered=False)
+    assert looked(made) != ""
+    assert made.failures == 0
 
 
 def test_under_bypass_nothing_is_tried() -> None:
