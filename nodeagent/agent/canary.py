@@ -61,7 +61,6 @@ class Canary:
         self._cgroup = cgroup
         self._running: _Running | None = None
         self._told = ""
-        self._answered = False  # ever: workers may still begin when the first is made, and that is no failure
         self.problem = NOT_YET
         self.failures = 0
 
@@ -78,9 +77,8 @@ class Canary:
         for _ in range(TRIES):
             fate = await self._try()
             if fate is Fate.ANSWERED:
-                self._answered = True
                 break
-            self.failures += self._answered
+            self.failures += 1
         return canary.problem(fate)
 
     async def _try(self) -> Fate:
