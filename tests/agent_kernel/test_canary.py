@@ -81,14 +81,14 @@ def _programs(instance: Instance) -> Iterator[dict[str, int]]:
 def test_a_hook_that_is_attached_and_reads_other_maps_is_seen_within_the_period(shop: Shop) -> None:
     assert why(shop) == ""
     with connect4_of_other_maps(shop):
-        until(lambda: "do not act on this agent's maps" in why(shop), PERIOD_SECONDS + 15)
-    until(lambda: why(shop) == "", PERIOD_SECONDS + 15)
+        until(lambda: "do not act on this agent's maps" in why(shop), PERIOD_SECONDS + 2)
+    until(lambda: why(shop) == "", PERIOD_SECONDS + 2)
 
 
 def test_rows_that_were_deleted_are_written_again_and_nobody_is_told(shop: Shop) -> None:
     with Maps(Layout(shop.bed.bpffs)) as maps:
         maps.map(layout.DESTINATIONS).delete(TARGET)
-        until(lambda: maps.map(layout.DESTINATIONS).lookup(TARGET) is not None, PERIOD_SECONDS + 15)
+        until(lambda: maps.map(layout.DESTINATIONS).lookup(TARGET) is not None, PERIOD_SECONDS + 2)
     assert why(shop) == ""
 
 
@@ -97,7 +97,7 @@ def test_a_canary_whose_process_died_is_replaced(shop: Shop) -> None:
     [pid] = (cgroup / "cgroup.procs").read_text().split()
     os.kill(int(pid), signal.SIGKILL)
     until(lambda: (cgroup / "cgroup.procs").read_text().split() not in ([], [pid]), PERIOD_SECONDS + 20)
-    until(lambda: why(shop) == "", PERIOD_SECONDS + 15)
+    until(lambda: why(shop) == "", PERIOD_SECONDS + 5)
 
 
 def test_its_connects_are_in_no_counter_that_users_see(shop: Shop) -> None:
@@ -116,7 +116,7 @@ def test_a_detached_link_is_seen_and_said(shop: Shop) -> None:
         bpf.link_detach(link)
     finally:
         os.close(link)
-    until(lambda: "the connect hooks are not attached" in why(shop), PERIOD_SECONDS + 15)
+    until(lambda: "the connect hooks are not attached" in why(shop), PERIOD_SECONDS)
 
 
 def test_nothing_of_it_stays_when_the_agent_stops(shop: Shop) -> None:
