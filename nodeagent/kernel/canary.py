@@ -18,7 +18,6 @@ from nodeagent.core.canary import ADDRESS, PORT, Fate
 from nodeagent.kernel import setns
 
 CONNECT_SECONDS = 1.0
-_SO_NETNS_COOKIE = 71
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _FATES = {
@@ -53,11 +52,9 @@ def _loopback_up() -> None:
 
 
 def _introduce(control: socket.socket) -> None:
-    with socket.socket() as probe:
-        cookie = struct.unpack("=Q", probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0]
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        socket.send_fds(control, [str(cookie).encode()], [namespace])
+        socket.send_fds(control, [str(setns.cookie()).encode()], [namespace])
     finally:
         os.close(namespace)
 

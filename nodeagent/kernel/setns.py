@@ -1,15 +1,27 @@
-"""Into another network namespace and back: setns(2), which Python has from 3.12 on only."""
+"""Network namespaces of the calling thread: which one it is in, into another and back.
+
+setns(2) and unshare(2) by libc: Python has them from 3.12 on only.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import socket
+import struct
 from collections.abc import Iterator
 
 CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def cookie() -> int:
+    """Of the namespace that we are in: as the hooks know it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return int(struct.unpack("=Q", probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0])
 
 
 def enter(fd: int, name: str = "") -> None:
