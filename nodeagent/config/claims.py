@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from nodeagent.config.resources import ServiceObject, ServicePort
+from nodeagent.core.addresses import UNSPECIFIED
 
 Target = tuple[str, int]
-ANY_NODE = ("0.0.0.0", "::")  # noqa: S104 - where node ports are kept; nothing is bound to it
 
 
 class Claim(NamedTuple):
@@ -85,5 +85,5 @@ def wanted(service: ServiceObject) -> Iterator[tuple[Target, Claim]]:
                 yield (address, port.port), Claim(is_door, service.key, number)
     for number, port in enumerate(service.ports):
         if port.node_port and (service.addresses or service.doors):
-            for address in ANY_NODE:
+            for address in UNSPECIFIED:
                 yield (address, port.node_port), Claim(is_door=True, service=service.key, port=number)

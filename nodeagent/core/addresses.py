@@ -23,9 +23,12 @@ def family(text: str) -> int:
     return 6 if ":" in text else 4
 
 
+UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - nothing is bound to it
+
+
 def unspecified(text: str) -> str:
-    """`0.0.0.0` or `::`, by the family of a canonical address: what stands for the address of any node."""
-    return "::" if ":" in text else "0.0.0.0"  # noqa: S104 - nothing is bound to it
+    """The UNSPECIFIED of a canonical address's family: what stands for the address of any node."""
+    return UNSPECIFIED[":" in text]
 
 
 @functools.lru_cache(maxsize=4096)

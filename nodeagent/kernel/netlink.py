@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nodeagent import packages
+from nodeagent.core.addresses import canonical
 from nodeagent.kernel import setns
 
 packages.enter("pyroute2")
@@ -53,12 +54,6 @@ def enter(path: str) -> None:
         setns.enter(fd, path)
     finally:
         os.close(fd)
-
-
-def canonical(text: str) -> str:
-    address = ipaddress.ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
 
 
 def own_addresses() -> list[str]:
