@@ -88,7 +88,6 @@ class AdminView:
 
     def facts(self) -> Facts:
         parts = self._parts
-        config = parts.maps.read_config()
         beats = parts.maps.heartbeats()
         supervisor = parts.fleet.supervisor
         return Facts(
@@ -102,7 +101,7 @@ class AdminView:
             pods_refused=len(parts.finder.refused),
             pods_waiting=len(parts.finder.waiting.keys() - parts.finder.refused.keys()),
             attached=self._is_attached(),
-            bypass=config.bypass,
+            bypass=parts.maps.bypassed(),
             worker_deaths=supervisor.deaths,
             workers_hung=supervisor.hung,
             broker_deaths=parts.fleet.broker_deaths,

@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 BROKER = python_module("nodeagent.proxy.broker")
 STOP_SECONDS = 2.0
-# Asked twice a second; silent for 2.5 s = hung.  The first answer may take as long as Python on a loaded node.
-LIMITS = health.Limits(check=0.5, beat=2.5, start=20.0)
+# Asked once a second; silent for 2.5 s = hung.  The first answer may take as long as Python on a loaded node.
+LIMITS = health.Limits(check=1.0, beat=2.5, start=20.0)
 
 
 class BrokerClient:

@@ -72,7 +72,7 @@ class Canary:
             await asyncio.sleep(AGAIN_SECONDS if self.problem else PERIOD_SECONDS)
 
     async def _look(self) -> str:
-        if self._maps.read_config().bypass:
+        if self._maps.bypassed():
             return ""  # nothing is redirected, as somebody wishes
         for _ in range(TRIES):
             fate = await self._try()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -236,8 +235,7 @@ class Fleet:
             self._send_whole(worker)
 
     def heartbeat(self, index: int) -> float:
-        beat = self._maps.map(layout.HEARTBEATS).lookup(index.to_bytes(4, sys.byteorder))
-        return int.from_bytes(beat or b"", sys.byteorder) / 1e9
+        return self._maps.heartbeat(index) / 1e9
 
     def worker_reported(self, worker: Worker, report: dict[str, Any]) -> None:
         handler = self._handlers().get(report["op"])

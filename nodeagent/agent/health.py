@@ -10,11 +10,11 @@ class Limits:
     """Seconds.
 
     beat: the connect hook avoids a worker whose heartbeat is older than 2.0 s (heartbeat_limit_ms), the
-    supervisor ends it 0.5 s later, so that a busy machine is not mistaken for a hung worker.
+    supervisor ends it 0.5 to 1 s later, so that a busy machine is not mistaken for a hung worker.
     start: from spawn to the first heartbeat; Python starts in 0.3 s, on a loaded node in a few seconds.
     """
 
-    check: float = 0.25
+    check: float = 0.5
     beat: float = 2.5
     start: float = 20.0
     quick_death: float = 5.0
@@ -33,8 +33,11 @@ def is_hung(limits: Limits, now: float, beat: float, ready_since: float | None, 
 
 
 def was_away(limits: Limits, now: float, last_check: float) -> bool:
-    """True when we ourselves did not run for a while: then every heartbeat looks old, and none proves a hang."""
-    return now - last_check > limits.check * 4
+    """True when we ourselves did not run for a while: then what lives may look old, and proves no hang.
+
+    An answer to what we asked can be as old as this gap and a turn before it.
+    """
+    return now - last_check > limits.beat - limits.check
 
 
 def restart_delay(limits: Limits, lifetime: float, deaths_in_row: int) -> float:

@@ -24,6 +24,7 @@ from nodeagent.kernel.kubepods import PodDirectory
 log = logging.getLogger(__name__)
 
 SCAN_SECONDS = 1.0
+QUIET_SECONDS = 5.0  # where inotify watches everything and every pod is settled
 # How long after an event a pod without a sandbox is looked at again every so many seconds.
 YOUNG_SECONDS = 5.0
 QUICK_SECONDS = 0.005
@@ -51,6 +52,7 @@ class PodFinder:
         self._clock = clock
         self._node = NodeNamespaces()
         self._watch = _watch()
+        self._is_watched = False  # wherever pods can come and go
         self._listed: dict[str, PodDirectory] = {}
         self._to_look: list[PodDirectory] = []
         self._coming: Callable[[], None] = lambda: None
@@ -99,7 +101,7 @@ class PodFinder:
 
     async def _quick_looks(self, woken: asyncio.Event, changed: Callable[[], None]) -> None:
         """Until something happens in a watched directory, or the next scan is due."""
-        due = self._clock() + SCAN_SECONDS
+        due = self._clock() + self._pause()
         woken.clear()
         while self._clock() < due:
             young = [waiting.pod for waiting in self.waiting.values() if self._clock() < waiting.young]
@@ -111,6 +113,11 @@ class PodFinder:
                     changed()
             else:
                 return
+
+    def _pause(self) -> float:
+        """Seconds until the next scan, if nothing happens."""
+        unsettled = self.waiting.keys() - self.refused.keys()
+        return QUIET_SECONDS if self._is_watched and not unsettled else SCAN_SECONDS
 
     def list_pods(self) -> bool:
         """Forget pods whose cgroup is gone, and note which to look at: True if anything changed."""
@@ -139,8 +146,8 @@ class PodFinder:
         if self._watch is None:
             return set()
         happened = self._watch.drain()
-        for path in paths:
-            self._watch.watch(path)
+        watched = [self._watch.watch(path) for path in paths]
+        self._is_watched = bool(watched) and all(watched)
         return happened
 
     def _find_kubepods(self) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-SECONDS = 0.5
+SECONDS = 2.0  # the canary finds out by effect, every 5 s
 
 
 class Remembered:

@@ -24,12 +24,18 @@ class DirectoryWatch:
         """OSError (EMFILE) when this user has too many of them."""
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         self._paths: dict[int, Path] = {}
+        self._watched: set[Path] = set()
 
     def fileno(self) -> int:
         return self._fd
 
     def watch(self, path: Path) -> bool:
-        """Once more is fine.  False if it is gone, or the user's limit of watches (ENOSPC) is reached."""
+        """Once more is fine.  False if it is gone, or the user's limit of watches (ENOSPC) is reached.
+
+        What was removed is watched again only after `drain` has told of it.
+        """
+        if path in self._watched:
+            return True
         try:
             number = _checked(
                 _libc.inotify_add_watch(self._fd, os.fsencode(path), IN_CREATE | IN_DELETE | IN_ONLYDIR)
@@ -39,6 +45,7 @@ class DirectoryWatch:
                 return False
             raise
         self._paths[number] = path
+        self._watched.add(path)
         return True
 
     def drain(self) -> set[Path]:
@@ -55,10 +62,17 @@ class DirectoryWatch:
         while offset < len(events):
             number, mask, _, length = _HEAD.unpack_from(events, offset)
             offset += _HEAD.size + length
-            path = self._paths.pop(number, None) if mask & IN_IGNORED else self._paths.get(number)
+            path = self._paths.get(number)
             if path is not None:
                 happened.add(path)
+            if mask & IN_IGNORED:
+                self._forget(number)
         return happened
+
+    def _forget(self, number: int) -> None:
+        path = self._paths.pop(number, None)
+        if path is not None:
+            self._watched.discard(path)
 
     def close(self) -> None:
         os.close(self._fd)

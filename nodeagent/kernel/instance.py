@@ -7,6 +7,7 @@ pinned links get the new programs by LINK_UPDATE, so that no connect sees a hook
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -23,6 +24,7 @@ from nodeagent.kernel.links import LinkSwap, pinned_link, remove_link
 from nodeagent.kernel.loader import KernelError
 from nodeagent.kernel.maps import Config, Maps
 from nodeagent.kernel.neighbours import Attached, Conflict
+from nodeagent.kernel.syscall import BpfError
 
 BPFFS_MAGIC = 0xCAFE4A11
 HEARTBEAT_LIMIT_MS = 2000
@@ -86,10 +88,15 @@ class Instance:
 
     def is_attached(self) -> bool:
         """True if every hook has a pinned link to a living cgroup."""
-        return all(self.layout.link(hook.name).exists() and self._link_lives(hook) for hook in HOOKS)
+        return all(map(self._link_lives, HOOKS))
 
     def _link_lives(self, hook: Hook) -> bool:
-        return self.link_info(hook).cgroup_id != 0
+        try:
+            return self.link_info(hook).cgroup_id != 0
+        except BpfError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
 
     def link_info(self, hook: Hook) -> LinkInfo:
         return LinkInfo(hook.name, *pinned_link(self.layout.link(hook.name)))

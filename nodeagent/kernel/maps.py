@@ -94,6 +94,7 @@ class Maps:
     def __init__(self, pins: layout.Layout) -> None:
         self.layout = pins
         self._open: dict[str, Map] = {}
+        self._beats: memoryview[int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +106,7 @@ class Maps:
         for opened in self._open.values():
             opened.close()
         self._open.clear()
+        self._beats = None
 
     def map(self, name: str) -> Map:
         if name not in self._open:
@@ -115,9 +117,13 @@ class Maps:
 
     def read_config(self) -> Config:
         raw = self.map(layout.CONFIG).lookup(_u32(0))
-        on = self.map(layout.BYPASS).lookup(_u32(0))
         # an array always has its element 0
-        return decode_config(raw or bytes(ctypes.sizeof(abi.Config)), bypass=bool(on and any(on)))
+        return decode_config(raw or bytes(ctypes.sizeof(abi.Config)), bypass=self.bypassed())
+
+    def bypassed(self) -> bool:
+        """Whether every pod's connections are left alone, as somebody wishes."""
+        on = self.map(layout.BYPASS).lookup(_u32(0))
+        return bool(on and any(on))
 
     def write_config(self, config: Config) -> None:
         packed = abi.Config(
@@ -195,8 +201,19 @@ class Maps:
 
     def heartbeats(self) -> list[int]:
         """Per worker: CLOCK_MONOTONIC ns of its last beat, 0 = does not accept."""
-        beats = self.map(layout.HEARTBEATS)
-        return [struct.unpack("=Q", beats.lookup(_u32(i)) or bytes(8))[0] for i in range(abi.MAX_WORKERS)]
+        return self._heartbeats().tolist()
+
+    def heartbeat(self, worker: int) -> int:
+        """The same of one."""
+        return self._heartbeats()[worker]
+
+    def _heartbeats(self) -> memoryview[int]:
+        """Mapped, as the workers have it: they are looked at several times a second."""
+        if self._beats is None:
+            size = abi.MAX_WORKERS * struct.calcsize("=Q")
+            mapped = mmap.mmap(self.map(layout.HEARTBEATS).fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+            self._beats = memoryview(mapped).cast("Q")
+        return self._beats
 
     def clear_heartbeat(self, worker: int) -> None:
         """Take a worker out of the choice at once (it is dead or hangs)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,6 @@ from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.worker import State, Worker
 from nodeagent.core.bounds import Bounds
 from nodeagent.core.model import Workload
-from nodeagent.kernel import layout
 from nodeagent.kernel.netns import NamespaceInfo, NetlinkError
 
 
@@ -24,13 +22,8 @@ class FakeMaps:
         self.entered: dict[tuple[int, int, int], int] = {}
         self.beats: dict[int, float] = {}  # worker -> seconds of the monotonic clock
 
-    def map(self, name: str) -> FakeMaps:
-        assert name == layout.HEARTBEATS
-        return self
-
-    def lookup(self, key: bytes) -> bytes:
-        beat = self.beats.get(int.from_bytes(key, sys.byteorder), time.monotonic())
-        return int(beat * 1e9).to_bytes(8, sys.byteorder)
+    def heartbeat(self, worker: int) -> int:
+        return int(self.beats.get(worker, time.monotonic()) * 1e9)
 
     def set_listener(self, netns: int, worker: int, family: int, port: int) -> None:
         self.entered[netns, worker, family] = port

@@ -22,7 +22,7 @@ class Scripted(Canary):
     """Its connects end as they are told."""
 
     def __init__(self, fates: Sequence[Fate], bypass: bool = False) -> None:
-        maps: Any = SimpleNamespace(read_config=lambda: SimpleNamespace(bypass=bypass))
+        maps: Any = SimpleNamespace(bypassed=lambda: bypass)
         workers: Any = None
         super().__init__(workers, maps, Path("/nowhere"))
         self.left = list(fates)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from nodeagent.agent import broker_client
 from nodeagent.agent.health import Limits, is_hung, restart_delay, was_away
 
 LIMITS = Limits()
@@ -23,8 +24,17 @@ def test_a_worker_that_never_gets_ready_is_hung_after_the_start_limit() -> None:
 
 
 def test_after_our_own_absence_no_heartbeat_proves_a_hang() -> None:
-    assert was_away(LIMITS, now=10.0, last_check=8.0)
-    assert not was_away(LIMITS, now=10.0, last_check=9.7)
+    gap = LIMITS.beat - LIMITS.check
+    assert was_away(LIMITS, now=10.0, last_check=9.9 - gap)
+    assert not was_away(LIMITS, now=10.0, last_check=10.0 - gap)
+
+
+def test_an_answer_asked_for_a_turn_before_our_absence_proves_no_hang() -> None:
+    """The longest gap that counts as none, after an answer as old as a turn: it is not yet too old."""
+    for limits in (LIMITS, broker_client.LIMITS):
+        gap = limits.beat - limits.check
+        assert not was_away(limits, now=gap, last_check=0.0)
+        assert not is_hung(limits, now=gap, beat=-limits.check, ready_since=-9.0, started=-9.0)
 
 
 def test_a_worker_that_lived_is_replaced_at_once_and_one_that_keeps_dying_slowly() -> None:

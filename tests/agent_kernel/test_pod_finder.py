@@ -230,6 +230,50 @@ def test_a_new_pod_is_found_within_milliseconds_of_its_sandbox(
     assert taken < 0.2, taken
 
 
+def scans_in(finder: PodFinder, seconds: float) -> int:
+    """How many while it runs for so long."""
+    scans = 0
+    listed = finder.list_pods
+
+    def list_pods() -> bool:
+        nonlocal scans
+        scans += 1
+        return listed()
+
+    async def idle() -> None:
+        running = asyncio.create_task(finder.run(lambda: None))
+        await asyncio.sleep(seconds)
+        running.cancel()
+
+    finder.list_pods = list_pods  # type: ignore[method-assign]  # counted, and done
+    asyncio.run(idle())
+    return scans
+
+
+def test_a_node_where_every_pod_is_settled_and_watched_is_seldom_scanned(
+    kubelet: Kubelet, finder: PodFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_finder, "SCAN_SECONDS", 0.02)
+    pod = kubelet.add_pod("shop", "settled")
+    kubelet.start_sandbox(pod)
+    wait_found(finder, pod)
+    assert scans_in(finder, 0.4) <= 2  # events of its start may be told late
+
+
+@pytest.mark.parametrize("why", ["a pod waits for its sandbox", "inotify does not tell"])
+def test_a_node_that_is_not_is_scanned_often(
+    kubelet: Kubelet, finder: PodFinder, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr(pod_finder, "SCAN_SECONDS", 0.02)
+    monkeypatch.setattr(pod_finder, "YOUNG_SECONDS", 0.0)
+    pod = kubelet.add_pod("shop", "settled")
+    if why == "inotify does not tell":
+        kubelet.start_sandbox(pod)
+        wait_found(finder, pod)
+        monkeypatch.setattr(finder._watch, "watch", lambda _path: False)
+    assert scans_in(finder, 0.4) >= 5
+
+
 def test_an_idle_node_costs_next_to_nothing(kubelet: Kubelet, finder: PodFinder) -> None:
     for number in range(20):
         kubelet.start_sandbox(kubelet.add_pod("shop", f"p{number}"))

@@ -27,7 +27,7 @@ from tests.kube import samples
 from tests.kube.model import Server, Value
 from tests.kube.writable_api import WritableApi
 
-TIMING = Timing(lease=1.0, renew_within=0.7, retry=0.1, look=0.2)
+TIMING = Timing(lease=1.0, renew_within=0.7, renew=0.1, retry=0.1, look=0.2)
 LEASES = "/apis/coordination.k8s.io/v1/leases"
 EVENTS = "/api/v1/events"
 AGENTS = "/api/v1/namespaces/nodeagent/pods"
