@@ -108,10 +108,15 @@ class Configuration:
             raise RuntimeError("nothing was loaded: `snapshots` takes the first ObjectSet before it compiles")
         self._generation += 1
         self.noticed = self._asked
+        snapshot, self.conditions = await asyncio.to_thread(self._compile_all, objects)
+        self.snapshot, self.compiled = snapshot, objects
+        self._tell()
+        return snapshot
+
+    def _compile_all(self, objects: ObjectSet) -> tuple[Snapshot, Conditions]:
         here = locality(objects.nodes, self._here.node, self._here.zone)
-        self._groundwork = await asyncio.to_thread(lay, objects, self._groundwork, here)
-        snapshot, self.conditions = await asyncio.to_thread(
-            compiler.compile,
+        self._groundwork = lay(objects, self._groundwork, here)
+        return compiler.compile(
             objects,
             self._generation,
             refuse_broken=self._refuse_broken,
@@ -119,9 +124,6 @@ class Configuration:
             kube_proxy=self._kube_proxy,
             groundwork=self._groundwork,
         )
-        self.snapshot, self.compiled = snapshot, objects
-        self._tell()
-        return snapshot
 
     def _tell(self) -> None:
         """Log each error and warning once, when it appears."""

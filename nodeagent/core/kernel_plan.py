@@ -84,70 +84,91 @@ class Plan:
         self.old_verdicts = {(n, pod) for n, pod in self.old_verdicts if pod not in after.verdict_tables.get(n, {})}
 
 
-def plan(current: Tables, desired: Desired, left: Collection[Target] | None = None) -> tuple[Plan, Tables]:
-    """The writes, and what the maps hold after them.  `current` is not changed.
+@dataclass(frozen=True, slots=True)
+class _Freed:
+    """Taken out of the tables, because it may change; what is wanted again comes back."""
 
-    Without `left`, `desired` has everything.  With it, `desired` has the destinations that may differ from `current`,
+    rows: dict[Target, DestinationRow]
+    sets: dict[int, tuple[Endpoint, ...]]
+    tables: dict[int, Table]
+    rates: Collection[int]
+
+
+def plan(tables: Tables, desired: Desired, left: Collection[Target] | None = None) -> Plan:
+    """The writes.  `tables` are what the maps hold, and are brought up to what they hold after them.
+
+    In place, since a copy would cost more than all else: a change meets one row of ten thousand.
+
+    Without `left`, `desired` has everything.  With it, `desired` has the destinations that may differ from `tables`,
     which an earlier `plan` made, and `left` those that are gone: all others stay as they are.
     """
-    after, out = Tables(next_id=current.next_id), Plan()
-    freed = _free_all(current) if left is None else _free(current, after, {*desired.destinations, *left})
-    _plan_pods(current, desired, after, out)
-    sets, tables = _SetPool(current, after, out, freed), _TablePool(current, after, out, freed)
+    out = Plan()
+    freed = _free_all(tables) if left is None else _free(tables, {*desired.destinations, *left})
+    _plan_pods(tables, desired, out)
+    sets, policies = _SetPool(tables, out, freed), _TablePool(tables, out, freed)
     for target, entry in desired.destinations.items():
-        row = _row(entry, current.destinations.get(target), sets, tables)
-        after.destinations[target] = row
+        before = freed.rows.get(target)
+        row = tables.destinations[target] = _row(entry, before, sets, policies)
         for number in (row.ep_set, row.policy):
-            after.users[number] = after.users.get(number, 0) + 1
-        if current.destinations.get(target) != row:
+            tables.users[number] = tables.users.get(number, 0) + 1
+        if before != row:
             out.destinations[target] = row
-    changed = current.destinations.keys() if left is None else left
-    out.gone_destinations = {target for target in changed if target not in after.destinations}
-    _plan_rates(current, desired, after, out, left)
-    _retire(current, after, out, freed)
-    return out, after
+    out.gone_destinations = {target for target in freed.rows if target not in tables.destinations}
+    _plan_rates(tables, desired, out, freed)
+    _retire(tables, out, freed)
+    return out
 
 
-def _free_all(current: Tables) -> set[int]:
-    return {*current.endpoint_sets, *current.verdict_tables}
+def _free_all(tables: Tables) -> _Freed:
+    freed = _Freed(tables.destinations, tables.endpoint_sets, tables.verdict_tables, tables.rates.keys())
+    tables.destinations, tables.endpoint_sets, tables.verdict_tables, tables.users = {}, {}, {}, {}
+    return freed
 
 
-def _free(current: Tables, after: Tables, targets: Iterable[Target]) -> set[int]:
-    """Take what stays from `current`.  Returns the sets and tables that only rows at `targets` named."""
-    after.destinations, after.users = dict(current.destinations), dict(current.users)
-    freed = set[int]()
-    for row in (after.destinations.pop(target, None) for target in targets):
-        for number in (row.ep_set, row.policy) if row else ():
-            after.users[number] -= 1
-            if not after.users[number]:
-                del after.users[number]
-                freed.add(number)
-    return freed - {0}
+def _free(tables: Tables, targets: Iterable[Target]) -> _Freed:
+    """The rows at `targets`, and the sets and tables that only they named."""
+    popped = ((target, tables.destinations.pop(target, None)) for target in targets)
+    rows = {target: row for target, row in popped if row is not None}
+    unnamed = _let_go(tables.users, (number for row in rows.values() for number in (row.ep_set, row.policy)))
+    return _Freed(
+        rows,
+        {number: tables.endpoint_sets.pop(number) for number in unnamed & tables.endpoint_sets.keys()},
+        {number: tables.verdict_tables.pop(number) for number in unnamed & tables.verdict_tables.keys()},
+        tables.rates.keys() & {row.dest for row in rows.values()},
+    )
 
 
-def _plan_pods(current: Tables, desired: Desired, after: Tables, out: Plan) -> None:
-    after.pods = dict(desired.pods)
-    after.own_addresses = set(desired.own_addresses)
-    out.new_own = after.own_addresses - current.own_addresses
-    out.gone_own = current.own_addresses - after.own_addresses
-    written = {cookie: entry for cookie, entry in desired.pods.items() if current.pods.get(cookie) != entry}
+def _let_go(users: dict[int, int], numbers: Iterable[int]) -> set[int]:
+    """Those that nobody names any more."""
+    unnamed = set[int]()
+    for number in numbers:
+        users[number] -= 1
+        if not users[number]:
+            del users[number]
+            unnamed.add(number)
+    return unnamed - {0}
+
+
+def _plan_pods(tables: Tables, desired: Desired, out: Plan) -> None:
+    out.new_own = set(desired.own_addresses - tables.own_addresses)
+    out.gone_own = tables.own_addresses - desired.own_addresses
+    written = {cookie: entry for cookie, entry in desired.pods.items() if tables.pods.get(cookie) != entry}
     out.passing = {cookie: entry for cookie, entry in written.items() if entry.passes}
     out.pods = {cookie: entry for cookie, entry in written.items() if not entry.passes}
-    out.gone_pods = current.pods.keys() - desired.pods.keys()
+    out.gone_pods = tables.pods.keys() - desired.pods.keys()
+    tables.pods, tables.own_addresses = dict(desired.pods), set(desired.own_addresses)
 
 
-def _plan_rates(
-    current: Tables, desired: Desired, after: Tables, out: Plan, left: Collection[Target] | None
-) -> None:
+def _plan_rates(tables: Tables, desired: Desired, out: Plan, freed: _Freed) -> None:
     """A rate whose destination is kept is kept.  Destinations of one id may be without: a Service's doors."""
     wanted = {entry.dest: entry.rate for entry in desired.destinations.values() if entry.rate is not None}
-    if current.rates and left is not None:
-        rows = (row for target, row in after.destinations.items() if target not in desired.destinations)
-        others = {row.dest for row in rows if DestFlag.RATE in row.flags}
-        after.rates = {dest: rate for dest, rate in current.rates.items() if dest in others}
-    after.rates |= wanted
-    out.rates = {dest: rate for dest, rate in wanted.items() if current.rates.get(dest) != rate}
-    out.gone_rates = current.rates.keys() - after.rates.keys()
+    gone = set(freed.rates)
+    if gone:  # unless a row that was not met names it
+        rows = (row for target, row in tables.destinations.items() if target not in desired.destinations)
+        gone -= {row.dest for row in rows if DestFlag.RATE in row.flags}
+    out.rates = {dest: rate for dest, rate in wanted.items() if tables.rates.get(dest) != rate}
+    out.gone_rates = gone - wanted.keys()
+    tables.rates = {dest: rate for dest, rate in tables.rates.items() if dest not in gone} | wanted
 
 
 def _row(entry: DestinationEntry, before: DestinationRow | None, sets: _SetPool, tables: _TablePool) -> DestinationRow:
@@ -164,14 +185,11 @@ def _row(entry: DestinationEntry, before: DestinationRow | None, sets: _SetPool,
 class _SetPool:
     """Endpoint sets by content: an existing one is named again, another content is a new set."""
 
-    def __init__(self, current: Tables, after: Tables, out: Plan, freed: Iterable[int]) -> None:
+    def __init__(self, after: Tables, out: Plan, freed: _Freed) -> None:
         self._after, self._out = after, out
-        after.endpoint_sets = dict(current.endpoint_sets)
-        for number in freed:
-            after.endpoint_sets.pop(number, None)
-        after.set_numbers = dict(current.set_numbers) or {
-            content: number for number, content in current.endpoint_sets.items()
-        }
+        if not after.set_numbers:
+            there = {**after.endpoint_sets, **freed.sets}
+            after.set_numbers = {content: number for number, content in there.items()}
 
     def place(self, endpoints: tuple[Endpoint, ...]) -> int:
         number = self._after.set_numbers.get(endpoints)
@@ -186,14 +204,12 @@ class _SetPool:
 class _TablePool:
     """Verdict tables by content.  A table may get verdicts of new pods; one that is there never changes."""
 
-    def __init__(self, current: Tables, after: Tables, out: Plan, freed: Iterable[int]) -> None:
-        self._current, self._after, self._out = current, after, out
+    def __init__(self, after: Tables, out: Plan, freed: _Freed) -> None:
+        self._after, self._out, self._freed = after, out, freed.tables
         self._placed: dict[int, int] = {}  # by the identity of what is wanted: destinations share it
-        after.verdict_tables, after.table_numbers = dict(current.verdict_tables), dict(current.table_numbers)
-        for number in freed:
-            table = after.verdict_tables.pop(number, None)
-            content = frozenset(table.items()) if table is not None else None
-            if content is not None and after.table_numbers.get(content) == number:
+        for number, table in freed.tables.items():
+            content = frozenset(table.items())
+            if after.table_numbers.get(content) == number:
                 del after.table_numbers[content]
 
     def place(self, wanted: Mapping[int, VerdictEntry], before: int) -> int:
@@ -213,13 +229,13 @@ class _TablePool:
 
     def _can_extend(self, number: int, wanted: Mapping[int, VerdictEntry]) -> bool:
         """Not if it is kept or another content has claimed it, or a verdict in it would have to change."""
-        there = self._current.verdict_tables.get(number)
+        there = self._freed.get(number)
         if there is None or number in self._after.verdict_tables:
             return False
         return all(there.get(pod, verdict) == verdict for pod, verdict in wanted.items())
 
     def _write(self, number: int, wanted: Mapping[int, VerdictEntry]) -> None:
-        there = self._current.verdict_tables.get(number, {})
+        there = self._freed.get(number, {})
         self._after.verdict_tables[number] = dict(wanted)
         for pod, verdict in wanted.items():
             if pod not in there:
@@ -232,12 +248,12 @@ def _take_id(after: Tables) -> int:
     return number
 
 
-def _retire(current: Tables, after: Tables, out: Plan, freed: Iterable[int]) -> None:
-    for number in freed:
-        content = current.endpoint_sets.get(number)
-        if content is not None and number not in after.endpoint_sets:
+def _retire(tables: Tables, out: Plan, freed: _Freed) -> None:
+    for number, content in freed.sets.items():
+        if number not in tables.endpoint_sets:
             out.old_sets[number] = len(content)
-            if after.set_numbers.get(content) == number:
-                del after.set_numbers[content]
-        table, left = current.verdict_tables.get(number, {}), after.verdict_tables.get(number, {})
+            if tables.set_numbers.get(content) == number:
+                del tables.set_numbers[content]
+    for number, table in freed.tables.items():
+        left = tables.verdict_tables.get(number, {})
         out.old_verdicts |= {(number, pod) for pod in table.keys() - left.keys()}

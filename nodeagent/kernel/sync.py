@@ -64,14 +64,14 @@ class KernelSync:
         part = replace(snapshot, destinations=renewed)
         ids = self._names.allocate(kernel_state.needed_names(part, pods))
         self._nameless = NAMELESS in ids.values()
-        current = self._tables or read_tables(self._maps)
-        todo, after = plan(current, kernel_state.build(part, pods, ids, passing), left)
+        desired = kernel_state.build(part, pods, ids, passing)
+        tables, self._tables = self._tables or read_tables(self._maps), None  # until all is written, not to be trusted
+        todo = plan(tables, desired, left)
         for _when, waiting in self._retired:  # before writing: what fails half way may name these already
-            waiting.spare(after)
+            waiting.spare(tables)
         self._pods_changed = self._pods_changed or bool(todo.pods or todo.gone_pods)
-        self._tables = None  # until all is written, memory is not to be trusted
         self._apply(todo)
-        self._tables = after
+        self._tables = tables
         self._written = snapshot, local
         self._retired.append((time.monotonic(), todo))
         old = sum(todo.old_sets.values()) + len(todo.old_verdicts)

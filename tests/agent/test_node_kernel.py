@@ -5,11 +5,12 @@ from __future__ import annotations
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.node_kernel import covered_by
 from nodeagent.core.coverage import Coverage, coverage, newly_covered
-from nodeagent.core.kernel_plan import Tables, plan
+from nodeagent.core.kernel_plan import Tables
 from nodeagent.core.kernel_state import LocalPod, build, needed_names
 from nodeagent.core.model import Snapshot
 from tests.agent.fakes import pod
 from tests.config import builders as some
+from tests.core.plans import planned
 from tests.testbed import manifests
 from tests.testbed.manifests import Document
 
@@ -32,7 +33,7 @@ def maps_of(snap: Snapshot) -> Tables:
     """What an agent leaves in the maps that had this configuration in force."""
     local = {one.key: LocalPod(one.cookie, one.addresses) for one in PODS}
     ids = {name: number for number, name in enumerate(sorted(needed_names(snap, local)), 1)}
-    return plan(Tables(), build(snap, local, ids))[1]
+    return planned(Tables(), build(snap, local, ids))[1]
 
 
 def after_restart(snap: Snapshot) -> Coverage:

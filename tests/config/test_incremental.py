@@ -19,12 +19,13 @@ from nodeagent.config.manifest_files import ManifestFile
 from nodeagent.config.objects import Good, merge
 from nodeagent.core.coverage import Coverage, coverage, with_changes
 from nodeagent.core.differences import changed, gone
-from nodeagent.core.kernel_plan import Tables, plan
+from nodeagent.core.kernel_plan import Tables
 from nodeagent.core.kernel_state import LocalPod, Name, build, local_pods, needed_names
 from nodeagent.core.model import Snapshot, Workload
 from nodeagent.proxy.frames import LENGTH, decode_command
 from nodeagent.proxy.updates import EMPTY, Encoder, Incoming
 from tests.config import builders as some
+from tests.core.plans import planned
 from tests.testbed import manifests
 from tests.testbed.manifests import Document
 
@@ -248,8 +249,8 @@ class Agent:
         for one in sorted(needed_names(snapshot, held)):
             self.ids.setdefault(one, len(self.ids) + 1)
         before = self.tables
-        todo, self.tables = plan(before, build(replace(snapshot, destinations=renewed), held, self.ids), left)
-        _, fresh = plan(Tables(), build(snapshot, held, self.ids))
+        todo, self.tables = planned(before, build(replace(snapshot, destinations=renewed), held, self.ids), left)
+        _, fresh = planned(Tables(), build(snapshot, held, self.ids))
         assert read_out(self.tables) == read_out(fresh)
         assert written(before.rates, todo.rates, todo.gone_rates) == fresh.rates
         assert written(before.destinations, todo.destinations, todo.gone_destinations) == self.tables.destinations

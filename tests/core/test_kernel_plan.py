@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.core.kernel_plan import Plan, Tables, plan
+from nodeagent.core.kernel_plan import Plan, Tables
 from nodeagent.core.kernel_state import (
     Desired,
     DestFlag,
@@ -38,6 +38,7 @@ from nodeagent.core.model import (
     Workload,
 )
 from nodeagent.core.traffic import ConnectionRate, Limit, Mode
+from tests.core.plans import planned
 
 TARGETS = [(f"198.19.0.{i}", 80) for i in range(1, 5)]
 ENDPOINTS = [Endpoint(f"198.18.0.{i}", 8080) for i in range(1, 4)]
@@ -87,12 +88,13 @@ def _judged(entry: DestinationEntry, table: dict[int, VerdictEntry], now: Desire
     return replace(entry, verdicts=table)
 
 
-def planned(state: Tables, before: Desired, desired: Desired, *, keep: bool) -> tuple[Plan, Tables]:
+def planned_from(state: Tables, before: Desired, desired: Desired, *, keep: bool) -> tuple[Plan, Tables]:
     """`keep`: without a look at destinations that stay equal."""
     if not keep:
-        return plan(state, desired)
+        return planned(state, desired)
     other = {t: entry for t, entry in desired.destinations.items() if before.destinations.get(t) != entry}
-    return plan(state, replace(desired, destinations=other), before.destinations.keys() - desired.destinations.keys())
+    left = before.destinations.keys() - desired.destinations.keys()
+    return planned(state, replace(desired, destinations=other), left)
 
 
 def steps(state: Tables, todo: Plan) -> Iterator[Tables]:
@@ -154,7 +156,7 @@ def wanted(desired: Desired, cookie: int, target: tuple[str, int]) -> object:
 def test_every_moment_shows_each_pod_the_old_or_the_new_answer(history: list[Desired], keep: bool) -> None:
     state, before = Tables(), Desired({}, frozenset(), {})
     for desired in history:
-        todo, after = planned(state, before, desired, keep=keep)
+        todo, after = planned_from(state, before, desired, keep=keep)
         for moment in steps(state, todo):
             for cookie in COOKIES:
                 for target in TARGETS:
@@ -170,7 +172,7 @@ def test_every_moment_shows_each_pod_the_old_or_the_new_answer(history: list[Des
 def test_the_plan_leads_where_it_says(history: list[Desired], keep: bool) -> None:
     state, before = Tables(), Desired({}, frozenset(), {})
     for desired in history:
-        todo, after = planned(state, before, desired, keep=keep)
+        todo, after = planned_from(state, before, desired, keep=keep)
         last = state
         for moment in steps(state, todo):
             last = copy.deepcopy(moment)
@@ -184,15 +186,15 @@ def test_the_plan_leads_where_it_says(history: list[Desired], keep: bool) -> Non
 
 @given(configurations())
 def test_the_same_configuration_again_writes_nothing(desired: Desired) -> None:
-    _, state = plan(Tables(), desired)
-    todo, _ = plan(state, desired)
+    _, state = planned(Tables(), desired)
+    todo, _ = planned(state, desired)
     assert not todo
 
 
 def test_equal_endpoints_and_verdicts_are_stored_once() -> None:
     entry = DestinationEntry(1, DestFlag.FRONTEND, tuple(ENDPOINTS), {1101: VerdictEntry(True, 7, 0)})
     pods = {101: PodEntry(1101, 1, False, "", "")}
-    todo, _ = plan(Tables(), Desired(pods, frozenset(), dict.fromkeys(TARGETS, entry)))
+    todo, _ = planned(Tables(), Desired(pods, frozenset(), dict.fromkeys(TARGETS, entry)))
     assert (len(todo.new_sets), len(todo.new_verdicts)) == (1, 1)
 
 
@@ -202,8 +204,8 @@ def test_a_new_pod_is_added_to_the_tables_that_are_there() -> None:
         entry = DestinationEntry(1, DestFlag.FRONTEND, None, verdicts)
         return Desired({pod: PodEntry(pod, 1, False, "", "") for pod in pods}, frozenset(), {TARGETS[0]: entry})
 
-    _, state = plan(Tables(), configuration(1))
-    todo, _ = plan(state, configuration(1, 2))
+    _, state = planned(Tables(), configuration(1))
+    todo, _ = planned(state, configuration(1, 2))
     assert [pod for _table, pod in todo.new_verdicts] == [2]
     assert todo.destinations == {}
 
@@ -279,15 +281,15 @@ def limited(entry: RateEntry | None, dest: int = 1) -> DestinationEntry:
 def test_a_limit_of_connections_is_kept_per_destination_and_written_when_it_changes() -> None:
     slow, quick = RateEntry(100, 200, 7, False), RateEntry(50, 200, 7, False)
     both = dict.fromkeys(TARGETS[:2], limited(slow))  # two addresses of one Service
-    todo, state = plan(Tables(), Desired({}, frozenset(), {**both, TARGETS[2]: limited(quick, 2)}))
+    todo, state = planned(Tables(), Desired({}, frozenset(), {**both, TARGETS[2]: limited(quick, 2)}))
     assert todo.rates == state.rates == {1: slow, 2: quick}
-    todo, state = plan(state, Desired({}, frozenset(), {**both, TARGETS[2]: limited(slow, 2)}))
+    todo, state = planned(state, Desired({}, frozenset(), {**both, TARGETS[2]: limited(slow, 2)}))
     assert (todo.rates, todo.destinations, todo.gone_rates) == ({2: slow}, {}, set())
-    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(slow, 2)}), left=[TARGETS[1]])
+    todo, state = planned(state, Desired({}, frozenset(), {TARGETS[2]: limited(slow, 2)}), left=[TARGETS[1]])
     assert (todo.rates, todo.gone_rates, state.rates) == ({}, set(), {1: slow, 2: slow})
-    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}), left=[])
+    todo, state = planned(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}), left=[])
     assert (todo.gone_rates, state.rates, list(todo.destinations)) == ({2}, {1: slow}, [TARGETS[2]])
-    todo, state = plan(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}))
+    todo, state = planned(state, Desired({}, frozenset(), {TARGETS[2]: limited(None, 2)}))
     assert (todo.gone_rates, state.rates) == ({1}, {})
 
 
