@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -179,7 +180,18 @@ async def _configuration(kubeconfig: Path | None) -> Any:
     except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
         tried = f"the file {named}" if named else "the service account of a pod, and $KUBECONFIG is not set"
         raise NoConfigError(f"no way to an API server from {tried}: {error}") from error
+    configuration.proxy = configuration.proxy or _environments_proxy(configuration.host)
+    # aiohttp would look for a proxy and in .netrc at every request, in a thread, which costs as much as the request
+    configuration.client_session_kwargs = {"trust_env": False}
     return configuration
+
+
+def _environments_proxy(server: str) -> str | None:
+    """Of HTTPS_PROXY (or HTTP_PROXY) and NO_PROXY, as client-go has it."""
+    url = urlsplit(server)
+    if proxy_bypass(url.netloc):
+        return None
+    return getproxies().get(url.scheme)
 
 
 class _Rest(RESTClientObject):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -49,11 +50,11 @@ async def _exchange(tmp_path: Path, method: str, status: int, answer: Any) -> tu
         return arrived, await client.send(method, PATH, {"spec": {"a": 1}}, 5.0)
 
 
-def _kubeconfig(directory: Path, port: int) -> Path:
+def _kubeconfig(directory: Path, port: int, host: str = "127.0.0.1") -> Path:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "clusters": [{"name": "c", "cluster": {"server": f"http://{host}:{port}"}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         "users": [{"name": "u", "user": {}}],
         "current-context": "c",
@@ -61,6 +62,48 @@ def _kubeconfig(directory: Path, port: int) -> Path:
     file = directory / "kubeconfig"
     file.write_text(json.dumps(config))
     return file
+
+
+@pytest.mark.parametrize(("excepted", "expected"), [("", "http://api.example/version"), ("api.example", "")])
+def test_the_environments_proxy_is_used_unless_it_excepts_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, excepted: str, expected: str
+) -> None:
+    asked: list[str] = []
+
+    async def scenario() -> None:
+        async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            writer.close()
+
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", excepted)
+        client = Client(_kubeconfig(tmp_path, 80, "api.example"))
+        try:
+            await client.get("/version", {})
+        except ApiError:
+            assert excepted, "there is no such host to be asked without a proxy"
+        finally:
+            await client.close()
+            server.close()
+
+    asyncio.run(scenario())
+    assert "".join(asked) == expected
+
+
+def test_a_request_needs_no_thread(tmp_path: Path) -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    async def scenario() -> list[str]:
+        async with _client_of(handler, tmp_path) as client:
+            await client.get(PATH, {})  # its first looks up names
+            threads = {thread.name for thread in threading.enumerate()}
+            await asyncio.gather(*(client.get(PATH, {}) for _ in range(4)))
+            return [thread.name for thread in threading.enumerate() if thread.name not in threads]
+
+    assert asyncio.run(scenario()) == []
 
 
 @pytest.mark.parametrize(
