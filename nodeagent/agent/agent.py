@@ -343,6 +343,8 @@ class Agent:
             parts.programmer.progress.since = time.time()
         except BpfError as error:
             parts.programmer.failed(snapshot, error)
+        if parts.reporting:
+            parts.reporting.applied()
 
 
 def _born(path: Path) -> float:

@@ -56,6 +56,7 @@ class Configuration:
         self._generation = 0
         self._ready = asyncio.Event()
         self._told: set[Complaint] = set()
+        self._told_of: tuple[object, ...] = ()
         self._asked = 0.0
         self.noticed = 0.0  # CLOCK_MONOTONIC seconds: the first change that the newest snapshot brings in force
         self.snapshot: Snapshot | None = None
@@ -127,12 +128,20 @@ class Configuration:
 
     def _tell(self) -> None:
         """Log each error and warning once, when it appears."""
+        if not self._may_have_news():
+            return
         errors, warnings = self.errors(), self.warnings()
         for level, complaints in ((logging.ERROR, errors), (logging.WARNING, warnings)):
             for one in complaints:
                 if one not in self._told:
                     log.log(level, "%s", one.text)
         self._told = {*errors, *warnings}
+
+    def _may_have_news(self) -> bool:
+        """Not where the objects that something bad is said of are the same ones."""
+        objects, bad = self._objects, self._bad.of(self.conditions.by_object)
+        before, self._told_of = self._told_of, (bad, objects and objects.problems, objects and objects.broken)
+        return not before or before[0] is not bad or before[1:] != self._told_of[1:]
 
     def errors(self) -> list[Complaint]:
         """One per fault of a file, document or object; what that means for a broken object ends the text."""

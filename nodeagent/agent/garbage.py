@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 
 # What was frozen as part of a cycle and is garbage now (a task, an exception) stays until it is thawed.
-THAW_EVERY = 1000
+THAW_EVERY = 200
 # What a big configuration was read from is freed in pieces, which malloc does not give back by itself.
 TRIM_AFTER = (1, 2, 3)
 M_ARENA_MAX = -8  # mallopt(3)
 # A change makes little that stays: the next collection may look at what came of some of them.
-PAUSE_SECONDS = 10.0
+PAUSE_SECONDS = 60.0
 
 
 class Freezer:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 DEFAULT_NAMESPACE = "nodeagent"
 LOOK_SECONDS = 1.0
-SOON_SECONDS = 0.02  # while a snapshot is on its way
 STEADY_SECONDS = 10.0  # a worker dies and is replaced, every change makes an agent be behind for a moment: no news
 COUNT_SECONDS = 10.0  # between two writes because of numbers that move with every pod
 STALE_SECONDS = 15.0
@@ -120,6 +119,9 @@ class Reporting:
         if len(self._generations) > GENERATIONS:
             del self._generations[min(self._generations)]
         self.telling.compiled(configuration.compiled, configuration.conditions)
+
+    def applied(self) -> None:
+        """The newest of them is in force, or as far as it comes."""
         self._changed.set()
 
     async def run(self, view: View, ours: asyncio.Event) -> None:
@@ -159,9 +161,8 @@ class Reporting:
         """Until another generation is in force, or a while has passed; a look at all facts costs 1 ms."""
         before, end = view.in_force(), time.monotonic() + LOOK_SECONDS
         while view.in_force() == before and (left := end - time.monotonic()) > 0:
-            on_its_way = any(generation > before for generation in self._generations)
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, SOON_SECONDS) if on_its_way else left):
+                async with asyncio.timeout(left):
                     await self._changed.wait()
             self._changed.clear()
 

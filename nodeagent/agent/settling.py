@@ -42,12 +42,18 @@ class Work:
     removed: list[EnrolledPod] = field(default_factory=list)  # their descriptors are to be closed
     left: list[EnrolledPod] = field(default_factory=list)  # those of them whose namespace is in the mesh no more
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.new or self.covered or self.removed or self.left)
+
     def add(self, later: Work) -> None:
+        self.known = later.known
+        if not later:
+            return
         self.new += later.new
         self.cut |= later.cut
         for pod, targets in later.covered.items():
             self.covered[pod] = self.covered.get(pod, frozenset()) | targets
-        self.known = later.known
         self.removed += later.removed
         self.left += later.left
         self._leave_out_removed()
@@ -75,7 +81,7 @@ class Settler:
 
     def submit(self, work: Work) -> None:
         self._waiting.add(work)
-        if work.new or work.covered or work.removed or work.left:
+        if work:
             self._idle.clear()
             self._woken.set()
 

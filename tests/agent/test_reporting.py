@@ -111,6 +111,7 @@ def test_what_is_in_force_is_told_and_not_what_is_on_its_way() -> None:
         await asyncio.sleep(0.1)
         assert telling.told[-1][1] == objects("a")
         view.facts_ = replace(FACTS, generation=2, in_force=2)
+        one.applied()
         await asyncio.sleep(0.1)
         assert telling.told[-1][1] == objects("b")
         assert telling.compiled_ == [objects("a"), objects("b")]
