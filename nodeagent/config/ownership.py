@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from nodeagent.config.services import EndpointOwners, Topology
+from nodeagent.core.layers import Layers
 from nodeagent.core.model import Endpoint, Workload
 
 
@@ -37,18 +38,19 @@ class Ownership:
         renewed: Iterable[str] | None = None,
     ) -> None:
         self._topology, self._pods = topology, pods
-        self._at: dict[str, tuple[str, ...]] = dict(before._at) if before else {}  # address -> pods
+        self._at: Layers[str, tuple[str, ...]] = before._at.copy() if before else Layers()  # address -> pods
         self.moved = self._move(before._pods if before else {}, pods if renewed is None else renewed)
         other = before is None or before._topology is not topology
         self.touched: set[Endpoint] = set(topology.touched) if other else set()
         if before and self.moved:
             self.touched |= {one for one in topology.owners if one.address in self.moved}
-        self._of: dict[Endpoint, Owners] = dict(before._of) if before else {}
+        self._of: Layers[Endpoint, Owners] = before._of.copy() if before else Layers()
         self.affected: set[str] = set(topology.affected) if other else set()
         alike: dict[Owners, Owners] = {}
         for endpoint in self.touched:
             self._renew(endpoint, alike)
-        self._joined: dict[str, dict[tuple[int, int], Owners]] = dict(before._joined) if before else {}  # by Service
+        self._joined: Layers[str, dict[tuple[int, int], Owners]]  # by Service
+        self._joined = before._joined.copy() if before else Layers()
         for service in self.affected:
             self._joined.pop(service, None)
 

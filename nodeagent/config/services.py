@@ -9,10 +9,12 @@ from nodeagent.config.locality import ANYWHERE, Locality, Nearby, nearby
 from nodeagent.config.resources import NOWHERE, Placement, Readiness, ServiceObject, ServicePort, SliceObject
 from nodeagent.core.addresses import family
 from nodeagent.core.differences import unequal
+from nodeagent.core.layers import Layers
 from nodeagent.core.model import Endpoint, Protocol
 
 FAMILIES = (4, 6)
 ServicePortKey = tuple[str, int]  # ("namespace/name", port number)
+PortFamily = tuple[str, int, int]  # the same, and 4 or 6
 _NONE = Nearby(())
 
 
@@ -46,10 +48,10 @@ class Topology:
         here: Locality = ANYWHERE,
     ) -> None:
         self.services, self._slices, self._here = services, slices, here
-        self.owners: dict[Endpoint, EndpointOwners] = dict(before.owners) if before else {}
-        self._members: dict[tuple[str, int, int], tuple[Endpoint, ...]] = dict(before._members) if before else {}
-        self._chosen: dict[tuple[str, int, int], Nearby] = dict(before._chosen) if before else {}
-        self._slices_of: dict[str, tuple[str, ...]] = dict(before._slices_of) if before else {}  # by Service
+        self.owners: Layers[Endpoint, EndpointOwners] = before.owners.copy() if before else Layers()
+        self._members: Layers[PortFamily, tuple[Endpoint, ...]] = before._members.copy() if before else Layers()
+        self._chosen: Layers[PortFamily, Nearby] = before._chosen.copy() if before else Layers()
+        self._slices_of: Layers[str, tuple[str, ...]] = before._slices_of.copy() if before else Layers()  # by Service
         self.affected = self._sort_slices(before._slices if before else {})
         self.affected |= unequal(before.services, services) if before else set(services)
         self.touched: set[Endpoint] = set()
@@ -130,7 +132,7 @@ class Topology:
 
     def _choose(
         self,
-        key: tuple[str, int, int],
+        key: PortFamily,
         service: ServiceObject,
         endpoints: Sequence[tuple[Endpoint, Readiness, Placement]],
     ) -> None:

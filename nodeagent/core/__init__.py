@@ -11,7 +11,7 @@
     blast radius     fairness (whose turn), overload (what is refused or ended), bounds, closed_caps (of 0)
     a message        lines, fields, framing, filters, cors, request_plan, response_plan, chunked, refusals
     the kernel maps  kernel_state (what they should hold), verdicts, kernel_plan (writes in order), coverage
-    a change         differences
+    a change         differences, layers (tables whose copies cost what was written)
     on Kubernetes    api_group (of our kinds), own_daemonset (is this our end?), own_taint
     readiness        canary (what the fate of a connect says)
     pods that come   pod_cgroup (what /proc/PID/cgroup says), unclassified (what they get until they are known),

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+from nodeagent.core.layers import Layers
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -19,13 +21,13 @@ STEPS = 16  # editions back that one knows its differences from
 LARGE = 1000  # keys: a step of more is not worth to be remembered
 
 
-class Edition(dict[Key, Value]):
+class Edition(Layers[Key, Value]):
     """A table that is not changed any more, and knows in which keys it differs from those that it was made of."""
 
     __slots__ = ("_mark", "_steps")
 
     def __init__(self, content: Mapping[Key, Value] | None = None) -> None:
-        super().__init__(content or {})
+        super().__init__(content)
         self._mark = object()  # stands for this edition, and does not keep its content alive
         self._steps: tuple[tuple[object, frozenset[Key]], ...] = ()  # the newest first
 
@@ -34,7 +36,7 @@ class Edition(dict[Key, Value]):
         without = [key for key in left if key in self and key not in new]
         if not new and not without:
             return self
-        made = Edition(self)
+        made = self.copy()
         made.update(new)
         for key in without:
             del made[key]

@@ -28,7 +28,7 @@ def test_what_an_edition_says_of_itself_is_what_a_comparison_finds(changes: list
 def test_an_edition_is_not_changed_by_the_next() -> None:
     first = Edition({1: "a", 2: "b"})
     second = first.next({2: "c"}, [1, 2, 3])
-    assert (first, second) == ({1: "a", 2: "b"}, {2: "c"})
+    assert (dict(first), dict(second)) == ({1: "a", 2: "b"}, {2: "c"})
     assert first.next({}, [3]) is first
 
 
