@@ -1,54 +1,32 @@
 """The netlink child: `python -m nodeagent.kernel.netlink` answers a request a line.
 
-The only module that imports pyroute2, and without its __init__: that imports managers of routes, interfaces, firewalls
-and a database of them, with which this takes 22 MB and not 13, and a third longer to start.  A child, because it enters
-other network namespaces and because pyroute2 is too much memory to keep in the agent.  Parent's side:
-nodeagent.kernel.netns.
+The only module that imports pyroute2, and of it what decodes messages: its __init__ and its sockets import managers of
+routes, interfaces and firewalls, asyncio, ssl and multiprocessing, with which this takes 22 MB and not 9.  A child,
+because the parent must not enter other namespaces.  Parent's side: nodeagent.kernel.netns.
 """
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import json
 import os
-import socket
-import struct
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from nodeagent import packages
 from nodeagent.core.addresses import canonical
-from nodeagent.kernel import setns
+from nodeagent.kernel import netlink_socket, setns, sock_diag
 
 packages.enter("pyroute2")
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST  # noqa: E402  what comes before is the point
-from pyroute2.netlink.diag import (  # noqa: E402
-    SOCK_DESTROY,
-    SS_CLOSE_WAIT,
-    SS_ESTABLISHED,
-    SS_FIN_WAIT1,
-    SS_FIN_WAIT2,
-    SS_LISTEN,
-    SS_SYN_SENT,
-    DiagSocket,
-    inet_diag_req,
-)
-from pyroute2.netlink.exceptions import NetlinkError  # noqa: E402
-from pyroute2.netlink.nlsocket import NetlinkSocket  # noqa: E402
-from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_NEWADDR  # noqa: E402
+from pyroute2.netlink.rtnl import RTM_GETADDR  # noqa: E402  what comes before is the point
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: E402
 
-_NETLINK_ROUTE, _NETLINK_SOCK_DIAG = 0, 4
-# SYN_SENT: judged by the rules of before, it would be established a moment later.
-_LIVE = sum(1 << state for state in (SS_ESTABLISHED, SS_SYN_SENT, SS_FIN_WAIT1, SS_FIN_WAIT2, SS_CLOSE_WAIT))
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_ANY_ADDRESS = bytes(8)  # struct ifaddrmsg
 
 
 def enter(path: str) -> None:
-    """Move this process into a network namespace.  OSError if it is gone or no namespace."""
+    """Move this thread into a network namespace.  OSError if it is gone or no namespace."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns.enter(fd, path)
@@ -57,12 +35,15 @@ def enter(path: str) -> None:
 
 
 def own_addresses() -> list[str]:
-    with NetlinkSocket(_NETLINK_ROUTE) as route:
-        route.bind()
-        route.register_policy({RTM_NEWADDR: ifaddrmsg})
-        listed = route.nlm_request(ifaddrmsg(), RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP)
-        found = [one.get_attr("IFA_LOCAL") or one.get_attr("IFA_ADDRESS") for one in listed]
-    return sorted({canonical(text) for text in found})
+    with netlink_socket.connect(netlink_socket.ROUTE) as route:
+        listed = netlink_socket.ask(route, RTM_GETADDR, netlink_socket.F_DUMP, _ANY_ADDRESS)
+        return sorted({canonical(_address(message)) for messages in listed for message in messages})
+
+
+def _address(message: bytes) -> str:
+    decoded = ifaddrmsg(message)
+    decoded.decode()
+    return str(decoded.get_attr("IFA_LOCAL") or decoded.get_attr("IFA_ADDRESS"))
 
 
 def inspect(path: str) -> dict[str, Any]:
@@ -73,11 +54,7 @@ def inspect(path: str) -> dict[str, Any]:
     return {"cookie": setns.cookie(), "addresses": own_addresses(), "error": ""}
 
 
-def _sockets(states: int) -> Iterable[Any]:
-    for family in _FAMILIES:
-        with DiagSocket() as diag:
-            diag.bind()
-            yield from diag.get_sock_stats(family=family, states=states)
+_FIELDS = ("local", "local_port", "remote", "remote_port", "cookie", "dialled", "cgroup")
 
 
 def established(path: str) -> list[dict[str, Any]] | None:
@@ -86,54 +63,12 @@ def established(path: str) -> list[dict[str, Any]] | None:
         enter(path)
     except OSError:
         return None
-    listening = {message["idiag_sport"] for message in _sockets(1 << SS_LISTEN)}
-    return [_row(message, listening) for message in _sockets(_LIVE)]
-
-
-def _row(message: Any, listening: set[int]) -> dict[str, Any]:
-    return {
-        "local": canonical(message["idiag_src"]),
-        "local_port": message["idiag_sport"],
-        "remote": canonical(message["idiag_dst"]),
-        "remote_port": message["idiag_dport"],
-        "cookie": message["idiag_cookie"],
-        "dialled": message["idiag_sport"] not in listening,
-        "cgroup": message.get_attr("INET_DIAG_CGROUP_ID") or 0,
-    }
+    return [dict(zip(_FIELDS, row, strict=True)) for rows in sock_diag.established() for row in rows]
 
 
 def destroy(path: str, connections: Iterable[dict[str, Any]]) -> int:
     enter(path)
-    with NetlinkSocket(_NETLINK_SOCK_DIAG) as diag:
-        diag.bind()
-        return sum(_destroy_one(diag, connection) for connection in connections)
-
-
-def _words(text: str) -> tuple[int, int, int, int]:
-    packed = ipaddress.ip_address(text).packed.ljust(16, b"\0")
-    first, second, third, fourth = struct.unpack(">4I", packed)
-    return first, second, third, fourth
-
-
-def _destroy_one(diag: Any, connection: dict[str, Any]) -> bool:
-    """False if it ended by itself.  The cookie makes sure that no later socket of the same tuple is hit."""
-    request = inet_diag_req()
-    # an IPv4-mapped socket is found as IPv4
-    request["sdiag_family"] = socket.AF_INET6 if ":" in connection["local"] else socket.AF_INET
-    request["sdiag_protocol"] = socket.IPPROTO_TCP
-    request["idiag_states"] = 0xFFFFFFFF
-    request["idiag_src"] = _words(connection["local"])
-    request["idiag_sport"] = connection["local_port"]
-    request["idiag_dst"] = _words(connection["remote"])
-    request["idiag_dport"] = connection["remote_port"]
-    request["idiag_cookie"] = connection["cookie"]
-    try:
-        tuple(diag.nlm_request(request, SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK))
-    except NetlinkError as error:
-        if error.code in (errno.ENOENT, errno.ESTALE):
-            return False
-        raise
-    return True
+    return sock_diag.destroy(tuple(connection[name] for name in _FIELDS) for connection in connections)
 
 
 def answer(request: dict[str, Any]) -> Any:
@@ -152,7 +87,7 @@ def main() -> int:
     for line in sys.stdin:
         try:
             reply = {"result": answer(json.loads(line))}
-        except (OSError, NetlinkError) as error:
+        except OSError as error:
             reply = {"error": str(error)}
         print(json.dumps(reply), flush=True)  # noqa: T201 - stdout is the channel to the parent
     return 0
