@@ -1,16 +1,21 @@
-"""The netlink child: `python -m nodeagent.kernel.netlink` answers a request a line.
+"""The netlink child: `python -m nodeagent.kernel.netlink FD...` answers what is asked on these sockets.
+
+A thread for each, and a thread is in a network namespace of its own: who asks on one socket does not wait for a long
+answer on another.  A child, because the parent must not enter other namespaces.  Parent's side: nodeagent.kernel.netns.
 
 The only module that imports pyroute2, and of it what decodes messages: its __init__ and its sockets import managers of
-routes, interfaces and firewalls, asyncio, ssl and multiprocessing, with which this takes 22 MB and not 9.  A child,
-because the parent must not enter other namespaces.  Parent's side: nodeagent.kernel.netns.
+routes, interfaces and firewalls, asyncio, ssl and multiprocessing, with which this takes 22 MB and not 9.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nodeagent import packages
@@ -54,44 +59,61 @@ def inspect(path: str) -> dict[str, Any]:
     return {"cookie": setns.cookie(), "addresses": own_addresses(), "error": ""}
 
 
-_FIELDS = ("local", "local_port", "remote", "remote_port", "cookie", "dialled", "cgroup")
-
-
-def established(path: str) -> list[dict[str, Any]] | None:
-    """Connections, or None if the namespace is gone."""
+def established(path: str) -> Iterator[list[sock_diag.Row]]:
+    """Connections, some at a time; nothing at all if the namespace is gone."""
     try:
         enter(path)
     except OSError:
-        return None
-    return [dict(zip(_FIELDS, row, strict=True)) for rows in sock_diag.established() for row in rows]
+        return
+    yield from sock_diag.established()
 
 
-def destroy(path: str, connections: Iterable[dict[str, Any]]) -> int:
+def destroy(path: str, rows: Iterable[sock_diag.Row]) -> int:
     enter(path)
-    return sock_diag.destroy(tuple(connection[name] for name in _FIELDS) for connection in connections)
+    return sock_diag.destroy(rows)
 
 
-def answer(request: dict[str, Any]) -> Any:
+def answer(request: dict[str, Any]) -> Iterator[Any]:
+    """An answer's parts."""
     if request["op"] == "inspect":
-        return {path: inspect(path) for path in request["paths"]}
-    if request["op"] == "established":
-        listed = {path: established(path) for path in request["paths"]}
-        return {path: rows for path, rows in listed.items() if rows is not None}
-    if request["op"] == "destroy":
-        return destroy(request["path"], request["connections"])
-    raise ValueError(f"unknown request {request['op']!r}")
+        yield from ((path, inspect(path)) for path in request["paths"])
+    elif request["op"] == "established":
+        yield from ((path, rows) for path in request["paths"] for rows in established(path))
+    elif request["op"] == "destroy":
+        yield destroy(request["path"], request["rows"])
+    else:
+        raise ValueError(f"unknown request {request['op']!r}")
 
 
-def main() -> int:
-    """A line in, a line out, until the parent closes the pipe."""
-    for line in sys.stdin:
-        try:
-            reply = {"result": answer(json.loads(line))}
-        except OSError as error:
-            reply = {"error": str(error)}
-        print(json.dumps(reply), flush=True)  # noqa: T201 - stdout is the channel to the parent
-    return 0
+def replies(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Its parts, then either its end or why there is no more."""
+    try:
+        yield from ({"part": part} for part in answer(request))
+        yield {"end": True}
+    except OSError as error:
+        yield {"error": str(error)}
+
+
+def serve(channel: socket.socket) -> None:
+    """A line in, lines out, until the parent ends the channel."""
+    with channel, channel.makefile("rb") as questions:
+        for question in questions:
+            for reply in replies(json.loads(question)):
+                channel.sendall(json.dumps(reply).encode() + b"\n")
+
+
+def _end(args: threading.ExceptHookArgs) -> None:
+    """A child is whole or gone: who asks on the other channel is told, too."""
+    threading.__excepthook__(args)
+    os._exit(1)
+
+
+def main(descriptors: Iterable[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: the parent decides when this ends
+    threading.excepthook = _end
+    for fd in descriptors:
+        threading.Thread(target=serve, args=(socket.socket(fileno=int(fd)),)).start()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

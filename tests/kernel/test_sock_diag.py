@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from nodeagent.agent import own_cgroup
-from nodeagent.kernel import cgroups
+from nodeagent.kernel import cgroups, netns
 from nodeagent.kernel.netns import Connection, NetlinkChild
 
 HERE = "/proc/self/ns/net"
@@ -58,7 +58,8 @@ def test_both_ends_of_a_connection_are_listed_and_told_apart(
     }
 
 
-def test_many_connections_are_all_listed_and_all_ended(child: NetlinkChild) -> None:
+def test_many_connections_are_all_listed_and_all_ended(child: NetlinkChild, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netns, "_ENDED_AT_ONCE", 100)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = listener.getsockname()[1]
