@@ -24,8 +24,9 @@ from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.garbage import Freezer
 from nodeagent.agent.lease import Lease, LeaseError, holder, locked_by
 from nodeagent.agent.membership import Alone, Membership, membership
+from nodeagent.agent.netns_child import LingeringChild
 from nodeagent.agent.netns_connections import NetnsConnections
-from nodeagent.agent.node_kernel import ChildDiag, ChildInspect, MapKernel, guard
+from nodeagent.agent.node_kernel import ChildDiag, MapKernel, guard
 from nodeagent.agent.object_source import api_client, object_source
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.on_loop import on_loop
@@ -184,14 +185,14 @@ class Agent:
         observers = Observers(fleet.observe)
         fleet.on_record = observers.publish
         finder = PodFinder(instance.cgroup, settings.kubepods)
-        inspector = ChildInspect()
-        enrolment = Enrolment(inspector.inspect, found=finder)
-        bystanders = Bystanders(inspector.inspect, finder)
+        netns_child = LingeringChild()
+        enrolment = Enrolment(netns_child.inspect, found=finder)
+        bystanders = Bystanders(netns_child.inspect, finder)
         here: Selection[str, Workload] = Selection(lambda workload: workload.is_here)
         kernel = MapKernel(
             maps, lambda snapshot: guard(finder.kubepods, settings.unclassified, here.of(snapshot.workloads).values())
         )
-        connections = NetnsConnections(ChildDiag(), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
+        connections = NetnsConnections(ChildDiag(netns_child), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
         programmer = Programmer(fleet, kernel, connections, enrolment, bystanders, self._may_write)
         return Parts(
             settings=settings,
@@ -204,7 +205,7 @@ class Agent:
             observers=observers,
             fleet=fleet,
             finder=finder,
-            inspector=inspector,
+            netns_child=netns_child,
             enrolment=enrolment,
             bystanders=bystanders,
             connections=connections,
@@ -233,7 +234,7 @@ class Agent:
             parts.programmer.settler.run(),
             upkeep.watch_namespaces(parts),
             upkeep.let_go(parts),
-            parts.finder.run(parts.configuration.again, parts.inspector.expect),
+            parts.finder.run(parts.configuration.again, parts.netns_child.expect),
             upkeep.collect(parts),
             parts.canary.run(self._permitted),
             self._membership.run(),
@@ -258,8 +259,7 @@ class Agent:
                 await self._api.close()
             await server.stop()
             await parts.canary.close()
-            await parts.connections.close()
-            await parts.inspector.close()
+            await parts.netns_child.close()
             parts.finder.close()
 
     async def _listen(self, server: AdminServer) -> None:

@@ -27,9 +27,6 @@ class Diag(Protocol):
     async def destroy(self, pod: EnrolledPod, connections: Collection[Connection]) -> int:
         """How many were there to be ended."""
 
-    async def close(self) -> None:
-        """Leave no child behind."""
-
 
 def is_loopback(connection: Connection) -> bool:
     return connection.remote.startswith("127.") or connection.remote in ("::1", connection.local)
@@ -124,7 +121,3 @@ class NetnsConnections:
     def forget(self, pods: Collection[EnrolledPod]) -> None:
         for pod in pods:
             self._unpoliced.pop(pod.cookie, None)
-
-    async def close(self) -> None:
-        """At the agent's end."""
-        await self._diag.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -90,47 +88,23 @@ def covered_by(tables: Tables, pods: Collection[EnrolledPod]) -> Coverage:
     return Coverage(everyone, denied)
 
 
-class ChildInspect:
-    """Cookies and addresses of namespaces.  Pods come in bursts, and each would wait for the start of a child."""
-
-    def __init__(self) -> None:
-        self._child = LingeringChild()
-        self._warming: asyncio.Future[None] | None = None
-
-    async def inspect(self, paths: list[str]) -> dict[str, netns.NamespaceInfo]:
-        return await self._child.ask(lambda child: child.inspect(paths))
-
-    def expect(self) -> None:
-        """Somebody will ask in a moment: start the child now."""
-        if self._warming is None or self._warming.done():
-            self._warming = asyncio.ensure_future(self._warm_up())
-
-    async def _warm_up(self) -> None:
-        with contextlib.suppress(netns.NetlinkError, OSError):  # who asks is told
-            await self._child.ask(lambda _child: None)
-
-    async def close(self) -> None:
-        await self._child.close()
-
-
 class ChildDiag:
     """Implements netns_connections.Diag."""
 
-    def __init__(self) -> None:
-        self._child = LingeringChild()
+    def __init__(self, child: LingeringChild) -> None:
+        self._child = child
 
     async def established(self, pods: Collection[EnrolledPod]) -> dict[str, list[netns.Connection]]:
         paths = {fd_path(pod.fd): pod.key for pod in pods}
         if not paths:
             return {}
-        listed = await self._child.ask(lambda child: child.established(list(paths)))
+        listed = await self._child.ask(netns.CONNECTIONS, lambda child: child.established(list(paths)))
         return {paths[path]: connections for path, connections in listed.items()}
 
     async def destroy(self, pod: EnrolledPod, connections: Collection[netns.Connection]) -> int:
-        return await self._child.ask(lambda child: child.destroy(fd_path(pod.fd), connections))
-
-    async def close(self) -> None:
-        await self._child.close()
+        return await self._child.ask(
+            netns.CONNECTIONS, lambda child: child.destroy(fd_path(pod.fd), connections)
+        )
 
 
 def guard(kubepods: Path | None, unclassified: Unclassified, workloads: Iterable[Workload]) -> Guard:

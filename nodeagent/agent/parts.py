@@ -11,8 +11,9 @@ from nodeagent.agent.configuration import Configuration
 from nodeagent.agent.enrolment import Enrolment
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.lease import Lease
+from nodeagent.agent.netns_child import LingeringChild
 from nodeagent.agent.netns_connections import NetnsConnections
-from nodeagent.agent.node_kernel import ChildInspect, MapKernel
+from nodeagent.agent.node_kernel import MapKernel
 from nodeagent.agent.observers import Observers
 from nodeagent.agent.pod_finder import PodFinder
 from nodeagent.agent.predecessors import Predecessors
@@ -37,7 +38,7 @@ class Parts:
     observers: Observers
     fleet: Fleet
     finder: PodFinder
-    inspector: ChildInspect
+    netns_child: LingeringChild
     enrolment: Enrolment
     bystanders: Bystanders
     connections: NetnsConnections

@@ -1,6 +1,6 @@
 """After a snapshot is in force: ends direct connections that its rules newly cover, lists those older than enrolment.
 
-Looking into namespaces takes a child process and some 0.2 s, which the next change must not wait for: so it
+Looking into namespaces takes a child process and some 0.1 s, which the next change must not wait for: so it
 is a task of its own.  Work is done in the order it came; what came while one was under way is done together.
 """
 

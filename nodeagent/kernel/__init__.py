@@ -5,7 +5,7 @@
     calls       syscall (bpf(2) itself), bpf (programs, links), bpf_map (maps behind descriptors)
     maps        abi (structs), maps (typed access), names (ids), sync (a Snapshot into the maps)
     ledger      ledger (a worker's claims), ledger_keeper (the agent's part)
-    namespaces  netlink (a child), netns (how it is asked), setns; canary (a child); cgroups
+    namespaces  netlink (a child): netlink_socket, sock_diag; netns (how it is asked), setns; canary (a child); cgroups
                 unprivileged (what workers may do)
     pods        kubepods (the kubelet's cgroups), processes (in them), inotify
 """

@@ -1,22 +1,27 @@
 """What the netlink child answers, and how it is asked: importable without pyroute2.
 
-Requests and answers are JSON objects; the child (`nodeagent.kernel.netlink`) enters network
-namespaces, which its parent must not do.  All functions here block: call them in a thread.
+A request is a JSON object in a line, its answer several: parts, so that a long one is never whole in the child's
+memory, and then the end.  The child (`nodeagent.kernel.netlink`) enters network namespaces, which its parent must not
+do.  All functions here block: call them in a thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, Self
 
-# For one answer; a namespace takes the child some milliseconds, so a node full of them gets more.
-ANSWER_S = 5.0
-NAMESPACE_S = 0.05
+ANSWER_S = 5.0  # for each part of an answer: a namespace's, of connections some hundred
+_ENDED_AT_ONCE = 1000  # connections
+
+# Kinds of questions.  One of each can be under way at the same time, and does not wait for the other.
+INSPECT, CONNECTIONS = KINDS = ("inspect", "connections")
 
 
 class NetlinkError(Exception):
@@ -45,14 +50,65 @@ class Connection:
     cgroup: int  # id of the cgroup that made the socket
 
 
+class _RefusedError(Exception):
+    """The child says why it gives no answer."""
+
+
+class _Channel:
+    """To one of the child's threads: one question at a time."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._socket = ours
+        self._replies = ours.makefile("rb")
+
+    def ask(self, request: dict[str, Any]) -> Iterator[Any]:
+        """The answer's parts.  TimeoutError; ConnectionError and EOFError if the child is gone; _RefusedError."""
+        self._socket.settimeout(ANSWER_S)
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        while "part" in (reply := self._read()):
+            yield reply["part"]
+        if "error" in reply:
+            raise _RefusedError(reply["error"])
+
+    def _read(self) -> dict[str, Any]:
+        line = self._replies.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+    def end(self) -> None:
+        """It is asked nothing more; what it was asked it still answers."""
+        with contextlib.suppress(OSError):  # it is gone
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._replies.close()
+        self._socket.close()
+
+
 class NetlinkChild:
-    """One child for several questions; its start (0.3 s) is most of the cost.  Use as a context manager."""
+    """One child for several questions; its start (0.1 s) is most of the cost.  Use as a context manager."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-m", "nodeagent.kernel.netlink"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self._channels: dict[str, _Channel] = {}
+        with contextlib.ExitStack() as theirs:
+            descriptors = [theirs.enter_context(self._open_channel(kind)).fileno() for kind in KINDS]
+            command = [sys.executable, "-m", "nodeagent.kernel.netlink", *map(str, descriptors)]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=descriptors, text=True
+            )
+        self._listening = threading.Lock()
+        self._words = ""
+
+    def _open_channel(self, kind: str) -> socket.socket:
+        ours, its = socket.socketpair()
+        self._channels[kind] = _Channel(ours)
+        return its
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -61,75 +117,60 @@ class NetlinkChild:
         self.close()
 
     def close(self) -> None:
-        """End the child; one that hangs is killed."""
+        """End the child once it has answered; one that hangs is killed."""
+        for channel in self._channels.values():
+            channel.end()
         try:
-            self._process.communicate(timeout=ANSWER_S)
+            self._process.wait(ANSWER_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.communicate()
+        self._last_words()
+        for channel in self._channels.values():
+            channel.close()
 
-    def ask(self, request: dict[str, Any]) -> Any:
-        """NetlinkError if the child gives no answer in time or says why it cannot."""
-        line = self._exchange_within(
-            ANSWER_S + NAMESPACE_S * len(request.get("paths", ())), request["op"], json.dumps(request) + "\n"
-        )
-        if not line:
-            raise NetlinkError(f"the netlink child ended at {request['op']!r}: {self._last_words()}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise NetlinkError(f"the netlink child failed at {request['op']!r}: {answer['error']}")
-        return answer["result"]
-
-    def _exchange_within(self, seconds: float, what: str, line: str) -> str:
-        """As `_exchange`; a child that needs longer is killed, which ends the waiting."""
-        expired = threading.Event()
-
-        def give_up() -> None:
-            expired.set()
+    def ask(self, kind: str, request: dict[str, Any]) -> Iterator[Any]:
+        """The answer's parts.  NetlinkError if the next does not come in time, or the child says why it cannot."""
+        what = f"{request['op']!r}"
+        try:
+            yield from self._channels[kind].ask(request)
+        except TimeoutError:
             self._process.kill()
-
-        timer = threading.Timer(seconds, give_up)
-        timer.start()
-        try:
-            answer = self._exchange(line)
-        finally:
-            timer.cancel()
-        if expired.is_set():
-            raise NetlinkError(f"the netlink child gave no answer to {what!r} within {seconds:.0f} s: killed")
-        return answer
-
-    def _exchange(self, line: str) -> str:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise NetlinkError("the netlink child has no pipes")
-        try:
-            stdin.write(line)
-            stdin.flush()
-        except BrokenPipeError:
-            return ""
-        return stdout.readline()
+            raise NetlinkError(f"the netlink child gave no answer to {what} within {ANSWER_S:.0f} s: killed") from None
+        except (ConnectionError, EOFError):
+            raise NetlinkError(f"the netlink child ended at {what}: {self._last_words()}") from None
+        except _RefusedError as error:
+            raise NetlinkError(f"the netlink child failed at {what}: {error}") from None
 
     def _last_words(self) -> str:
-        stderr = self._process.stderr
-        return stderr.read().strip()[-500:] if stderr else ""
+        """Waits for its end.  Who waits on another channel reads the same."""
+        with self._listening:
+            if self._process.stderr is not None and not self._process.stderr.closed:
+                self._words = self._process.stderr.read().strip()[-500:]
+                self._process.stderr.close()
+        return self._words or f"exit status {self._process.wait()}"
 
     def inspect(self, paths: Collection[str]) -> dict[str, NamespaceInfo]:
         """Cookie and addresses per namespace path; one that cannot be entered has `error` set."""
-        answer = self.ask({"op": "inspect", "paths": list(paths)})
         return {
             path: NamespaceInfo(found["cookie"], tuple(found["addresses"]), found["error"])
-            for path, found in answer.items()
+            for path, found in self.ask(INSPECT, {"op": "inspect", "paths": list(paths)})
         }
 
     def established(self, paths: Collection[str]) -> dict[str, list[Connection]]:
         """TCP connections per namespace path that carry data or are about to; a gone namespace is left out."""
-        answer = self.ask({"op": "established", "paths": list(paths)})
-        return {path: [Connection(**row) for row in rows] for path, rows in answer.items()}
+        listed: dict[str, list[Connection]] = {}
+        for path, rows in self.ask(CONNECTIONS, {"op": "established", "paths": list(paths)}):
+            listed.setdefault(path, []).extend(Connection(*row) for row in rows)
+        return listed
 
     def destroy(self, path: str, connections: Collection[Connection]) -> int:
         """End these connections (the pod reads ECONNABORTED, the peer a reset): how many still existed."""
-        rows = [asdict(connection) for connection in connections]
-        return int(self.ask({"op": "destroy", "path": path, "connections": rows}))
+        rows = [astuple(connection) for connection in connections]
+        starts = range(0, len(rows), _ENDED_AT_ONCE)
+        return sum(self._destroy_some(path, rows[start : start + _ENDED_AT_ONCE]) for start in starts)
+
+    def _destroy_some(self, path: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        return sum(self.ask(CONNECTIONS, {"op": "destroy", "path": path, "rows": rows}))
 
 
 def inspect(paths: Collection[str]) -> dict[str, NamespaceInfo]:

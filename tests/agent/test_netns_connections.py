@@ -26,8 +26,6 @@ class Diag:
         self.destroyed += connections
         return len(connections)
 
-    async def close(self) -> None: ...
-
 
 def connection(remote: tuple[str, int], *, dialled: bool = True, cgroup: int = 99) -> Connection:
     return Connection("198.18.0.2", 9000, *remote, cookie=1, dialled=dialled, cgroup=cgroup)
