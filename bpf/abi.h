@@ -309,7 +309,7 @@ struct na_record_swap {
 #define NA_ANSWER_CLAIM 0xff
 #define NA_ANSWER_TAKEN     0
 #define NA_ANSWER_REFUSED   1
-#define NA_ANSWER_FULL      2   /* no room for a new key */
+#define NA_ANSWER_FULL      2   /* no room for a new key, or no memory */
 #define NA_ANSWER_CONTENDED 3   /* others were always faster: try again */
 #define NA_ANSWER_INVALID   4
 

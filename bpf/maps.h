@@ -3,8 +3,9 @@
  * Every map, declared once.  The compiler child reports these declarations;
  * nodeagent/kernel/instance.py creates and pins the maps, or takes over pins
  * of the same shape.  Hashes are not preallocated: an idle node should not pay
- * for the sizes below.  Those of the ledger are: its programs may sleep, and up
- * to Linux 6.0 such programs get no other (13 MiB together).
+ * for the sizes below.  Up to Linux 6.0 nodeagent/kernel/loader.py preallocates
+ * the ledger's all the same (8 MiB together): its programs may sleep, and such
+ * programs get no other there.  An LRU hash always is (buckets: 5 MiB).
  */
 
 /* 0 -> node-wide settings.  Writer: agent.  Reader: connect. */
@@ -78,7 +79,7 @@ BPF_F_TABLE("hash", u32, struct na_name, names, 65536, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("array", u32, struct na_series, requests, NA_SERIES_PER_WORKER, BPF_F_MMAPABLE);
 
 /* key -> slots held, per worker.  Writer: workers (na_ledger); the agent, for the dead.  Reader: workers, the agent. */
-BPF_F_TABLE("hash", u64, struct na_slots, slots, 16384, 0);
+BPF_F_TABLE("hash", u64, struct na_slots, slots, 16384, BPF_F_NO_PREALLOC);
 
 /*
  * key -> theoretical arrival time of a token bucket.  A full map forgets the bucket that was unused for longest.
@@ -87,10 +88,10 @@ BPF_F_TABLE("hash", u64, struct na_slots, slots, 16384, 0);
 BPF_F_TABLE("lru_hash", u64, u64, buckets, 65536, 0);
 
 /* key -> a retry budget's window.  Writer: workers (na_ledger). */
-BPF_F_TABLE("hash", u64, struct na_budget, budgets, 4096, 0);
+BPF_F_TABLE("hash", u64, struct na_budget, budgets, 4096, BPF_F_NO_PREALLOC);
 
 /* key -> a record.  Writer: workers (na_record).  Reader: workers. */
-BPF_F_TABLE("hash", u64, struct na_record, records, 2048, 0);
+BPF_F_TABLE("hash", u64, struct na_record, records, 2048, BPF_F_NO_PREALLOC);
 
 /* 0 -> zeros, which new entries of the ledger begin with.  Never written. */
 BPF_F_TABLE("array", u32, struct na_record, blank_record, 1, 0);

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from nodeagent.kernel.release import version
+
 # bpf_set_retval (connect's errno) and map access by descriptor without privileges are newer than the rest we use.
 MIN_KERNEL = (5, 19)
 MIN_NOFILE = 4096
@@ -106,9 +108,7 @@ def _check_capabilities(mask: int) -> Iterable[Finding]:
 
 def check_kernel(_bpffs: Path) -> Iterable[Finding]:
     release = os.uname().release
-    found = re.match(r"(\d+)\.(\d+)", release)
-    version = (int(found[1]), int(found[2])) if found else (0, 0)
-    if version < MIN_KERNEL:
+    if version(release) < MIN_KERNEL:
         wanted = ".".join(map(str, MIN_KERNEL))
         why = "older kernels lack BPF helpers that the connect hooks use"
         yield _error("kernel", f"Linux {release} is older than {wanted}", why, f"boot a kernel >= {wanted}")

@@ -124,11 +124,11 @@ class Ledger(Protocol):
         """(version, content) of a record; (0, b"") when there is none."""
 
     def swap(self, key: int, version: int, content: bytes) -> bool:
-        """Replace a record if its version is still this one.  False also when the table is full (see `full`)."""
+        """Replace a record if its version is still this one.  False also when the table has no room (see `full`)."""
 
     @property
     def full(self) -> int:
-        """How often a full table refused this process something."""
+        """How often a table had no room, or no memory, for what this process asked."""
 
     @property
     def pulse(self) -> int: ...

@@ -10,10 +10,13 @@ from dataclasses import replace
 from nodeagent.kernel import abi, bpf, bpf_map, btf, layout, syscall
 from nodeagent.kernel.bpf_map import MapSpec
 from nodeagent.kernel.bytecode import Bytecode
-from nodeagent.kernel.hooks import Hook, Runnable
+from nodeagent.kernel.hooks import F_SLEEPABLE, PROGRAMS, Hook, Runnable
 from nodeagent.kernel.layout import Layout
+from nodeagent.kernel.release import version
 
 VERIFIER_LINES = 6
+SLEEPABLE_NO_PREALLOC = (6, 1)
+"""Linux; before, the verifier says "Sleepable programs can only use preallocated maps"."""
 
 
 class KernelError(Exception):
@@ -24,13 +27,26 @@ def open_maps(bytecode: Bytecode, pins: Layout, orig_limit: int) -> dict[str, in
     """Descriptors of all maps by name: pinned ones are taken over, missing ones are made and pinned."""
     fds: dict[str, int] = {}
     try:
-        for spec in bytecode.maps:
+        for spec in maps_for(bytecode, version(os.uname().release)):
             wanted = replace(spec, max_entries=orig_limit) if spec.name == layout.ORIGINALS else spec
             fds[spec.name] = _reuse(wanted, pins) if pins.map(spec.name).exists() else _create(wanted, pins)
     except BaseException:
         close_all(fds)
         raise
     return fds
+
+
+def maps_for(bytecode: Bytecode, kernel: tuple[int, int]) -> tuple[MapSpec, ...]:
+    """The maps as this kernel takes them: an older one needs those preallocated that programs that may sleep use."""
+    if kernel >= SLEEPABLE_NO_PREALLOC:
+        return bytecode.maps
+    sleepable = (bytecode.program(one.program) for one in PROGRAMS if one.flags & F_SLEEPABLE)
+    names = {name for program in sleepable for _offset, name in program.relocations}
+    return tuple(_preallocated(spec) if spec.name in names else spec for spec in bytecode.maps)
+
+
+def _preallocated(spec: MapSpec) -> MapSpec:
+    return replace(spec, flags=spec.flags & ~bpf_map.F_NO_PREALLOC)
 
 
 def close_all(fds: Mapping[str, int]) -> None:
