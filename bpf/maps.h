@@ -3,9 +3,10 @@
  * Every map, declared once.  The compiler child reports these declarations;
  * nodeagent/kernel/instance.py creates and pins the maps, or takes over pins
  * of the same shape.  Hashes are not preallocated: an idle node should not pay
- * for the sizes below.  Up to Linux 6.0 nodeagent/kernel/loader.py preallocates
- * the ledger's all the same (8 MiB together): its programs may sleep, and such
- * programs get no other there.  An LRU hash always is (buckets: 5 MiB).
+ * for the sizes below.  But slots are (3 MiB), since a request that a limit lets
+ * through must not fail for want of memory, and an LRU hash always is (buckets:
+ * 5 MiB).  Up to Linux 6.0 nodeagent/kernel/loader.py preallocates the rest of
+ * the ledger, too (5 MiB): its programs may sleep, and get no other there.
  */
 
 /* 0 -> node-wide settings.  Writer: agent.  Reader: connect. */
@@ -79,7 +80,7 @@ BPF_F_TABLE("hash", u32, struct na_name, names, 65536, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("array", u32, struct na_series, requests, NA_SERIES_PER_WORKER, BPF_F_MMAPABLE);
 
 /* key -> slots held, per worker.  Writer: workers (na_ledger); the agent, for the dead.  Reader: workers, the agent. */
-BPF_F_TABLE("hash", u64, struct na_slots, slots, 16384, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", u64, struct na_slots, slots, 16384, 0);
 
 /*
  * key -> theoretical arrival time of a token bucket.  A full map forgets the bucket that was unused for longest.

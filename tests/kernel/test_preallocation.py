@@ -20,7 +20,8 @@ from nodeagent.kernel.ledger import KernelLedger
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.maps import Maps
 
-LEDGER = {layout.SLOTS, layout.BUDGETS, layout.RECORDS}
+ALWAYS = {layout.SLOTS}
+LEDGER = {*ALWAYS, layout.BUDGETS, layout.RECORDS}
 
 
 @pytest.fixture
@@ -54,9 +55,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "expected"), [((0, 0), LEDGER), ((5, 19), LEDGER), ((6, 0), LEDGER), ((6, 1), set()), ((7, 0), set())]
+    ("kernel", "expected"), [((0, 0), LEDGER), ((5, 19), LEDGER), ((6, 0), LEDGER), ((6, 1), ALWAYS), ((7, 0), ALWAYS)]
 )
-def test_only_what_sleepable_programs_use_is_preallocated_and_only_before_linux_6_1(
+def test_what_sleepable_programs_use_is_preallocated_before_linux_6_1_and_slots_always_are(
     bytecode: Bytecode, kernel: tuple[int, int], expected: set[str]
 ) -> None:
     made = loader.maps_for(bytecode, kernel)
@@ -66,7 +67,7 @@ def test_only_what_sleepable_programs_use_is_preallocated_and_only_before_linux_
     ]
 
 
-@pytest.mark.parametrize(("release", "expected"), [("6.0.19-generic", LEDGER), ("6.1.0-32-amd64", set())])
+@pytest.mark.parametrize(("release", "expected"), [("6.0.19-generic", LEDGER), ("6.1.0-32-amd64", ALWAYS)])
 def test_maps_are_made_as_the_running_kernel_takes_them_and_the_ledger_works_on_them(
     bytecode: Bytecode, pins: Layout, monkeypatch: pytest.MonkeyPatch, release: str, expected: set[str]
 ) -> None:
