@@ -11,16 +11,20 @@ import errno
 import json
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 from nodeagent.core import canary
 from nodeagent.kernel import abi, bpf_map, layout, syscall
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.bpf_map import Map
+from nodeagent.kernel.names import NAMELESS
 
 ORIGINAL_LIFETIME_S = 30.0
+_COUNTERS = [field[0] for field in abi.ConnStats._fields_]
+_CONN_STATS = struct.Struct(f"={len(_COUNTERS)}Q")
 _CANARY_TARGET = bytes(abi.DestKey(abi.make_addr(canary.ADDRESS), abi.wire_port(canary.PORT), 0))
 
 
@@ -241,22 +245,19 @@ class Maps:
 
     # ---- counters ----
 
-    def names(self) -> dict[int, tuple[int, str]]:
-        """id -> (kind, text)."""
-        found = {}
-        for key, value in self.map(layout.NAMES).items().items():
-            name = abi.Name.from_buffer_copy(value)
-            if name.kind == abi.NameKind.NEXT:
-                continue
-            found[struct.unpack("=I", key)[0]] = (name.kind, name.text.decode("utf-8", "replace"))
-        return found
+    def text(self, number: int) -> str:
+        """What an id stands for; "" = it has no name, or none any more."""
+        raw = self.map(layout.NAMES).lookup(_u32(number)) if number != NAMELESS else None
+        return abi.Name.from_buffer_copy(raw).text.decode("utf-8", "replace") if raw else ""
 
     def connections(self) -> list[ConnectionRow]:
-        """Kernel counters, CPUs added up.  Left out: the canary's, and rows of only zeros (the overflow's reserve)."""
-        names = self.names()
-        table = self.map(layout.CONNECTIONS)
+        """Kernel counters, CPUs added up.  Left out: the canary's, and rows of only zeros (the overflow's reserve).
+
+        A name is read when a row has it, and once: `names` holds the whole cluster's, and few of them are counted.
+        """
+        table, name_of = self.map(layout.CONNECTIONS), cache(self.text)
         listed = [item for item in table.items().items() if abi.ConnKey.from_buffer_copy(item[0]).workload != canary.ID]
-        rows = [_connection_row(key, table.percpu_values(raw), names) for key, raw in listed]
+        rows = [_connection_row(key, raw, name_of) for key, raw in listed]
         return [row for row in rows if row.opened or row.closed or row.failed]
 
     def add_outcome(self, workload: int, outcome: Outcome, count: int) -> None:
@@ -302,23 +303,16 @@ def decode_config(raw: bytes, *, bypass: bool) -> Config:
     return Config(bypass, c.heartbeat_limit_ms, c.orig_limit, c.pod_limit, text)
 
 
-def _connection_row(key: bytes, values: list[bytes], names: dict[int, tuple[int, str]]) -> ConnectionRow:
+def _connection_row(key: bytes, raw: bytes, text: Callable[[int], str]) -> ConnectionRow:
+    """`raw`: all CPUs' counters in a row, without gaps since they are multiples of eight bytes."""
     k = abi.ConnKey.from_buffer_copy(key)
-    stats = [abi.ConnStats.from_buffer_copy(value) for value in values]
-
-    def name(number: int) -> str:
-        return names[number][1] if number in names else ""
-
+    sums = map(sum, zip(*_CONN_STATS.iter_unpack(raw), strict=True))
     return ConnectionRow(
-        workload=name(k.workload),
-        destination=name(k.dest),
+        workload=text(k.workload),
+        destination=text(k.dest),
         outcome=Outcome(k.outcome),
-        rule=name(k.rule),
-        opened=sum(s.opened for s in stats),
-        closed=sum(s.closed for s in stats),
-        failed=sum(s.failed for s in stats),
-        tx_bytes=sum(s.tx_bytes for s in stats),
-        rx_bytes=sum(s.rx_bytes for s in stats),
+        rule=text(k.rule),
+        **dict(zip(_COUNTERS, sums, strict=True)),
     )
 
 

@@ -6,8 +6,9 @@ state and the broken one, because a policy that never was good refuses what it p
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from nodeagent.kube.table import Change
 NAME = "cluster.db"
 FORMAT = 1  # of rows: an older or newer agent's are not read
 BUSY_SECONDS = 5.0  # another agent has the file for a moment, at a takeover
+MANY = 250  # changes in one save: a list was read, and the next save will not need the same pages
+CHECKPOINT_PAGES = 256  # of 4 KiB, in the log; by default 1000, and all of it is cached until then
+CACHE_KIB = 512  # of SQLite's own; by default 2000, and once in use it is held for ever
 _CONTENT = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})  # no table, no database
 _CREATE = (
     """CREATE TABLE IF NOT EXISTS objects (
@@ -50,6 +54,7 @@ class LastGood:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "last-good" / NAME
         self._database: sqlite3.Connection | None = None
+        self._files: list[int] = []  # descriptors, as long as the database is open
 
     def load(self) -> Kept:
         """Everything kept by an earlier run.  Raises LastGoodError.
@@ -66,9 +71,10 @@ class LastGood:
             self.close()
             aside = self._put_aside() if _is_content(error) else ""
             raise LastGoodError(f"{self.path} cannot be used: {error}{aside}") from error
+        self._forget_pages()
         return Kept(objects, current_at)
 
-    def save(self, changes: Iterable[Change], current_at: float | None) -> None:
+    def save(self, changes: Collection[Change], current_at: float | None) -> None:
         """In one transaction; `current_at` None leaves that time as it is.  Raises LastGoodError."""
         try:
             with self._open() as database:
@@ -79,19 +85,39 @@ class LastGood:
         except (OSError, sqlite3.Error, _FormatError) as error:
             self.close()
             raise LastGoodError(f"{self.path} cannot be written: {error}") from error
+        if not changes or len(changes) >= MANY:
+            self._forget_pages()
 
     def close(self) -> None:
         database, self._database = self._database, None
         if database is not None:
             with suppress(sqlite3.Error):  # what was committed is on disk already
                 database.close()
+        self._forget_pages()  # what the last checkpoint wrote
+        while self._files:  # not before the database: closing one ends the locks that the process has on the file
+            os.close(self._files.pop())
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
             _prepare(self._database)
+            self._open_files()
         return self._database
+
+    def _open_files(self) -> None:
+        for path in (self.path, self.path.with_name(NAME + "-wal")):
+            with suppress(FileNotFoundError):  # no log where the file system can have none
+                self._files.append(os.open(path, os.O_RDONLY))
+
+    def _forget_pages(self) -> None:
+        """What the kernel caches of the files counts as the agent's memory; nobody reads them until the next start.
+
+        Not after a few changes: in a busy cluster the next ones need some of the same pages, and reading costs more.
+        """
+        for fd in self._files:
+            with suppress(OSError):  # advice: a file system without it keeps its pages until memory is short
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _put_aside(self) -> str:
         aside = self.path.with_suffix(".unusable")
@@ -120,6 +146,8 @@ def _prepare(database: sqlite3.Connection) -> None:
     if version not in (0, FORMAT):
         raise _FormatError(f"format {version}, expected {FORMAT}")
     database.execute("PRAGMA journal_mode = WAL")
+    database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    database.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
     database.execute("PRAGMA synchronous = NORMAL")  # after a power cut the last seconds may be missing, no more
     if not version:
         for statement in _CREATE:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeagent.kernel import bpf_map, layout
+from nodeagent.kernel.elements import ElementCounter
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.maps import ConnectionRow, Maps, SeriesRow
 
@@ -45,20 +46,21 @@ class FillReader:
         self._clock = clock
         self._until = 0.0
         self._fills: list[MapFill] = []
+        self._counter = ElementCounter()
 
     def read(self) -> list[MapFill]:
         now = self._clock()
         if now >= self._until:
-            self._fills = _count_all(self._pins)
+            self._fills = _count_all(self._pins, self._counter)
             self._until = now + FILLS_SECONDS
         return self._fills
 
 
-def _count_all(pins: Layout) -> list[MapFill]:
+def _count_all(pins: Layout, counter: ElementCounter) -> list[MapFill]:
     fills = []
     with Maps(pins) as maps:
         for name in sorted(path.name for path in pins.maps.iterdir()):
             opened = maps.map(name)
             if opened.spec.map_type not in NO_FILL and not name.startswith(layout.REQUESTS):
-                fills.append(MapFill(name, opened.count(), opened.spec.max_entries))
+                fills.append(MapFill(name, counter.count(opened), opened.spec.max_entries))
     return fills

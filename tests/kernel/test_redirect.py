@@ -12,6 +12,7 @@ from nodeagent.kernel import abi, layout
 from nodeagent.kernel.abi import Outcome
 from tests.kernel.build import http_policy, policy, routed
 from tests.kernel.conftest import FAR_FUTURE_NS, Node
+from tests.kernel.unpinned import names_in
 
 
 def original(node: Node, peer: list[object], lport: int, family: int) -> tuple[str, int, int] | None:
@@ -44,7 +45,7 @@ def test_a_connect_reaches_the_workers_listener_and_its_original_is_there_before
     found = original(node, accepted, lport, family)
     assert found is not None
     assert found[:2] == (vip, 80)
-    assert node.maps.names()[found[2]] == (abi.NameKind.DEST, f"shop/{name}:80")
+    assert names_in(node.maps)[found[2]] == (abi.NameKind.DEST, f"shop/{name}:80")
     assert node.maps.in_flight() == 0
     assert node.counts(f"shop/{name}:80") == {Outcome.PROXIED: 1}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import time
 from collections.abc import Iterator, Mapping
@@ -15,35 +14,14 @@ from hypothesis import strategies as st
 from nodeagent.core import kernel_state
 from nodeagent.core.kernel_state import Desired, Ids, LocalPod, Passing
 from nodeagent.core.model import Action, Destination, Endpoint, Snapshot, Workload
-from nodeagent.kernel import abi, bpf_map, layout, syscall
+from nodeagent.kernel import abi, layout, syscall
 from nodeagent.kernel.maps import Maps
 from nodeagent.kernel.sync import GRACE_S, KernelSync, read_tables
 from tests.kernel.build import policy, service
+from tests.kernel.unpinned import names_in, unpinned
 
 WEB = Workload("shop", "web", "web-sa", "web", ("198.18.0.2",), "/netns", enrolled=True)
 PODS = {WEB.key: LocalPod(77, WEB.addresses)}
-SIZES = {
-    layout.PODS: (8, ctypes.sizeof(abi.Pod), 64),
-    layout.OWN_ADDRESSES: (ctypes.sizeof(abi.OwnKey), 1, 64),
-    layout.DESTINATIONS: (ctypes.sizeof(abi.DestKey), ctypes.sizeof(abi.Dest), 4),
-    layout.CONNECT_RATES: (4, ctypes.sizeof(abi.Rate), 64),
-    layout.ENDPOINTS: (8, ctypes.sizeof(abi.Ep), 64),
-    layout.VERDICTS: (8, ctypes.sizeof(abi.Verdict), 64),
-    layout.IN_FLIGHT: (8, 8, 64),
-    layout.NAMES: (4, ctypes.sizeof(abi.Name), 64),
-    layout.CONNECTIONS: (ctypes.sizeof(abi.ConnKey), ctypes.sizeof(abi.ConnStats), 64),
-}
-
-
-def unpinned(**rooms: int) -> Maps:
-    """Maps of their own; `rooms` are sizes that differ from SIZES."""
-    made = Maps(layout.Layout())
-    for name, (key, value, size) in SIZES.items():
-        room = rooms.get(name, size)
-        kind = bpf_map.MAP_TYPE_PERCPU_HASH if name == layout.CONNECTIONS else bpf_map.MAP_TYPE_HASH
-        spec = bpf_map.MapSpec(name, kind, key, value, room, bpf_map.F_NO_PREALLOC)
-        made._open[name] = bpf_map.Map.from_fd(bpf_map.map_create(spec))
-    return made
 
 
 @pytest.fixture
@@ -82,7 +60,7 @@ def test_an_agent_reads_back_what_a_policy_in_dry_run_would_do(maps: Maps) -> No
     held = read_tables(maps)
     (verdict,) = held.verdict_tables[held.destinations["198.19.0.1", 80].policy].values()
     assert not verdict.denied
-    assert maps.names()[verdict.would] == (abi.NameKind.POLICY, "shop/p")
+    assert names_in(maps)[verdict.would] == (abi.NameKind.POLICY, "shop/p")
 
 
 def test_what_cannot_be_deleted_now_is_deleted_later(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +82,7 @@ def test_what_cannot_be_deleted_now_is_deleted_later(maps: Maps, monkeypatch: py
 
 
 def names_of(maps: Maps, kind: abi.NameKind) -> set[str]:
-    return {text for found, text in maps.names().values() if found == kind}
+    return {text for found, text in names_in(maps).values() if found == kind}
 
 
 def count_one(maps: Maps, dest: int) -> None:
@@ -145,7 +123,7 @@ def test_names_of_destinations_that_nothing_refers_to_make_room(maps: Maps) -> N
         seen.add(read_tables(maps).destinations["198.19.0.1", 80].dest)
     assert len(seen) == 80, "an id is given once"
     assert 0 not in seen
-    assert maps.names()[counted] == (abi.NameKind.DEST, "shop/counted:80")
+    assert names_in(maps)[counted] == (abi.NameKind.DEST, "shop/counted:80")
     assert "shop/d79:80" in names_of(maps, abi.NameKind.DEST)
 
 
@@ -180,7 +158,7 @@ def changes(draw: st.DrawFn) -> list[tuple[Snapshot, dict[str, LocalPod]]]:
 
 def meaning(maps: Maps) -> dict[str, object]:
     """What the maps say, whatever ids it is said with."""
-    held, names = read_tables(maps), {number: text for number, (_, text) in maps.names().items()}
+    held, names = read_tables(maps), {number: text for number, (_, text) in names_in(maps).items()}
     pods = {cookie: names[entry.pod] for cookie, entry in held.pods.items()}
     said: dict[str, object] = {"pods": pods, "own": held.own_addresses}
     for target, row in held.destinations.items():

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import mmap
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from nodeagent.config.resources import Identity
-from nodeagent.kube.last_good import FORMAT, Kept, LastGood, LastGoodError
+from nodeagent.kube.last_good import FORMAT, MANY, Kept, LastGood, LastGoodError
 from nodeagent.kube.table import Change
 
 POD, POLICY = Identity("Pod", "shop", "web"), Identity("AuthorizationPolicy", "shop", "p")
@@ -75,3 +81,89 @@ def test_a_file_that_another_agent_has_for_long_is_an_error_and_stays(
         write(tmp_path, Change(POD, good=b"2"))
     other.close()
     assert read(tmp_path).objects == [Change(POD, b"1")]
+
+
+# ---- the kernel's cache of the files ----
+
+A_LIST = [Change(Identity("Pod", "shop", f"web-{number}"), good=b"x" * 400) for number in range(4000)]
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def cached_bytes(path: Path) -> int:
+    """Of a file, in the kernel's page cache.  Looking does not read it."""
+    if not path.stat().st_size:
+        return 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as memory:
+        pages = ctypes.create_string_buffer(-(-len(memory) // mmap.PAGESIZE))
+        start = (ctypes.c_char * len(memory)).from_buffer(memory)
+        failed = libc.mincore(start, ctypes.c_size_t(len(memory)), pages)
+        del start
+    assert not failed, os.strerror(ctypes.get_errno())
+    return sum(page[0] & 1 for page in pages) * mmap.PAGESIZE
+
+
+def cached(kept: LastGood) -> int:
+    """Its file, and the log beside it while it is open."""
+    return sum(cached_bytes(path) for path in files(kept))
+
+
+def files(kept: LastGood) -> list[Path]:
+    return [path for path in kept.path.parent.iterdir() if not path.name.endswith("-shm")]
+
+
+def test_a_list_that_was_saved_does_not_stay_in_memory(tmp_path: Path) -> None:
+    kept = LastGood(tmp_path)
+    kept.save(A_LIST, 5.0)
+    assert kept.path.stat().st_size > 1_500_000
+    assert cached(kept) < 100_000
+    kept.path.read_bytes()
+    kept.close()
+    assert cached(kept) < 100_000
+    assert len(read(tmp_path).objects) == len(A_LIST)
+
+
+def test_what_was_loaded_does_not_stay_in_memory(tmp_path: Path) -> None:
+    path = write(tmp_path, *A_LIST)
+    assert len(path.read_bytes()) > 1_500_000
+    assert cached_bytes(path) > 1_500_000
+    kept = LastGood(tmp_path)
+    kept.load()
+    assert cached(kept) < 100_000
+    kept.close()
+
+
+def test_changes_find_the_pages_of_those_before_until_none_come_any_more(tmp_path: Path) -> None:
+    kept = LastGood(tmp_path)
+    kept.save(A_LIST, 5.0)
+    kept.path.read_bytes()  # as changes all over the file would
+    kept.save(A_LIST[: MANY - 1], 6.0)
+    assert cached(kept) > 1_500_000
+    kept.save([], 7.0)
+    for path in files(kept):  # what was written in between has to be on disk first
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    kept.save([], 8.0)
+    assert cached(kept) < 100_000
+    kept.close()
+
+
+def test_a_file_system_that_takes_no_advice_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_arguments: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fadvise", refused)
+    write(tmp_path, *A_LIST)
+    assert len(read(tmp_path).objects) == len(A_LIST)
+
+
+def test_another_agent_that_ends_does_not_delete_the_log_that_this_one_writes(tmp_path: Path) -> None:
+    """SQLite tells by a lock on the file, and a process loses its locks when it closes any descriptor of the file."""
+    kept = LastGood(tmp_path)
+    kept.save(A_LIST, 5.0)
+    log = kept.path.with_name(kept.path.name + "-wal")
+    before = log.stat().st_ino
+    other = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute('SELECT * FROM state').fetchall()"
+    subprocess.run([sys.executable, "-c", other + "; d.close()", str(kept.path)], check=True, timeout=30)
+    assert log.exists()
+    assert log.stat().st_ino == before
+    kept.close()
