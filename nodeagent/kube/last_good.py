@@ -59,14 +59,18 @@ class LastGood:
     def load(self) -> Kept:
         """Everything kept by an earlier run.  Raises LastGoodError.
 
-        A file that never can be used is put aside, so that the next `save` starts a new one.
+        What a run has saved whose first lists never ended is half of a cluster, perhaps pods without their policies: it
+        is dropped.  A file that never can be used is put aside, so that the next `save` starts a new one.
         """
         if not self.path.exists():
             return Kept([], 0.0)
         try:
             database = self._open()
-            objects = list(_rows(database))
             (current_at,) = database.execute("SELECT current_at FROM state").fetchone() or (0.0,)
+            if not current_at:
+                with database:
+                    database.execute("DELETE FROM objects")
+            objects = list(_rows(database))
         except (OSError, sqlite3.Error, _FormatError) as error:
             self.close()
             aside = self._put_aside() if _is_content(error) else ""

@@ -48,6 +48,13 @@ def test_what_changed_is_written_and_the_rest_stays(tmp_path: Path) -> None:
     assert read(tmp_path) == Kept([Change(POLICY, b"4")], 6.0)
 
 
+def test_what_was_kept_of_lists_that_never_ended_is_dropped(tmp_path: Path) -> None:
+    write(tmp_path, Change(POD, good=b"1"), current_at=None)
+    assert read(tmp_path) == Kept([], 0.0)
+    write(tmp_path, Change(POLICY, good=b"2"))
+    assert read(tmp_path) == Kept([Change(POLICY, b"2")], 5.0), "nor does it come back with a list that ends"
+
+
 def test_a_broken_object_that_was_deleted_before_has_no_last_good_state(tmp_path: Path) -> None:
     write(tmp_path, Change(POLICY, good=b"1"))
     write(tmp_path, Change(POLICY, broken=b"2"))
