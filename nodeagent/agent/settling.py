@@ -2,12 +2,16 @@
 
 Looking into namespaces takes a child process and some 0.1 s, which the next change must not wait for: so it
 is a task of its own.  Work is done in the order it came; what came while one was under way is done together.
+
+Where endpoints come all the time, so does what is covered for the first time, and the kernel walks the host's whole
+table of connections for each pod: 2 ms.  So between two such looks there is a pause that is longer than the look.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,6 +23,13 @@ from nodeagent.kernel.netns import NetlinkError
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+SHARE = 0.2  # of a processor, for looks at what is covered
+LONGEST_PAUSE = 1.0  # seconds: so long a connection may go on beside a rule that is in force
+
+
+def pause_after(seconds: float) -> float:
+    """After a look that took so long."""
+    return min(LONGEST_PAUSE, seconds * (1 / SHARE - 1))
 
 
 class Connections(Protocol):
@@ -92,9 +103,13 @@ class Settler:
     async def run(self) -> None:
         while True:
             await self._woken.wait()
-            await self._finish(self._take_waiting())
+            began, work = time.monotonic(), self._take_waiting()
+            looks = bool(work.covered)
+            await self._finish(work)
             if not self._woken.is_set():
                 self._idle.set()
+            if looks:
+                await asyncio.sleep(pause_after(time.monotonic() - began))
 
     async def _finish(self, work: Work) -> None:
         """Until it is done: a rule is not wholly in force while a connection that it covers goes on."""

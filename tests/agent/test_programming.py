@@ -176,6 +176,30 @@ def test_the_next_snapshot_does_not_wait_for_connections_to_be_looked_at(tmp_pat
     assert [key for key, _ in node.ended] == ["shop/web"]
 
 
+@pytest.mark.parametrize(("took", "pause"), [(0.001, 0.004), (0.1, 0.4), (5.0, settling.LONGEST_PAUSE)])
+def test_a_look_at_what_is_covered_takes_a_fifth_of_the_time_at_most_but_does_not_wait_long(
+    took: float, pause: float
+) -> None:
+    assert settling.pause_after(took) == pytest.approx(pause)
+
+
+def test_what_is_covered_soon_after_a_look_is_looked_at_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "pause_after", lambda _seconds: 0.2)
+
+    async def scenario(node: Node) -> None:
+        web = workloads(web=node.namespaces.make("web", "1"))
+        for generation in range(1, 9):
+            await node.programmer.apply(node.snapshot(generation, web, denied=generation % 2 == 0))
+            await asyncio.sleep(0.01)
+        assert len(node.ended) == 1, "the first is looked at at once, and the others wait"
+        await _until(lambda: len(node.ended) > 1)
+        assert len(node.ended) == 2
+
+    run(tmp_path, scenario)
+
+
 def test_connections_that_cannot_be_looked_at_are_told_counted_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
