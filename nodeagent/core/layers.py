@@ -29,15 +29,14 @@ class Layers(MutableMapping[Key, Value]):
         self._length = len(self._below)
 
     def copy(self) -> Self:
-        """Another one with the same entries."""
+        """Another one with the same entries.  This one is not touched: another thread may be reading it."""
         made = type(self)()
-        self._share_with(made)
-        return made
-
-    def _share_with(self, made: Layers[Key, Value]) -> None:
         if len(self._above) > LARGE:
-            self._below, self._above = dict(self.items()), {}
-        made._below, made._above, made._length = self._below, dict(self._above), self._length
+            made._below = dict(self.items())
+        else:
+            made._below, made._above = self._below, dict(self._above)
+        made._length = self._length
+        return made
 
     def __getitem__(self, key: Key) -> Value:
         found = self._above.get(key, _ABSENT)

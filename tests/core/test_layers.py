@@ -61,4 +61,6 @@ def test_a_copy_shares_all_but_what_was_written_lately() -> None:
         table = table.copy()
     assert len(table._above) == layers.LARGE
     table[20_000] = None
-    assert len(table.copy()._above) == 0, "more than that is put into one layer, so that look-ups stay short"
+    copied = table.copy()
+    assert len(copied._above) == 0, "more than that is put into one layer, so that look-ups stay short"
+    assert len(table._above) == layers.LARGE + 1, "another thread may be reading the one before"
