@@ -19,7 +19,7 @@ from nodeagent.agent.enrolment import fd_path
 from nodeagent.agent.sandbox import NodeNamespaces, Sandbox, SandboxError, find
 from nodeagent.kernel import kubepods
 from nodeagent.kernel.inotify import DirectoryWatch
-from nodeagent.kernel.kubepods import PodDirectory
+from nodeagent.kernel.kubepods import Listing, PodDirectory
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ QUICK_SECONDS = 0.005
 JOINING_SECONDS = 3.0
 MOST_PODS = 1024
 LOOKS = 8  # between two turns of the event loop: about 3 ms
+LISTINGS = 4  # one after the other, while there are new directories
 
 
 @dataclass(slots=True)
@@ -124,8 +125,8 @@ class PodFinder:
         before = self.kubepods
         if before is None or not before.is_dir():
             self.kubepods = self._find_kubepods()
-        found = kubepods.list_pods(self.kubepods, MOST_PODS) if self.kubepods is not None else kubepods.Listing((), ())
-        happened = self._watched([*found.directories, *(pod.path for pod in found.pods)])
+        happened = self._watch.drain() if self._watch is not None else set()
+        found = self._listed_and_watched()
         new = {pod.uid: pod for pod in found.pods}
         if len(new) == MOST_PODS:
             log.error("there are %d pods or more on this node: those beyond are not found", MOST_PODS)
@@ -141,14 +142,21 @@ class PodFinder:
         self._to_look = [pod for pod in new.values() if not self._is_settled(pod.uid)]
         return bool(gone) or self.kubepods != before
 
-    def _watched(self, paths: list[Path]) -> set[Path]:
-        """Watch these from now on: those of before where something happened."""
+    def _listed_and_watched(self) -> Listing:
+        """What comes after this listing is told of: where something is watched for the first time, it is made again."""
+        for _ in range(LISTINGS):
+            found = kubepods.list_pods(self.kubepods, MOST_PODS) if self.kubepods is not None else Listing((), ())
+            if not self._watch_all([*found.directories, *(pod.path for pod in found.pods)]):
+                break
+        return found
+
+    def _watch_all(self, paths: list[Path]) -> bool:
+        """True = some of them were not watched until now."""
         if self._watch is None:
-            return set()
-        happened = self._watch.drain()
-        watched = [self._watch.watch(path) for path in paths]
-        self._is_watched = bool(watched) and all(watched)
-        return happened
+            return False
+        before = self._watch.paths
+        self._is_watched = self._watch.watch(paths) and bool(paths)
+        return not self._watch.paths <= before
 
     def _find_kubepods(self) -> Path | None:
         if self._given is not None:

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 IN_CREATE, IN_DELETE, IN_IGNORED, IN_ONLYDIR = 0x100, 0x200, 0x8000, 0x1000000
@@ -24,29 +25,36 @@ class DirectoryWatch:
         """OSError (EMFILE) when this user has too many of them."""
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         self._paths: dict[int, Path] = {}
-        self._watched: set[Path] = set()
 
     def fileno(self) -> int:
         return self._fd
 
-    def watch(self, path: Path) -> bool:
-        """Once more is fine.  False if it is gone, or the user's limit of watches (ENOSPC) is reached.
+    @property
+    def paths(self) -> frozenset[Path]:
+        """Those that are watched."""
+        return frozenset(self._paths.values())
 
-        What was removed is watched again only after `drain` has told of it.
+    def watch(self, paths: Iterable[Path]) -> bool:
+        """These from now on, and no others.  False if one is gone, or the user's limit of watches (ENOSPC) is reached.
+
+        Each is added again every time: of a cgroup's end its own watch says nothing, and what is made again in the
+        same place is another directory.  One that is watched already keeps its number.
         """
-        if path in self._watched:
-            return True
+        added = [(self._add(path), path) for path in paths]
+        watched = {number: path for number, path in added if number >= 0}
+        for number in self._paths.keys() - watched.keys():
+            _libc.inotify_rm_watch(self._fd, number)  # EINVAL: it went with its directory
+        self._paths = watched
+        return len(watched) == len(added)
+
+    def _add(self, path: Path) -> int:
+        """Its number; -1 = it cannot be watched."""
         try:
-            number = _checked(
-                _libc.inotify_add_watch(self._fd, os.fsencode(path), IN_CREATE | IN_DELETE | IN_ONLYDIR)
-            )
+            return _checked(_libc.inotify_add_watch(self._fd, os.fsencode(path), IN_CREATE | IN_DELETE | IN_ONLYDIR))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENOSPC):
-                return False
+                return -1
             raise
-        self._paths[number] = path
-        self._watched.add(path)
-        return True
 
     def drain(self) -> set[Path]:
         """Where something happened since the last time; not everywhere if it was too much at once."""
@@ -62,17 +70,10 @@ class DirectoryWatch:
         while offset < len(events):
             number, mask, _, length = _HEAD.unpack_from(events, offset)
             offset += _HEAD.size + length
-            path = self._paths.get(number)
+            path = self._paths.pop(number, None) if mask & IN_IGNORED else self._paths.get(number)
             if path is not None:
                 happened.add(path)
-            if mask & IN_IGNORED:
-                self._forget(number)
         return happened
-
-    def _forget(self, number: int) -> None:
-        path = self._paths.pop(number, None)
-        if path is not None:
-            self._watched.discard(path)
 
     def close(self) -> None:
         os.close(self._fd)

@@ -14,6 +14,7 @@ import pytest
 
 from nodeagent.agent import pod_finder
 from nodeagent.agent.pod_finder import PodFinder
+from nodeagent.kernel import kubepods
 from nodeagent.kernel.processes import inode_behind
 from tests.testbed import Testbed
 from tests.testbed.kubelet import Kubelet, KubePod
@@ -272,6 +273,30 @@ def test_a_node_that_is_not_is_scanned_often(
         wait_found(finder, pod)
         monkeypatch.setattr(finder._watch, "watch", lambda _path: False)
     assert scans_in(finder, 0.4) >= 5
+
+
+def test_a_pod_that_comes_while_pods_are_listed_is_not_missed(
+    kubelet: Kubelet, finder: PodFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a new class of service: nobody watched there yet."""
+    scan(finder)
+    listed, coming = kubepods.list_pods, ["late"]
+
+    def list_pods(root: Path, most: int) -> kubepods.Listing:
+        found = listed(root, most)
+        if coming:
+            kubelet.add_pod("shop", coming.pop(), qos="burstable")
+        return found
+
+    monkeypatch.setattr(kubepods, "list_pods", list_pods)
+
+    async def scenario() -> None:
+        there = asyncio.Event()
+        running = asyncio.create_task(finder.run(lambda: None, there.set))
+        await asyncio.wait_for(there.wait(), pod_finder.SCAN_SECONDS)
+        running.cancel()
+
+    asyncio.run(scenario())
 
 
 def test_an_idle_node_costs_next_to_nothing(kubelet: Kubelet, finder: PodFinder) -> None:
