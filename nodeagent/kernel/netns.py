@@ -48,6 +48,7 @@ class Connection:
     cookie: int
     dialled: bool  # False = something listens on the local port, so it was accepted
     cgroup: int  # id of the cgroup that made the socket
+    interface: int = 0  # that it is bound to: without it the kernel does not find the socket
 
 
 class _RefusedError(Exception):
@@ -109,6 +110,10 @@ class NetlinkChild:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def __enter__(self) -> Self:
         return self

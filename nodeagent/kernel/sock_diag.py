@@ -11,13 +11,14 @@ import errno
 import functools
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 
 from nodeagent.core.addresses import canonical
 from nodeagent.kernel import netlink_socket
 
 # The fields of netns.Connection, in their order: that module is the parent's, and imports more than all of this.
-Row = tuple[str, int, str, int, int, bool, int]
+Row = tuple[str, int, str, int, int, bool, int, int]
 
 _TCPDIAG_GETSOCK, _SOCK_DESTROY = 18, 21
 _CGROUP_ID = 21  # INET_DIAG_CGROUP_ID
@@ -29,7 +30,7 @@ _LIVE = sum(1 << state for state in (_ESTABLISHED, _SYN_SENT, _FIN_WAIT1, _FIN_W
 
 _LIST = struct.pack("=4x48xII", _LIVE | 1 << _LISTEN, 0)  # inet_diag_req: of any family and socket, in these states
 _END = struct.Struct("=BBxxI")  # the head of inet_diag_req_v2: family, protocol, states; the socket follows
-_SOCKET = struct.Struct(">HH16s16s4x")  # inet_diag_sockid: ports, addresses, any interface; the cookie follows
+_SOCKET = struct.Struct(">HH16s16s4s")  # inet_diag_sockid: ports, addresses, interface; the cookie follows
 _U64 = struct.Struct("=Q")
 
 # inet_diag_msg, from the message's beginning: family, state, timer, retransmissions; the socket; 20 bytes not read
@@ -47,7 +48,15 @@ def established() -> Iterator[list[Row]]:
         for messages in netlink_socket.ask(diag, _TCPDIAG_GETSOCK, netlink_socket.F_DUMP, _LIST):
             # the kernel has those that listen in a table of their own, and lists it first
             listening.update(_local_port(message) for message in messages if message[_STATE_AT] == _LISTEN)
-            yield [_row(message, listening) for message in messages if message[_STATE_AT] != _LISTEN]
+            yield [_row(message, listening) for message in messages if _is_connection(message)]
+
+
+def _is_connection(message: bytes) -> bool:
+    """Not what waits for late segments after its end (TIME_WAIT), which is listed as FIN_WAIT2, and of no cgroup."""
+    state = message[_STATE_AT]
+    if state == _FIN_WAIT2:
+        return netlink_socket.attribute(message, _ATTRIBUTES_AT, _CGROUP_ID) is not None
+    return state != _LISTEN
 
 
 def _local_port(message: bytes) -> int:
@@ -56,7 +65,7 @@ def _local_port(message: bytes) -> int:
 
 def _row(message: bytes, listening: set[int]) -> Row:
     family = message[_FAMILY_AT]
-    local_port, remote_port, local, remote = _SOCKET.unpack_from(message, _SOCKET_AT)
+    local_port, remote_port, local, remote, interface = _SOCKET.unpack_from(message, _SOCKET_AT)
     (cookie,) = _U64.unpack_from(message, _COOKIE_AT)
     cgroup = netlink_socket.attribute(message, _ATTRIBUTES_AT, _CGROUP_ID)
     return (
@@ -67,6 +76,7 @@ def _row(message: bytes, listening: set[int]) -> Row:
         cookie,
         local_port not in listening,
         _U64.unpack(cgroup)[0] if cgroup else 0,
+        int.from_bytes(interface, sys.byteorder),
     )
 
 
@@ -94,11 +104,11 @@ def _destroy_one(diag: socket.socket, row: Row) -> bool:
 
 
 def _end_request(row: Row) -> bytes:
-    local, local_port, remote, remote_port, cookie, *_ = row
+    local, local_port, remote, remote_port, cookie, _, _, interface = row
     family = socket.AF_INET6 if ":" in local else socket.AF_INET  # an IPv4-mapped socket is found as IPv4
     packed = [socket.inet_pton(family, address) for address in (local, remote)]
     return (
         _END.pack(family, socket.IPPROTO_TCP, 0xFFFFFFFF)
-        + _SOCKET.pack(local_port, remote_port, *packed)
+        + _SOCKET.pack(local_port, remote_port, *packed, interface.to_bytes(4, sys.byteorder))
         + _U64.pack(cookie)
     )

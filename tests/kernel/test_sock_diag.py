@@ -94,6 +94,32 @@ def test_no_connection_is_ended_in_place_of_an_older_one_of_the_same_addresses(
         assert child.destroy(HERE, [row]) == 1
 
 
+def test_a_connection_that_is_bound_to_an_interface_is_ended(child: NetlinkChild) -> None:
+    """For which a pod needs no capability (SO_BINDTODEVICE, from Linux 5.7 on)."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        bound = stack.enter_context(socket.socket())
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+        bound.connect(listener.getsockname())
+        stack.enter_context(listener.accept()[0])
+        row = found(child, listener.getsockname()[1])[bound.getsockname()[1]]
+        assert row.interface == socket.if_nametoindex("lo")
+        assert child.destroy(HERE, [row]) == 1
+        with pytest.raises(ConnectionAbortedError):
+            bound.recv(1)
+
+
+def test_one_that_ended_and_waits_for_late_segments_is_none(child: NetlinkChild) -> None:
+    listener, client, accepted = pair("127.0.0.1")
+    port = listener.getsockname()[1]
+    with listener, client, accepted:
+        client.close()
+        accepted.recv(1)
+        assert found(child, port).keys() == {port}, "who closed does not read any more, the other end may still send"
+        accepted.close()
+        assert found(child, port) == {}
+
+
 def test_one_that_is_being_made_is_listed_and_one_that_is_half_closed(child: NetlinkChild) -> None:
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
