@@ -54,6 +54,7 @@ class LastGood:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "last-good" / NAME
         self._database: sqlite3.Connection | None = None
+        self._epoch = 0  # counts how often an agent has begun anew
         self._files: list[int] = []  # descriptors, as long as the database is open
 
     def load(self) -> Kept:
@@ -68,8 +69,7 @@ class LastGood:
             database = self._open()
             (current_at,) = database.execute("SELECT current_at FROM state").fetchone() or (0.0,)
             if not current_at:
-                with database:
-                    database.execute("DELETE FROM objects")
+                self._begin_anew(database)
             objects = list(_rows(database))
         except (OSError, sqlite3.Error, _FormatError) as error:
             self.close()
@@ -79,9 +79,16 @@ class LastGood:
         return Kept(objects, current_at)
 
     def save(self, changes: Collection[Change], current_at: float | None) -> None:
-        """In one transaction; `current_at` None leaves that time as it is.  Raises LastGoodError."""
+        """In one transaction; `current_at` None leaves that time as it is.  Raises LastGoodError.
+
+        Nothing is written once a later agent has begun anew: it drops what an agent before it has written in part, and
+        with what that one writes later it would look whole.
+        """
         try:
             with self._open() as database:
+                database.execute("BEGIN IMMEDIATE")
+                if _epoch(database) != self._epoch:
+                    return
                 for change in changes:
                     database.execute(_DELETE if _is_gone(change) else _PUT, _row(change))
                 if current_at is not None:
@@ -91,6 +98,12 @@ class LastGood:
             raise LastGoodError(f"{self.path} cannot be written: {error}") from error
         if not changes or len(changes) >= MANY:
             self._forget_pages()
+
+    def _begin_anew(self, database: sqlite3.Connection) -> None:
+        with database:
+            database.execute("DELETE FROM objects")
+            self._epoch = _epoch(database) + 1
+            database.execute(f"PRAGMA application_id = {self._epoch}")
 
     def close(self) -> None:
         database, self._database = self._database, None
@@ -106,6 +119,7 @@ class LastGood:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
             _prepare(self._database)
+            self._epoch = _epoch(self._database)
             self._open_files()
         return self._database
 
@@ -143,6 +157,11 @@ def _is_content(error: Exception) -> bool:
     if isinstance(error, sqlite3.Error):
         return error.sqlite_errorcode & 0xFF in _CONTENT
     return isinstance(error, _FormatError)
+
+
+def _epoch(database: sqlite3.Connection) -> int:
+    (number,) = database.execute("PRAGMA application_id").fetchone()
+    return int(number)
 
 
 def _prepare(database: sqlite3.Connection) -> None:

@@ -55,6 +55,27 @@ def test_what_was_kept_of_lists_that_never_ended_is_dropped(tmp_path: Path) -> N
     assert read(tmp_path) == Kept([Change(POLICY, b"2")], 5.0), "nor does it come back with a list that ends"
 
 
+def test_what_an_agent_had_written_in_part_never_becomes_whole_once_another_has_begun_anew(tmp_path: Path) -> None:
+    older, newer = LastGood(tmp_path), LastGood(tmp_path)
+    older.save([Change(POLICY, good=b"1")], None)
+    assert newer.load() == Kept([], 0.0)
+    older.save([Change(POD, good=b"2")], 5.0)
+    assert read(tmp_path) == Kept([], 0.0)
+    older.close()
+    newer.close()
+
+
+def test_an_agent_beside_another_one_leaves_what_is_whole_as_it_is(tmp_path: Path) -> None:
+    older, newer = LastGood(tmp_path), LastGood(tmp_path)
+    older.save([Change(POLICY, good=b"1")], 5.0)
+    assert newer.load() == Kept([Change(POLICY, b"1")], 5.0)
+    older.save([Change(POD, good=b"2")], 6.0)
+    newer.save([Change(POLICY, good=b"3")], 7.0)
+    older.close()
+    newer.close()
+    assert read(tmp_path) == Kept([Change(POLICY, b"3"), Change(POD, b"2")], 7.0)
+
+
 def test_a_broken_object_that_was_deleted_before_has_no_last_good_state(tmp_path: Path) -> None:
     write(tmp_path, Change(POLICY, good=b"1"))
     write(tmp_path, Change(POLICY, broken=b"2"))
