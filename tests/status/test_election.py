@@ -77,9 +77,19 @@ def test_a_lease_that_was_given_up_is_taken_at_once(seen: Seen) -> None:
 
 def test_a_holder_renews_without_looking() -> None:
     one = leader(100.0)
-    assert one.step(101.0, WALL) == Wait(3.0)
-    step = one.step(104.0, "later")
+    assert one.step(101.0, WALL) == Wait(2.0)
+    step = one.step(103.0, "later")
     assert step == Write(Record("a", 15, WALL, "later", 0), "1")
+
+
+def test_one_renewal_without_an_answer_does_not_cost_the_leadership() -> None:
+    one = leader(100.0)
+    asked = 100.0 + TIMING.renew
+    assert isinstance(one.step(asked, WALL), Write)
+    one.failed(asked + TIMING.request)
+    again = asked + TIMING.request + TIMING.retry
+    assert isinstance(one.step(again, WALL), Look | Write)
+    assert one.leads(again + 1.0), "there is time for the next to be answered"
 
 
 def test_a_holder_that_cannot_renew_stops_before_another_may_begin() -> None:
