@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -187,11 +188,26 @@ async def _configuration(kubeconfig: Path | None) -> Any:
 
 
 def _environments_proxy(server: str) -> str | None:
-    """Of HTTPS_PROXY (or HTTP_PROXY) and NO_PROXY, as client-go has it."""
-    url = urlsplit(server)
-    if proxy_bypass(url.netloc):
+    """Of HTTPS_PROXY (or HTTP_PROXY) and NO_PROXY, which may name networks, as client-go has it."""
+    url, proxies = urlsplit(server), getproxies()
+    host = url.hostname or ""
+    if proxy_bypass(host) or proxy_bypass(url.netloc) or _is_in_networks(host, proxies.get("no", "")):
         return None
-    return getproxies().get(url.scheme)
+    return proxies.get(url.scheme)
+
+
+def _is_in_networks(host: str, listed: str) -> bool:
+    """A host that has a name is in none."""
+    with suppress(ValueError):
+        address = ip_address(host)
+        return any(address in network for network in _networks(listed))
+    return False
+
+
+def _networks(listed: str) -> Iterator[IPv4Network | IPv6Network]:
+    for entry in listed.split(","):
+        with suppress(ValueError):  # a name
+            yield ip_network(entry.strip(), strict=False)
 
 
 class _Rest(RESTClientObject):

@@ -64,6 +64,25 @@ def _kubeconfig(directory: Path, port: int, host: str = "127.0.0.1") -> Path:
     return file
 
 
+@pytest.mark.parametrize(
+    ("server", "excepted"),
+    [
+        ("https://[fd00::1]:443", "fd00::1"),
+        ("https://10.96.0.1", "example.com, 10.96.0.0/12"),
+        ("https://[fd00::1]", "fd00::/8"),
+        ("https://api.example:6443", ".example"),
+    ],
+)
+def test_a_server_that_is_excepted_by_address_network_or_domain_needs_no_proxy(
+    monkeypatch: pytest.MonkeyPatch, server: str, excepted: str
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "10.0.0.0/16, other.example")
+    assert module._environments_proxy(server) == "http://proxy.example:3128"
+    monkeypatch.setenv("no_proxy", excepted)
+    assert module._environments_proxy(server) is None
+
+
 @pytest.mark.parametrize(("excepted", "expected"), [("", "http://api.example/version"), ("api.example", "")])
 def test_the_environments_proxy_is_used_unless_it_excepts_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, excepted: str, expected: str
