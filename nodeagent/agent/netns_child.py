@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nodeagent.kernel.netns import INSPECT, KINDS, NamespaceInfo, NetlinkChild
+from nodeagent.kernel.netns import INSPECT, KINDS, NamespaceInfo, NetlinkChild, NetlinkError
 
 T = TypeVar("T")
 
@@ -45,7 +45,12 @@ class LingeringChild:
             return await asyncio.to_thread(question, child)
 
     async def inspect(self, paths: list[str]) -> dict[str, NamespaceInfo]:
-        """Cookies and addresses of namespaces."""
+        """Cookies and addresses of namespaces.
+
+        Asked once more if it fails: the child may have ended for a question of the other kind, and a pod waits.
+        """
+        with contextlib.suppress(NetlinkError):
+            return await self.ask(INSPECT, lambda child: child.inspect(paths))
         return await self.ask(INSPECT, lambda child: child.inspect(paths))
 
     def expect(self) -> None:
@@ -70,6 +75,8 @@ class LingeringChild:
 
     async def _take(self) -> _Kept:
         async with self._starting:
+            if self._kept is not None and not self._kept.child.is_alive:
+                self._give_up(self._kept)
             kept = self._kept
             if kept is None:
                 kept = self._kept = _Kept(await asyncio.to_thread(self._start))

@@ -6,6 +6,7 @@ netlink child's start.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -15,6 +16,7 @@ ROUTE, SOCK_DIAG = 0, 4
 F_ACK, F_DUMP = 0x4, 0x300
 
 _F_REQUEST = 0x1
+_F_DUMP_INTERRUPTED = 0x10
 _KERNEL = 0  # its port; every process has another one
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
@@ -45,7 +47,9 @@ def _split(data: bytes) -> tuple[list[bytes], bool]:
     messages: list[bytes] = []
     offset = 0
     while offset < len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, offset)
+        length, kind, flags, *_ = _HEADER.unpack_from(data, offset)
+        if flags & _F_DUMP_INTERRUPTED:
+            raise InterruptedError(errno.EINTR, "what is listed was changed meanwhile")
         if kind in (_ERROR, _DONE):
             _check(data, offset + HEADER_BYTES)
             return messages, True

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nodeagent.agent.netns_child import LingeringChild
-from nodeagent.kernel.netns import CONNECTIONS, INSPECT, NetlinkError
+from nodeagent.kernel.netns import CONNECTIONS, INSPECT, NamespaceInfo, NetlinkError
 
 
 class Child:
@@ -17,8 +17,12 @@ class Child:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.closed = False
+        self.closed = self.died = False
         self.made.append(self)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.died
 
     def answer(self) -> int:
         assert not self.closed
@@ -30,6 +34,11 @@ class Child:
 
     def close(self) -> None:
         self.closed = True
+
+    def inspect(self, _paths: list[str]) -> dict[str, NamespaceInfo]:
+        if len(self.made) == 1:
+            self.fail()
+        return {"/proc/1/ns/net": NamespaceInfo(7)}
 
 
 @pytest.fixture
@@ -55,6 +64,30 @@ def fail(child: Any) -> None:
 async def started(made: list[Child]) -> None:
     while not made:  # noqa: ASYNC110 - it is a thread that makes one
         await asyncio.sleep(0.001)
+
+
+def test_one_that_died_while_nobody_asked_is_not_asked_again(made: list[Child]) -> None:
+    async def scenario() -> int:
+        lingers = lingering(5)
+        await lingers.ask(INSPECT, answer)
+        made[0].died = True
+        count = await lingers.ask(CONNECTIONS, answer)
+        await lingers.close()
+        return count
+
+    assert asyncio.run(scenario()) == 1
+    assert [child.closed for child in made] == [True, True]
+
+
+def test_a_pod_does_not_wait_because_the_child_failed_once(made: list[Child]) -> None:
+    async def scenario() -> dict[str, NamespaceInfo]:
+        lingers = lingering(5)
+        found = await lingers.inspect(["/proc/1/ns/net"])
+        await lingers.close()
+        return found
+
+    assert asyncio.run(scenario()) == {"/proc/1/ns/net": NamespaceInfo(7)}
+    assert len(made) == 2
 
 
 def test_questions_in_a_row_go_to_one_child_and_close_ends_it(made: list[Child]) -> None:
