@@ -10,6 +10,7 @@ table of connections for each pod: 2 ms.  So between two such looks there is a p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -109,7 +110,17 @@ class Settler:
             if not self._woken.is_set():
                 self._idle.set()
             if looks:
-                await asyncio.sleep(pause_after(time.monotonic() - began))
+                await self._pause(pause_after(time.monotonic() - began))
+
+    async def _pause(self, seconds: float) -> None:
+        """Unless a pod is new: its old connections are told of at once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._waiting.new:
+                    self._woken.clear()
+                    await self._woken.wait()
+        if self._waiting:
+            self._woken.set()
 
     async def _finish(self, work: Work) -> None:
         """Until it is done: a rule is not wholly in force while a connection that it covers goes on."""

@@ -200,6 +200,22 @@ def test_what_is_covered_soon_after_a_look_is_looked_at_together(
     run(tmp_path, scenario)
 
 
+def test_a_new_pods_old_connections_do_not_wait_for_the_end_of_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "pause_after", lambda _seconds: 60.0)
+
+    async def scenario(node: Node) -> None:
+        web, job = node.namespaces.make("web", "1"), node.namespaces.make("job", "2")
+        await node.programmer.apply(node.snapshot(1, workloads(web=web)))
+        await node.programmer.apply(node.snapshot(2, workloads(web=web), denied=True))
+        await _until(lambda: bool(node.ended))
+        await node.programmer.apply(node.snapshot(3, workloads(web=web, job=job), denied=True))
+        await _until(lambda: "shop/job" in node.noted)
+
+    run(tmp_path, scenario)
+
+
 def test_connections_that_cannot_be_looked_at_are_told_counted_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
