@@ -28,11 +28,17 @@ class Memory:
 
 async def waiting(proxy: Proxy, count: int, port: int = 0) -> list[Client]:
     """Clients with a request each that is not answered."""
-    clients = [await proxy.connect(port) for _ in range(count)]
+    clients, wanted = [await proxy.connect(port) for _ in range(count)], under_way(proxy) + count
     for client in clients:
         await client.send(GET)
-    await settle()
+    while under_way(proxy) < wanted:
+        await settle()
     return clients
+
+
+def under_way(proxy: Proxy) -> int:
+    """Requests that have arrived, and are not answered."""
+    return sum(isinstance(one, Downstream) and one.exchange is not None for one in proxy.engine.connections)
 
 
 def test_a_bug_in_one_ending_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
