@@ -63,7 +63,8 @@ class Client:
         self._kubeconfig = kubeconfig
         self._client: ApiClient | None = None
         self._proven: ApiClient | None = None  # the API server has answered it
-        self._former: ApiClient | None = None  # the one before, whose watches may go on
+        self._former: ApiClient | None = None  # the last proven one before, whose watches may go on
+        self._refused: ApiClient | None = None  # the last one that never was; its answers may still be read
         self.server = "not known yet"
 
     async def get(self, path: str, query: Mapping[str, str]) -> bytes:
@@ -105,7 +106,8 @@ class Client:
             raise ApiError(0, _why(error, self.server)) from error
 
     async def close(self) -> None:
-        clients, self._client, self._former = (self._client, self._former), None, None
+        clients = self._client, self._former, self._refused
+        self._client = self._former = self._refused = None
         for client in clients:
             await _close(client)
 
@@ -135,13 +137,17 @@ class Client:
     async def _is_outdated(self, client: ApiClient) -> bool:
         """After a 401: True = what was valid once is not any more, so ask again with what is read now.
 
-        Watches that the old client began go on; it is closed when the next one is replaced.
+        Watches that the old client began go on; it is closed when the next one that was proven is replaced.  What is
+        refused again and again (our account is gone) ends no watch: one of them tells that our DaemonSet is, too.
         """
         replaced, proven = client is not self._client, client is self._proven
         if not replaced:
             self._client, self._proven = None, None
-            former, self._former = self._former, client
-            await _close(former)
+            if proven:
+                before, self._former = self._former, client
+            else:
+                before, self._refused = self._refused, client
+            await _close(before)
         return replaced or proven
 
     async def _check(self, response: aiohttp.ClientResponse, body: bytes) -> None:

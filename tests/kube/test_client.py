@@ -163,6 +163,33 @@ async def _watch(client: Client) -> None:
         pass
 
 
+def test_a_watch_goes_on_however_often_others_are_refused(tmp_path: Path) -> None:
+    """As when the agent's account is deleted before its DaemonSet, whose watch tells of it."""
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.Response(status=401) if begun.is_set() else web.json_response({})
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        begun.set()
+        await gone.wait()
+        await answer.write(b"deleted\n")
+        return answer
+
+    async def scenario() -> list[bytes]:
+        async with _client_of(handler, tmp_path) as client:
+            await client.get(PATH, {})
+            async with client.stream(PATH, {"watch": "true"}, 300.0) as lines:
+                for _ in range(5):
+                    with pytest.raises(ApiError, match="401"):
+                        await client.get(PATH, {})
+                gone.set()
+                return [line async for line in lines]
+
+    assert asyncio.run(scenario()) == [b"deleted"]
+
+
 @pytest.mark.parametrize("asking", [_list, _watch])
 def test_a_server_that_takes_the_question_and_never_answers_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asking: Callable[[Client], Awaitable[None]]
