@@ -19,7 +19,7 @@ RELEASED_SECONDS = 1  # a Lease given up is free at once; the API takes no 0
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds; client-go's defaults, with two exceptions."""
+    """Seconds: client-go's defaults, but for how often is asked (`renew`, `retry`, `look`)."""
 
     lease: float = 15.0  # without a renewal for so long, others take it
     renew_within: float = 10.0  # without one for so long, its holder no longer writes

@@ -275,11 +275,14 @@ def test_a_node_that_is_not_is_scanned_often(
     assert scans_in(finder, 0.4) >= 5
 
 
+@pytest.mark.parametrize("watched", [True, False])
 def test_a_pod_that_comes_while_pods_are_listed_is_not_missed(
-    kubelet: Kubelet, finder: PodFinder, monkeypatch: pytest.MonkeyPatch
+    kubelet: Kubelet, finder: PodFinder, monkeypatch: pytest.MonkeyPatch, watched: bool
 ) -> None:
-    """In a new class of service: nobody watched there yet."""
-    scan(finder)
+    """`watched`: whether somebody looked there before."""
+    (kubelet.root / "burstable").mkdir()
+    if watched:
+        scan(finder)
     listed, coming = kubepods.list_pods, ["late"]
 
     def list_pods(root: Path, most: int) -> kubepods.Listing:
