@@ -106,6 +106,17 @@ struct na_rate {
 	__u32 policy;           /* id in `names` of the RateLimitPolicy */
 };
 
+/*
+ * ---- where pods dialled to past the workers: map `dialled`, one element ----
+ * A place per hash of an address (na_note_dialled), which several may share: the
+ * agent learns from it where no connection can be, and looks only elsewhere.
+ */
+#define NA_DIALLED_PLACES 65536
+struct na_dialled {
+	__u32 turn;             /* the agent begins a new one when many places are in use */
+	__u8  places[NA_DIALLED_PLACES]; /* low byte of the turn in which an address was last dialled */
+};
+
 #define NA_ALLOW 1
 #define NA_DENY  2
 #define NA_AUDIT 4              /* bit: count an audit match as well */

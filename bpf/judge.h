@@ -26,9 +26,38 @@ NA_INLINE bool na_bypassed(void)
 {
 	u32 zero = 0;
 	u32 *on = bypass.lookup(&zero);
+
+	return on && *on;
+}
+
+NA_INLINE bool na_is_exempt(void)
+{
 	u64 cgroup = bpf_get_current_cgroup_id();
 
-	return (on && *on) || exempt_cgroups.lookup(&cgroup);
+	return exempt_cgroups.lookup(&cgroup);
+}
+
+/*
+ * Bytes, since two tasks that set two bits of a word would lose one; and written
+ * only where they change, since all CPUs read them.  The hash is that of
+ * nodeagent/kernel/dialled.py: addresses of one /16 never share a place.
+ */
+NA_INLINE void na_note_dialled(const struct na_addr *addr)
+{
+	u32 zero = 0;
+	struct na_dialled *noted = dialled.lookup(&zero);
+	u32 hash = 0;
+	u8 turn;
+	int i;
+
+	if (!noted)
+		return;
+	for (i = 0; i < 4; i++)
+		hash = (hash ^ addr->w[i]) * 0x9e3779b1u;
+	hash >>= 16;
+	turn = noted->turn;
+	if (noted->places[hash] != turn)
+		noted->places[hash] = turn;
 }
 
 /* A socket that connects again must not keep what an earlier connect() left on it. */
@@ -348,6 +377,7 @@ NA_INLINE int na_direct(struct bpf_sock *sk, const struct na_caller *caller, con
 	na_count(caller->pod->workload, dest->dest, outcome, 0);
 	if (!ep)
 		return NA_PASS;
+	na_note_dialled(&ep->addr);
 	dial->addr = ep->addr;
 	dial->port = ep->port;
 	return NA_REWRITE;
@@ -453,8 +483,12 @@ NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
 	if (!sk || (ctx->protocol != NA_IPPROTO_TCP && ctx->protocol != NA_IPPROTO_UDP))
 		return NA_PASS;
 	na_forget(ctx, sk);
-	if (na_bypassed())
+	if (na_is_exempt())
 		return NA_PASS;
+	if (na_bypassed()) {
+		na_note_dialled(&dial->addr);
+		return NA_PASS;
+	}
 	settings = config.lookup(&zero);
 	if (!settings)
 		return NA_PASS;
@@ -472,6 +506,7 @@ NA_INLINE int na_judge(struct bpf_sock_addr *ctx, struct na_dial *dial)
 		na_count(caller.pod->workload, 0, NA_OUT_UDP, 0);
 		return NA_PASS;
 	}
+	na_note_dialled(&dial->addr);   /* before it is known where that leads: the agent writes a rule, then looks here */
 	dest = na_find_dest(dial);
 	if (!dest) {
 		na_count(caller.pod->workload, 0, NA_OUT_UNKNOWN, 0);

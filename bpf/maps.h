@@ -42,6 +42,9 @@ BPF_F_TABLE("hash", struct na_ep_key, struct na_ep, endpoints, 262144, BPF_F_NO_
  */
 BPF_F_TABLE("array", u32, u64, endpoints_until, 1, 0);
 
+/* 0 -> where pods dialled to.  Writer: connect; agent (mmap), what it found without the hooks.  Reader: agent (mmap). */
+BPF_F_TABLE("array", u32, struct na_dialled, dialled, 1, BPF_F_MMAPABLE);
+
 /* L4 verdict table and pod -> verdict.  Writer: agent.  Reader: connect. */
 BPF_F_TABLE("hash", struct na_verdict_key, struct na_verdict, verdicts, 262144, BPF_F_NO_PREALLOC);
 

@@ -192,7 +192,12 @@ class Agent:
         kernel = MapKernel(
             maps, lambda snapshot: guard(finder.kubepods, settings.unclassified, here.of(snapshot.workloads).values())
         )
-        connections = NetnsConnections(ChildDiag(netns_child), lambda: maps.exempt_cgroups() | {own.id}, kernel.count)
+        connections = NetnsConnections(
+            ChildDiag(netns_child),
+            maps.dialled_by_pods(),
+            lambda: maps.exempt_cgroups() | {own.id},
+            kernel.count,
+        )
         programmer = Programmer(fleet, kernel, connections, enrolment, bystanders, self._may_write)
         return Parts(
             settings=settings,

@@ -2,6 +2,9 @@
 
 Only connections that the pod itself dialled count: not those it accepted, not loopback, and not the
 upstream connections that workers hold in its namespace (those belong to a cgroup of ours).
+
+For each pod that is looked at the kernel walks the host's whole table of connections: 2 ms, which an endpoint that
+comes would cost for each pod of the node.  So the hooks note where pods dial to, and who looks asks there first.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from nodeagent.agent.enrolment import EnrolledPod
+from nodeagent.core.addresses import UNSPECIFIED
 from nodeagent.core.coverage import Target, is_covered
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.netns import Connection
@@ -26,6 +30,16 @@ class Diag(Protocol):
 
     async def destroy(self, pod: EnrolledPod, connections: Collection[Connection]) -> int:
         """How many were there to be ended."""
+
+
+class Dialled(Protocol):
+    """Where pods of this node dialled to (kernel/dialled.py)."""
+
+    @property
+    def turn(self) -> int: ...
+    def note(self, addresses: Iterable[str]) -> None: ...
+    def among(self, addresses: Iterable[str]) -> set[str]: ...
+    def forget_some(self) -> None: ...
 
 
 def is_loopback(connection: Connection) -> bool:
@@ -45,24 +59,55 @@ class NetnsConnections:
     """Implements programming.Connections.  `count(outcome, pod key, n)` keeps the counters."""
 
     def __init__(
-        self, diag: Diag, own_cgroups: Callable[[], Collection[int]], count: Callable[[Outcome, str, int], None]
+        self,
+        diag: Diag,
+        dialled: Dialled,
+        own_cgroups: Callable[[], Collection[int]],
+        count: Callable[[Outcome, str, int], None],
     ) -> None:
         """`own_cgroups`: ours, and those of agents whose workers are still there or already (a takeover)."""
         self._diag = diag
+        self._where = dialled
         self._own_cgroups = own_cgroups
         self._count = count
         self._unpoliced: dict[int, frozenset[int]] = {}  # cookie of a namespace -> cookies of its sockets
+        self._noted: dict[int, int] = {}  # the same -> turn in which all its connections were noted in `dialled`
 
     async def end_covered(self, targets: Mapping[EnrolledPod, frozenset[Target]], known: Collection[Target]) -> int:
-        listed = await self._diag.established(list(targets))
+        targets = self._worth_a_look(targets)
+        listed = await self._list(list(targets))
         ended = 0
         for pod, covered in targets.items():
             meant = [c for c in self._outside(pod, listed) if _is_meant(c, covered, known)]
             ended += await self._end(pod, meant, Outcome.DRAINED)
         return ended
 
-    async def note_unpoliced(self, pods: Collection[EnrolledPod], cut: Collection[str]) -> int:
+    def _worth_a_look(
+        self, targets: Mapping[EnrolledPod, frozenset[Target]]
+    ) -> Mapping[EnrolledPod, frozenset[Target]]:
+        """Without pods that have no connection to any of these."""
+        self._where.forget_some()
+        addresses = {address for covered in targets.values() for address, _port in covered}
+        suspects = self._where.among(addresses) | addresses.intersection(UNSPECIFIED)  # which stand for any node's
+        oldest = self._where.turn - 1
+        return {
+            pod: covered
+            for pod, covered in targets.items()
+            if self._noted.get(pod.cookie, -1) < oldest or any(address in suspects for address, _port in covered)
+        }
+
+    async def _list(self, pods: Collection[EnrolledPod]) -> dict[str, list[Connection]]:
+        """With what the hooks did not see, because it is older than they are: noted where they would have."""
+        turn = self._where.turn
         listed = await self._diag.established(pods)
+        for pod in pods:
+            self._where.note({connection.remote for connection in self._outside(pod, listed)})
+            if pod.key in listed:
+                self._noted[pod.cookie] = turn
+        return listed
+
+    async def note_unpoliced(self, pods: Collection[EnrolledPod], cut: Collection[str]) -> int:
+        listed = await self._list(pods)
         noted = 0
         for pod in pods:
             found = list(self._dialled(pod, listed))
@@ -121,3 +166,4 @@ class NetnsConnections:
     def forget(self, pods: Collection[EnrolledPod]) -> None:
         for pod in pods:
             self._unpoliced.pop(pod.cookie, None)
+            self._noted.pop(pod.cookie, None)

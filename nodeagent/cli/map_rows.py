@@ -105,8 +105,15 @@ def _records(maps: Maps) -> Iterator[Row]:
         }
 
 
+def _dialled(maps: Maps) -> Iterator[Row]:
+    """Of hashes nobody can tell the addresses."""
+    dialled = maps.dialled()
+    yield {"turn": dialled.turn, "used": dialled.used(), "places": abi.DIALLED_PLACES}
+
+
 _SPECIAL: dict[str, Callable[[Maps], Iterator[Row]]] = {
     layout.CONNECTIONS: _connections,
+    layout.DIALLED: _dialled,
     layout.RECORDS: _records,
     layout.BLANK_RECORD: lambda _maps: iter(()),
     layout.SOCKETS: lambda _maps: iter(()),

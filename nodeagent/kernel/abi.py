@@ -11,7 +11,7 @@ import ctypes
 import enum
 import ipaddress
 import socket
-from ctypes import c_char, c_uint16, c_uint32, c_uint64
+from ctypes import c_char, c_uint8, c_uint16, c_uint32, c_uint64
 
 LAYOUT_VERSION = 4
 MAX_WORKERS = 16
@@ -29,6 +29,8 @@ DEST_RATE = 16
 DEST_NODE = 32
 
 RATE_DRY_RUN = 1
+
+DIALLED_PLACES = 65536
 
 ALLOW = 1
 DENY = 2
@@ -197,6 +199,13 @@ class Rate(ctypes.Structure):
     )
 
 
+class Dialled(ctypes.Structure):
+    _fields_ = (
+        ("turn", c_uint32),
+        ("places", c_uint8 * DIALLED_PLACES),
+    )
+
+
 class VerdictKey(ctypes.Structure):
     _fields_ = (("policy", c_uint32), ("pod", c_uint32))
 
@@ -345,6 +354,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "na_ep_key": EndpointKey,
     "na_ep": Ep,
     "na_rate": Rate,
+    "na_dialled": Dialled,
     "na_verdict_key": VerdictKey,
     "na_verdict": Verdict,
     "na_listener_key": ListenerKey,

@@ -20,6 +20,7 @@ from nodeagent.core import canary
 from nodeagent.kernel import abi, bpf_map, layout, syscall
 from nodeagent.kernel.abi import Outcome
 from nodeagent.kernel.bpf_map import Map
+from nodeagent.kernel.dialled import Dialled
 from nodeagent.kernel.names import NAMELESS
 
 ORIGINAL_LIFETIME_S = 30.0
@@ -150,6 +151,17 @@ class Maps:
     def trust_endpoints(self, until_ns: int) -> None:
         """Connects choose among the endpoints in the maps until then (CLOCK_MONOTONIC); 0 = for ever."""
         self.map(layout.ENDPOINTS_UNTIL).update(_u32(0), _u64(until_ns))
+
+    # ---- where pods dialled to ----
+
+    def dialled(self) -> Dialled:
+        """As it is now: a copy."""
+        raw = self.map(layout.DIALLED).lookup(_u32(0))
+        return Dialled(bytearray(raw or ctypes.sizeof(abi.Dialled)))
+
+    def dialled_by_pods(self) -> Dialled:
+        """The map's own memory."""
+        return Dialled(mmap.mmap(self.map(layout.DIALLED).fd, ctypes.sizeof(abi.Dialled)))
 
     # ---- the canary (nodeagent.core.canary) ----
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nodeagent.kernel import bpf_map, layout
+from nodeagent.kernel import abi, bpf_map, layout
 from nodeagent.kernel.elements import ElementCounter
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.maps import ConnectionRow, Maps, SeriesRow
 
-# Arrays are always full, and socket storage cannot be walked.
+# Arrays are always full (but for `dialled`, which is one only outwardly), and socket storage cannot be walked.
 NO_FILL = (bpf_map.MAP_TYPE_ARRAY, bpf_map.MAP_TYPE_PERCPU_ARRAY, bpf_map.MAP_TYPE_SK_STORAGE)
 FILLS_SECONDS = 5.0
 
@@ -57,10 +57,15 @@ class FillReader:
 
 
 def _count_all(pins: Layout, counter: ElementCounter) -> list[MapFill]:
-    fills = []
     with Maps(pins) as maps:
-        for name in sorted(path.name for path in pins.maps.iterdir()):
-            opened = maps.map(name)
-            if opened.spec.map_type not in NO_FILL and not name.startswith(layout.REQUESTS):
-                fills.append(MapFill(name, counter.count(opened), opened.spec.max_entries))
-    return fills
+        names = sorted(path.name for path in pins.maps.iterdir())
+        return [fill for name in names if (fill := _fill(maps, name, counter))]
+
+
+def _fill(maps: Maps, name: str, counter: ElementCounter) -> MapFill | None:
+    if name == layout.DIALLED:
+        return MapFill(name, maps.dialled().used(), abi.DIALLED_PLACES)
+    opened = maps.map(name)
+    if opened.spec.map_type in NO_FILL or name.startswith(layout.REQUESTS):
+        return None
+    return MapFill(name, counter.count(opened), opened.spec.max_entries)

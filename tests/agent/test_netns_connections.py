@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Collection
 
 import pytest
 
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.agent.netns_connections import NetnsConnections
+from nodeagent.core.coverage import Target
+from nodeagent.kernel import abi
+from nodeagent.kernel.dialled import Dialled
 from nodeagent.kernel.netns import Connection
 
 POD = EnrolledPod("shop/web", "/netns", (0, 1), -1, 7, ("198.18.0.2",))
@@ -18,8 +22,10 @@ class Diag:
     def __init__(self, *connections: Connection) -> None:
         self.connections = list(connections)
         self.destroyed: list[Connection] = []
+        self.looked: list[str] = []
 
     async def established(self, pods: Collection[EnrolledPod]) -> dict[str, list[Connection]]:
+        self.looked += [pod.key for pod in pods]
         return {pod.key: self.connections for pod in pods}
 
     async def destroy(self, _pod: EnrolledPod, connections: Collection[Connection]) -> int:
@@ -29,6 +35,10 @@ class Diag:
 
 def connection(remote: tuple[str, int], *, dialled: bool = True, cgroup: int = 99) -> Connection:
     return Connection("198.18.0.2", 9000, *remote, cookie=1, dialled=dialled, cgroup=cgroup)
+
+
+def watching(diag: Diag, dialled: Dialled) -> NetnsConnections:
+    return NetnsConnections(diag, dialled, lambda: OUR_CGROUPS, lambda _outcome, _pod, _n: None)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +55,105 @@ def connection(remote: tuple[str, int], *, dialled: bool = True, cgroup: int = 9
 )
 def test_what_a_rule_covers_is_ended(found: Connection, ended: bool) -> None:
     diag = Diag(found)
-    connections = NetnsConnections(diag, lambda: OUR_CGROUPS, lambda _outcome, _pod, _n: None)
+    connections = watching(diag, Dialled(bytearray(ctypes.sizeof(abi.Dialled))))
     covered = frozenset({RULED, (RULED[0], 0)})
     assert asyncio.run(connections.end_covered({POD: covered}, known=[RULED])) == int(ended)
     assert diag.destroyed == ([found] if ended else [])
+
+
+# ---- where nobody dialled is not looked ----
+
+
+class Node:
+    """Pods without connections but those given, and where they dialled to."""
+
+    def __init__(self, *connections: Connection) -> None:
+        self.diag = Diag(*connections)
+        self.dialled = Dialled(bytearray(ctypes.sizeof(abi.Dialled)))
+        self.connections = watching(self.diag, self.dialled)
+
+    def looks(self, *targets: Target, pods: tuple[EnrolledPod, ...] = (POD,)) -> list[str]:
+        """In whose namespaces when a rule newly covers these."""
+        self.diag.looked.clear()
+        asyncio.run(self.connections.end_covered({pod: frozenset(targets) for pod in pods}, known=targets))
+        return list(self.diag.looked)
+
+    def new_turn(self) -> None:
+        before = self.dialled.turn
+        self.dialled.note(f"10.0.{number >> 8}.{number & 255}" for number in range(abi.DIALLED_PLACES // 4 + 1))
+        self.dialled.forget_some()
+        assert self.dialled.turn == before + 1
+
+
+ELSEWHERE = ("10.0.255.9", 8080)  # with which `new_turn` shares no place
+
+
+def test_a_pod_that_was_never_looked_at_is_looked_at_wherever_was_dialled() -> None:
+    assert [Node().looks(RULED), Node().looks(ELSEWHERE)] == [[POD.key], [POD.key]]
+
+
+def test_a_pod_that_was_looked_at_is_again_only_where_the_hooks_saw_somebody_dial() -> None:
+    node = Node()
+    node.looks(RULED)
+    assert node.looks(RULED) == []
+    node.dialled.note([RULED[0]])
+    assert [node.looks(RULED), node.looks(ELSEWHERE), node.looks(ELSEWHERE, RULED)] == [[POD.key], [], [POD.key]]
+
+
+def test_only_pods_that_the_rule_covers_there_are_looked_at() -> None:
+    node, other = Node(), EnrolledPod("shop/other", "/netns2", (0, 2), -1, 8, ("198.18.0.3",))
+    node.looks(RULED, pods=(POD, other))
+    node.dialled.note([RULED[0]])
+    node.diag.looked.clear()
+    asyncio.run(node.connections.end_covered({POD: frozenset({RULED}), other: frozenset({ELSEWHERE})}, known=[RULED]))
+    assert node.diag.looked == [POD.key]
+
+
+def test_what_is_older_than_the_enrolment_is_found_although_the_hooks_did_not_see_it() -> None:
+    node = Node(connection(RULED))
+    asyncio.run(node.connections.note_unpoliced([POD], cut=()))
+    assert node.looks(ELSEWHERE) == []
+    assert node.looks(RULED) == [POD.key]
+
+
+def test_a_rule_at_a_port_of_every_node_is_looked_for_wherever_was_dialled() -> None:
+    node = Node()
+    node.looks(RULED)
+    assert [node.looks(("0.0.0.0", 30080)), node.looks(("::", 30080))] == [[POD.key], [POD.key]]
+
+
+def test_a_connection_is_found_however_many_turns_it_outlives() -> None:
+    node = Node(connection(ELSEWHERE))
+    node.looks(RULED)
+    for _ in range(4):
+        node.new_turn()
+        assert node.looks(ELSEWHERE) == [POD.key]
+
+
+def test_a_pod_is_looked_at_again_before_what_was_noted_of_it_is_forgotten() -> None:
+    node = Node()
+    node.looks(RULED)
+    node.new_turn()
+    assert node.looks(ELSEWHERE) == []
+    node.new_turn()
+    assert node.looks(ELSEWHERE) == [POD.key]
+
+
+def test_a_pod_that_left_and_came_back_is_looked_at() -> None:
+    node = Node()
+    node.looks(RULED)
+    node.connections.forget([POD])
+    assert node.looks(RULED) == [POD.key]
+
+
+def test_a_namespace_that_was_gone_is_not_taken_for_one_without_connections() -> None:
+    class Gone(Diag):
+        async def established(self, pods: Collection[EnrolledPod]) -> dict[str, list[Connection]]:
+            self.looked += [pod.key for pod in pods]
+            return {}
+
+    node = Node()
+    node.connections = watching(gone := Gone(), node.dialled)
+    for _ in range(2):
+        asyncio.run(node.connections.end_covered({POD: frozenset({RULED})}, known=[RULED]))
+    assert gone.looked == [POD.key] * 2

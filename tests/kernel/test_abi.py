@@ -25,6 +25,7 @@ CONSTANTS = {
     "NA_DEST_RATE": abi.DEST_RATE,
     "NA_DEST_NODE": abi.DEST_NODE,
     "NA_RATE_DRY_RUN": abi.RATE_DRY_RUN,
+    "NA_DIALLED_PLACES": abi.DIALLED_PLACES,
     "NA_ALLOW": abi.ALLOW,
     "NA_DENY": abi.DENY,
     "NA_AUDIT": abi.AUDIT,
