@@ -60,6 +60,7 @@ class Acknowledgements:
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._waits: dict[Key, _Wait] = {}
+        self._open: dict[Key, _Wait] = {}  # those of them that are not over: few of thousands
         self._histories: dict[str, History] = {}
         self._counting: list[Report] = []
         self._standings: dict[str, tuple[int, list[_Standing]]] = {}
@@ -76,29 +77,37 @@ class Acknowledgements:
         """`version` of the object `key` is in the history of its kind since `number`.  `over`: all nodes had it."""
         known = self._waits.get(key)
         if known is None or known.version != version:
-            self._waits[key] = _Wait(version, number, now, over)
+            self._waits[key] = wait = _Wait(version, number, now, over)
+            self._note(key, wait)
 
     def forget(self, key: Key) -> None:
         """It is gone, or nothing of it is to be put in force."""
         self._waits.pop(key, None)
+        self._open.pop(key, None)
 
     def judge(self, key: Key, now: float) -> Stated:
         wait = self._waits[key]
         wait.said = self._judged(key[0], wait, now)
         wait.over = wait.said is IN_FORCE
+        self._note(key, wait)
         return wait.said
+
+    def _note(self, key: Key, wait: _Wait) -> None:
+        if wait.over:
+            self._open.pop(key, None)
+        else:
+            self._open[key] = wait
 
     def moved(self, now: float) -> list[Key]:
         """Those of which `judge` would say another thing than it did."""
-        waiting = ((key, wait) for key, wait in self._waits.items() if not wait.over)
-        return [key for key, wait in waiting if self._judged(key[0], wait, now) != wait.said]
+        return [key for key, wait in self._open.items() if self._judged(key[0], wait, now) != wait.said]
 
     def pending(self) -> list[Key]:
-        return [key for key, wait in self._waits.items() if not wait.over]
+        return list(self._open)
 
     def due(self, now: float) -> float | None:
         """Seconds until another answer of `judge` is due although nobody reports; None = never."""
-        left = (wait.since + self._patience - now for wait in self._waits.values() if not wait.over)
+        left = (wait.since + self._patience - now for wait in self._open.values())
         return min((one for one in left if one > 0), default=None)
 
     def _judged(self, kind: str, wait: _Wait, now: float) -> Stated:
