@@ -4,7 +4,7 @@ Five nouns: the *Agent* owns one instance on this node; a *Worker* is a supervis
 the *Broker* makes sockets inside pods; an *EnrolledPod* is a workload whose namespace we hold;
 a *Generation* is a compiled configuration, in force once workers acknowledged it and maps carry it.
 
-    assembly          agent, parts, settings, preflight, lease, own_cgroup, host_limits, on_loop, upkeep
+    assembly          agent, parts, settings, preflight, lease, own_cgroup, host_limits, on_loop, upkeep, rhythm
                       succession (agents of several pods on one node)
     processes         fleet: supervisor, health, worker, worker_index, control, predecessors; broker_client, seqpacket;
                       child (how each is started)

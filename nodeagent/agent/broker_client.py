@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nodeagent.agent import health
+from nodeagent.agent import health, rhythm
 from nodeagent.agent.child import Child, describe_exit, python_module
 from nodeagent.agent.seqpacket import SeqPacketChannel
 
@@ -84,7 +84,7 @@ class BrokerClient:
                 self._child.signal(signal.SIGKILL)
             return
         self._send({"op": "ping"})
-        self._timer = asyncio.get_running_loop().call_later(self._limits.check, self._watch)
+        self._timer = asyncio.get_running_loop().call_later(rhythm.until_beat(self._limits.check, now), self._watch)
 
     def _unwatch(self) -> None:
         if self._timer is not None:

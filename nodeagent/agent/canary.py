@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from nodeagent.agent import rhythm
 from nodeagent.agent.child import Child, describe_exit, python_module
 from nodeagent.agent.enrolment import EnrolledPod
 from nodeagent.core import canary
@@ -69,7 +70,7 @@ class Canary:
         await permitted.wait()
         while True:
             self.problem = await self._look()
-            await asyncio.sleep(AGAIN_SECONDS if self.problem else PERIOD_SECONDS)
+            await rhythm.beat(AGAIN_SECONDS if self.problem else PERIOD_SECONDS)
 
     async def _look(self) -> str:
         if self._maps.bypassed():

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodeagent.agent.enrolment import fd_path
+from nodeagent.agent.rhythm import until_beat
 from nodeagent.agent.sandbox import NodeNamespaces, Sandbox, SandboxError, find
 from nodeagent.kernel import kubepods
 from nodeagent.kernel.inotify import DirectoryWatch
@@ -102,7 +103,8 @@ class PodFinder:
 
     async def _quick_looks(self, woken: asyncio.Event, changed: Callable[[], None]) -> None:
         """Until something happens in a watched directory, or the next scan is due."""
-        due = self._clock() + self._pause()
+        now = self._clock()
+        due = now + until_beat(self._pause(), now)
         woken.clear()
         while self._clock() < due:
             young = [waiting.pod for waiting in self.waiting.values() if self._clock() < waiting.young]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from nodeagent import __version__
 from nodeagent.agent.left_out import LeftOut
 from nodeagent.agent.readings import Facts, Told
+from nodeagent.agent.rhythm import until_beat
 from nodeagent.agent.settings import Settings
 from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import ObjectSet
@@ -159,7 +160,8 @@ class Reporting:
 
     async def _pause(self, view: View) -> None:
         """Until another generation is in force, or a while has passed; a look at all facts costs 1 ms."""
-        before, end = view.in_force(), time.monotonic() + LOOK_SECONDS
+        before, now = view.in_force(), time.monotonic()
+        end = now + until_beat(LOOK_SECONDS, now)
         while view.in_force() == before and (left := end - time.monotonic()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):

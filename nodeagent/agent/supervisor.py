@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from nodeagent.agent import health
+from nodeagent.agent import health, rhythm
 from nodeagent.agent.child import describe_exit
 from nodeagent.agent.worker import State, Worker
 from nodeagent.agent.worker_index import NoFreeIndexError
@@ -69,7 +69,7 @@ class Supervisor:
             if not health.was_away(self._limits, now, last_check):
                 self._check(now)
             last_check = now
-            await self._sleep(self._limits.check)
+            await self._sleep(rhythm.until_beat(self._limits.check, time.monotonic()))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 
+from nodeagent.agent import rhythm
 from nodeagent.agent.ledger_sweep import LedgerSweep
 from nodeagent.agent.parts import Parts
 from nodeagent.kernel.syscall import BpfError
@@ -24,7 +24,7 @@ ENDPOINTS_SECONDS = 60.0
 async def watch_namespaces(parts: Parts) -> None:
     """Pods whose namespaces came or went, and what the maps did not take: the configuration is applied again."""
     while True:
-        await asyncio.sleep(NETNS_POLL_SECONDS)
+        await rhythm.beat(NETNS_POLL_SECONDS)
         snapshot = parts.configuration.snapshot
         if snapshot is None:
             continue
@@ -37,7 +37,7 @@ async def watch_namespaces(parts: Parts) -> None:
 async def let_go(parts: Parts) -> None:
     """Pods that left the mesh and run on lose their listeners once they have no proxied connection."""
     while True:
-        await asyncio.sleep(LET_GO_SECONDS)
+        await rhythm.beat(LET_GO_SECONDS)
         await parts.programmer.let_go()
 
 
@@ -47,7 +47,7 @@ async def collect(parts: Parts) -> None:
     ledger = LedgerSweep(parts.fleet.ledger, parts.fleet.acknowledged, swept)
     told = ""
     while True:
-        await asyncio.sleep(COLLECT_SECONDS)
+        await rhythm.beat(COLLECT_SECONDS)
         now = time.monotonic()
         try:
             parts.kernel.collect(now)

@@ -46,6 +46,7 @@ from nodeagent.proxy.upstream import Upstream
 from nodeagent.proxy.view import View, unknown_destination
 
 TICK_SECONDS = 0.25
+IDLE_TICK_SECONDS = 0.5  # without a connection: a fourth of how old a beat may be (kernel/instance.py)
 """One timer for everything: heads, connects, lingering, idle connections, and the worker's heartbeat."""
 SWEEP_SECONDS = 5.0
 AT_ONCE = 16
@@ -94,7 +95,7 @@ class Engine:
         self.on_event = on_event
         self._on_each_tick = on_tick
         self.now = time.monotonic
-        self.tick = self.now()  # coarse clock: right to TICK_SECONDS, free to read
+        self.tick = self.now()  # coarse clock: right to TICK_SECONDS while there are connections, free to read
         self.snapshot = EMPTY
         self.changes = 0  # snapshots applied so far
         self.pods: dict[int, str] = {}
@@ -202,6 +203,8 @@ class Engine:
     def _serve(
         self, sock: socket.socket, tenant: Tenant, caller: Workload, peer: str, original: tuple[str, int]
     ) -> None:
+        if not self.connections:
+            self._end_idleness()
         self.stats.accepted += 1
         tenant.connections += 1
         view = self.view(*original)
@@ -352,7 +355,7 @@ class Engine:
         self.tenants.close()
 
     def _on_tick(self) -> None:
-        self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
+        self._timer = self.loop.call_later(TICK_SECONDS if self.connections else IDLE_TICK_SECONDS, self._on_tick)
         now = self.tick = self.now()
         longest, busiest = self.loop.poller.take_longest()
         self.stalls.note(longest, now)
@@ -365,6 +368,13 @@ class Engine:
             self._next_sweep = now + SWEEP_SECONDS
             self._sweep(now - self.bounds.idle_seconds, now - self.bounds.stall_seconds)
         self._on_each_tick(now)
+
+    def _end_idleness(self) -> None:
+        """A connection comes, and there was none: what it may take is counted from now."""
+        self.tick = self.now()
+        if self._timer is not None and self._timer.when() > self.tick + TICK_SECONDS:
+            self._timer.cancel()
+            self._timer = self.loop.call_later(TICK_SECONDS, self._on_tick)
 
     def _expire(self) -> None:
         """End what is out of time, a few at once: hundreds of one pod's may be due together, and others wait."""

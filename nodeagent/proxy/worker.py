@@ -72,6 +72,7 @@ class Worker:
         self._resident = Resident()
         self._done = asyncio.Event()
         self._next_stats = 0.0
+        self._reported: dict[str, float] = {}
         self._drain_until = 0.0
         self._close_listeners_at = 0.0
 
@@ -177,7 +178,12 @@ class Worker:
         if now >= self._next_stats:
             self._next_stats = now + STATS_SECONDS
             _spare_collector()
-            counts = {**self._engine.stats.as_json(), **self._engine.gauges(), **self._ledger.counts()}
+            self._report({**self._engine.stats.as_json(), **self._engine.gauges(), **self._ledger.counts()})
+
+    def _report(self, counts: dict[str, float]) -> None:
+        """Unless the agent knows it already: an idle worker's are the same for seconds."""
+        if counts != self._reported:
+            self._reported = counts
             self._channel.report("stats", **counts)
 
     def _beat(self, nanoseconds: int) -> None:
