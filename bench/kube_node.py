@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import ChildFailedError
+from nodeagent.agent.reporting import DEFAULT_NAMESPACE
+from nodeagent.kube.telling import LEASE
 from tests.cluster import paths, workloads
 from tests.cluster.cluster import Cluster
 from tests.cluster.node import Node
@@ -33,6 +35,8 @@ PLACE = Path("/var/lib") / NAME  # the box's own
 BPFFS, BYTECODE = "/sys/fs/bpf/nodeagent-bench", PLACE / "bytecode"
 STOP_SECONDS = 30.0
 NAMESPACE, SERVER, CLIENT, CONNECTIONS = "bench", "server", "client", 16
+LEASES = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEFAULT_NAMESPACE}}
+OTHER = {"holderIdentity": "another node", "leaseDurationSeconds": 86_400, "renewTime": "2000-01-01T00:00:00.000000Z"}
 NGINX = """\
 worker_processes 1; daemon off; pid /tmp/nginx.pid; error_log /dev/stderr;
 events { worker_connections 1024; }
@@ -142,6 +146,22 @@ def agent(cluster: Cluster, cost: Cost) -> Iterator[Agent]:
         process.wait(STOP_SECONDS)
         node.box.run([*python, "uninstall", f"--bpffs={BPFFS}"])
         node.box.run(["rm", "-rf", str(PLACE)])
+
+
+# ---- who writes the status of all objects ----
+
+
+def another_is_elected(cluster: Cluster) -> None:
+    """As on all nodes of a cluster but one."""
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(LEASES))
+    one_is_elected(cluster)
+    made = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE}, "spec": OTHER}
+    cluster.kubectl("-n", DEFAULT_NAMESPACE, "create", "-f", "-", stdin=json.dumps(made))
+
+
+def one_is_elected(cluster: Cluster) -> None:
+    """And it can be only ours."""
+    cluster.kubectl("-n", DEFAULT_NAMESPACE, "delete", "lease", LEASE, "--ignore-not-found")
 
 
 # ---- real pods ----

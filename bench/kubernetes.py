@@ -6,7 +6,8 @@ bench/results:
 
 * seconds from the agent's start to its first configuration in force, with nothing remembered of an earlier run;
 * the peak of memory of all its processes, by their control group, and the kernel's part of it;
-* processor time while nothing changes and at one change per second, of each kind;
+* processor time while nothing changes and at one change per second, of each kind: as on all nodes but one, and where
+  the agent is elected, too, to write the status of all objects;
 * how long a change takes from the API server's write to in force, while wrk loads the node's worker.
 
 The write is somewhere between the request and its answer; both times are told.  Processor time is what to trust where
@@ -42,6 +43,7 @@ from tests.testbed.shell import CommandError
 
 GOAL_START, GOAL_PEAK_MB, GOAL_CPU, GOAL_CHANGE = 10.0, 200.0, 0.01, 0.1
 START_SECONDS = 120.0
+ELECTION_SECONDS = 300.0
 STEADY_SECONDS = 10.0
 PAUSE = 0.3  # seconds between a change under load and the question when it was in force
 GENERATION = "config_generation_in_force"
@@ -106,6 +108,23 @@ async def steady(agent: Agent, cost: Cost, changes: Changes, kind: str, times: i
     return Steady(kind, took, spent)
 
 
+async def all_kinds(agent: Agent, cost: Cost, changes: Changes, times: int) -> list[dict[str, Any]]:
+    found = []
+    for kind in KINDS:
+        found.append(asdict(one := await steady(agent, cost, changes, kind, times)))
+        _print_steady(one, cost)
+    return found
+
+
+async def _all_written(agent: Agent) -> None:
+    """Until the agent is elected and has nothing to write any more."""
+    end = time.monotonic() + ELECTION_SECONDS
+    while not agent.metric("status_writer") or agent.metric("status_waiting"):
+        if time.monotonic() > end:
+            raise ChildFailedError(f"the status of all objects was not written within {ELECTION_SECONDS:.0f} s")
+        await asyncio.sleep(2)
+
+
 async def loaded(agent: Agent, changes: Changes, times: int) -> list[Change]:
     """One change after the other, all kinds in turn.  One that came in force with another's is left out."""
     found: list[Change] = []
@@ -134,6 +153,7 @@ async def measure(cluster: Cluster, options: argparse.Namespace) -> dict[str, An
         print(f"filled in {time.monotonic() - began:.0f} s; load average {os.getloadavg()[0]:.1f}", flush=True)
         await asyncio.sleep(options.settle)
         stack.enter_context(cost.measured())
+        kube_node.another_is_elected(cluster)
         changes, found = Changes(client, options.services), dict[str, Any]()
         agent = stack.enter_context(kube_node.agent(cluster, cost))
         found["start"] = agent.until_in_force(START_SECONDS)
@@ -143,15 +163,16 @@ async def measure(cluster: Cluster, options: argparse.Namespace) -> dict[str, An
         await asyncio.sleep(STEADY_SECONDS)
         found |= {"idle": (cost.processor - since) / STEADY_SECONDS, "peak_start_mb": cost.peak_mb}
         print(f"idle: {found['idle']:.2%} of a processor; {_memory(cost)}", flush=True)
-        found["steady"] = []
-        for kind in KINDS:
-            found["steady"].append(asdict(one := await steady(agent, cost, changes, kind, options.changes)))
-            _print_steady(one, cost)
+        found["steady"] = await all_kinds(agent, cost, changes, options.changes)
         with kube_node.load(cluster):
             await asyncio.sleep(2)
             under_load = await loaded(agent, changes, options.loaded)
             found["loaded"] = [asdict(one) for one in under_load]
             _print_loaded(under_load)
+        kube_node.one_is_elected(cluster)
+        await _all_written(agent)
+        print("where the status of all objects is written:")
+        found["steady_elected"] = await all_kinds(agent, cost, changes, options.changes)
         found |= {"peak_mb": cost.peak_mb, "load_average": os.getloadavg()}
         print(_memory(cost))
     return found
