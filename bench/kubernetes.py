@@ -117,9 +117,11 @@ async def all_kinds(agent: Agent, cost: Cost, changes: Changes, times: int) -> l
 
 
 async def _all_written(agent: Agent) -> None:
-    """Until the agent is elected and has nothing to write any more."""
-    end = time.monotonic() + ELECTION_SECONDS
-    while not agent.metric("status_writer") or agent.metric("status_waiting"):
+    """Until the agent is elected and has nothing to write any more, at two looks: at first it knows of nothing."""
+    end, quiet = time.monotonic() + ELECTION_SECONDS, 0
+    while quiet < 2:
+        is_done = agent.metric("status_writer") and not agent.metric("status_waiting")
+        quiet = quiet + 1 if is_done else 0
         if time.monotonic() > end:
             raise ChildFailedError(f"the status of all objects was not written within {ELECTION_SECONDS:.0f} s")
         await asyncio.sleep(2)

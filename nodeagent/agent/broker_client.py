@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nodeagent.agent import health, rhythm
+from nodeagent.agent import health
 from nodeagent.agent.child import Child, describe_exit, python_module
 from nodeagent.agent.seqpacket import SeqPacketChannel
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 BROKER = python_module("nodeagent.proxy.broker")
 STOP_SECONDS = 2.0
-# Asked once a second; silent for 2.5 s = hung.  The first answer may take as long as Python on a loaded node.
+# Asked about once a second; silent for 2.5 s = hung.  The first answer may take as long as Python on a loaded node.
 LIMITS = health.Limits(check=1.0, beat=2.5, start=20.0)
 
 
@@ -84,7 +84,8 @@ class BrokerClient:
                 self._child.signal(signal.SIGKILL)
             return
         self._send({"op": "ping"})
-        self._timer = asyncio.get_running_loop().call_later(rhythm.until_beat(self._limits.check, now), self._watch)
+        pause = health.until_check(self._limits, now, away=away)
+        self._timer = asyncio.get_running_loop().call_later(pause, self._watch)
 
     def _unwatch(self) -> None:
         if self._timer is not None:

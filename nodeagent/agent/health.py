@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodeagent.agent.rhythm import until_beat
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -38,6 +40,11 @@ def was_away(limits: Limits, now: float, last_check: float) -> bool:
     An answer to what we asked can be as old as this gap and a turn before it.
     """
     return now - last_check > limits.beat - limits.check
+
+
+def until_check(limits: Limits, now: float, *, away: bool) -> float:
+    """Seconds until the next check: on a beat, but after a gap a whole period, in which what lives has to show it."""
+    return limits.check if away else until_beat(limits.check, now)
 
 
 def restart_delay(limits: Limits, lifetime: float, deaths_in_row: int) -> float:

@@ -62,12 +62,18 @@ class NetnsConnections:
         self,
         diag: Diag,
         dialled: Dialled,
+        misled: Callable[[], bool],
         own_cgroups: Callable[[], Collection[int]],
         count: Callable[[Outcome, str, int], None],
     ) -> None:
-        """`own_cgroups`: ours, and those of agents whose workers are still there or already (a takeover)."""
+        """`misled`: whether connections may lead elsewhere than where the hooks saw pods dial to.
+
+        `own_cgroups`: ours, and those of agents whose workers are still there or already (a takeover).
+        """
         self._diag = diag
         self._where = dialled
+        self._ask_misled = misled
+        self._misled = False  # or it was once, and connections of then may go on
         self._own_cgroups = own_cgroups
         self._count = count
         self._unpoliced: dict[int, frozenset[int]] = {}  # cookie of a namespace -> cookies of its sockets
@@ -86,15 +92,21 @@ class NetnsConnections:
         self, targets: Mapping[EnrolledPod, frozenset[Target]]
     ) -> Mapping[EnrolledPod, frozenset[Target]]:
         """Without pods that have no connection to any of these."""
-        self._where.forget_some()
+        self._misled = self._misled or self._ask_misled()
+        if self._misled:
+            return targets
         addresses = {address for covered in targets.values() for address, _port in covered}
         suspects = self._where.among(addresses) | addresses.intersection(UNSPECIFIED)  # which stand for any node's
-        oldest = self._where.turn - 1
+        turn = self._where.turn
         return {
             pod: covered
             for pod, covered in targets.items()
-            if self._noted.get(pod.cookie, -1) < oldest or any(address in suspects for address, _port in covered)
+            if self._noted.get(pod.cookie, -1) < turn or any(address in suspects for address, _port in covered)
         }
+
+    def forget_some(self) -> None:
+        """Of where was dialled, if that is much; call every few seconds."""
+        self._where.forget_some()
 
     async def _list(self, pods: Collection[EnrolledPod]) -> dict[str, list[Connection]]:
         """With what the hooks did not see, because it is older than they are: noted where they would have."""

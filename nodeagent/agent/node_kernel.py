@@ -36,6 +36,7 @@ class MapKernel:
             self._sync = KernelSync(self._maps)
         self._current = {pod.key for pod in pods}
         self._workloads.update({key: snapshot.workloads[key] for key in self._current})
+        self._enrolled = None  # if it fails half way, only the maps tell
         self._sync.sync(snapshot, {pod.key: LocalPod(pod.cookie, pod.addresses) for pod in pods}, passing)
         self._maps.write_guard(self._guard(snapshot))  # after those that it does not mean
         self._enrolled = {pod.cookie for pod in pods}

@@ -14,6 +14,12 @@ def until_beat(period: float, now: float) -> float:
     return period - now % period
 
 
+def rest(period: float, now: float) -> float:
+    """Seconds until a beat, at least half a period: what takes long is not done all the time."""
+    left = until_beat(period, now)
+    return left if left > period / 2 else left + period
+
+
 async def beat(period: float) -> None:
-    """Sleep until the next one."""
-    await asyncio.sleep(until_beat(period, time.monotonic()))
+    """Sleep until the next one after a rest."""
+    await asyncio.sleep(rest(period, time.monotonic()))

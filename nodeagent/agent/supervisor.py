@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from nodeagent.agent import health, rhythm
+from nodeagent.agent import health
 from nodeagent.agent.child import describe_exit
 from nodeagent.agent.worker import State, Worker
 from nodeagent.agent.worker_index import NoFreeIndexError
@@ -66,10 +66,11 @@ class Supervisor:
         while True:
             await self._fill()
             now = time.monotonic()
-            if not health.was_away(self._limits, now, last_check):
+            away = health.was_away(self._limits, now, last_check)
+            if not away:
                 self._check(now)
             last_check = now
-            await self._sleep(rhythm.until_beat(self._limits.check, time.monotonic()))
+            await self._sleep(health.until_check(self._limits, now, away=away))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()

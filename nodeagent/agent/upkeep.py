@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 # A pod's namespace can come and go without a manifest changing.
 NETNS_POLL_SECONDS = 1.0
 COLLECT_SECONDS = 1.0
-ORIGINALS_SWEEP_SECONDS = 10.0
+SWEEP_SECONDS = 10.0
 LET_GO_SECONDS = 5.0
 # After the last agent's end: longer than any restart or update, shorter than endpoints take to be others'.
 ENDPOINTS_SECONDS = 60.0
@@ -53,9 +53,10 @@ async def collect(parts: Parts) -> None:
             parts.kernel.collect(now)
             renew_endpoints(parts)
             parts.predecessors.forget_ended()
-            if now - swept > ORIGINALS_SWEEP_SECONDS:
+            if now - swept > SWEEP_SECONDS:
                 swept = now
                 parts.maps.sweep_originals(time.monotonic_ns())
+                parts.connections.forget_some()
             if parts.lease.held:  # else another agent's policies count
                 await ledger.look(now)
         except BpfError as error:

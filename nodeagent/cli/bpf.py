@@ -97,23 +97,22 @@ def progs(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  #
 @options.run_dir
 def maps(output: str, no_headers: bool, bpffs: Path, run_dir: Path) -> None:  # noqa: ARG001
     """List the maps and how full they are."""
-    from nodeagent.kernel.bpf_map import MAP_TYPE_NAMES
+    from nodeagent.kernel.bpf_map import MAP_TYPE_NAMES, Map
     from nodeagent.kernel.maps import Maps
-    from nodeagent.metrics.reader import NO_FILL
+    from nodeagent.metrics.reader import fill_of
 
     layout = pins(bpffs)
     rows: list[Row] = []
     with Maps(layout) as opened:
         for name in sorted(path.name for path in layout.maps.iterdir()):
-            table = opened.map(name)
-            spec = table.spec
-            entries = None if spec.map_type in NO_FILL else table.count()
+            spec = opened.map(name).spec
+            fill = fill_of(opened, name, Map.count)
             rows.append(
                 {
                     "name": name,
                     "type": MAP_TYPE_NAMES.get(spec.map_type, spec.map_type),
-                    "entries": entries,
-                    "max_entries": spec.max_entries,
+                    "entries": fill.entries if fill else None,
+                    "max_entries": fill.max_entries if fill else spec.max_entries,
                     "key_size": spec.key_size,
                     "value_size": spec.value_size,
                 }

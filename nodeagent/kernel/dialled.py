@@ -3,7 +3,8 @@
 A place holds the low byte of the turn in which an address with its hash was last dialled.  So it may say that an
 address was dialled that was not, and never the opposite: for connections that the hooks saw, or that were noted here
 after a listing.  When a quarter of the places tells of this turn a new one begins, and what was noted before the last
-counts no more; a connection that is older and still there must have been noted again by then, hence `Dialled.turn`.
+counts no more.  So whoever relies on it lists each pod once in each turn, and notes what is still there (hence `turn`);
+that a mark outlives its turn is for a connect() that was under way when the turn or the listing began.
 
 A Bloom filter of the kernel's (BPF_MAP_TYPE_BLOOM_FILTER) forgets nothing, and is full one day.
 """

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeagent.kernel import abi, bpf_map, layout
+from nodeagent.kernel.bpf_map import Map
 from nodeagent.kernel.elements import ElementCounter
 from nodeagent.kernel.layout import Layout
 from nodeagent.kernel.maps import ConnectionRow, Maps, SeriesRow
@@ -58,14 +59,15 @@ class FillReader:
 
 def _count_all(pins: Layout, counter: ElementCounter) -> list[MapFill]:
     with Maps(pins) as maps:
-        names = sorted(path.name for path in pins.maps.iterdir())
-        return [fill for name in names if (fill := _fill(maps, name, counter))]
+        names = sorted(path.name for path in pins.maps.iterdir() if not path.name.startswith(layout.REQUESTS))
+        return [fill for name in names if (fill := fill_of(maps, name, counter.count))]
 
 
-def _fill(maps: Maps, name: str, counter: ElementCounter) -> MapFill | None:
+def fill_of(maps: Maps, name: str, count: Callable[[Map], int]) -> MapFill | None:
+    """None = it has none that could be told."""
     if name == layout.DIALLED:
         return MapFill(name, maps.dialled().used(), abi.DIALLED_PLACES)
     opened = maps.map(name)
-    if opened.spec.map_type in NO_FILL or name.startswith(layout.REQUESTS):
+    if opened.spec.map_type in NO_FILL:
         return None
-    return MapFill(name, counter.count(opened), opened.spec.max_entries)
+    return MapFill(name, count(opened), opened.spec.max_entries)

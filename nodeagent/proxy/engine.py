@@ -46,8 +46,8 @@ from nodeagent.proxy.upstream import Upstream
 from nodeagent.proxy.view import View, unknown_destination
 
 TICK_SECONDS = 0.25
-IDLE_TICK_SECONDS = 0.5  # without a connection: a fourth of how old a beat may be (kernel/instance.py)
 """One timer for everything: heads, connects, lingering, idle connections, and the worker's heartbeat."""
+IDLE_TICK_SECONDS = 0.5  # without a connection: a fourth of how old a beat may be (kernel/instance.py)
 SWEEP_SECONDS = 5.0
 AT_ONCE = 16
 """Things of a kind that are ended in one piece: closing one takes up to 0.1 ms."""

@@ -1,4 +1,4 @@
-"""Plain counters and gauges of one worker, by name, as `stats` reports them once a second."""
+"""Plain counters and gauges of one worker, by name, as `stats` reports them once a second if they changed."""
 
 from __future__ import annotations
 

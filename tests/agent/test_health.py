@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from nodeagent.agent import broker_client
-from nodeagent.agent.health import Limits, is_hung, restart_delay, was_away
+from nodeagent.agent.health import Limits, is_hung, restart_delay, until_check, was_away
 
 LIMITS = Limits()
 
@@ -41,3 +41,9 @@ def test_a_worker_that_lived_is_replaced_at_once_and_one_that_keeps_dying_slowly
     assert restart_delay(LIMITS, lifetime=60.0, deaths_in_row=9) == 0.0
     assert restart_delay(LIMITS, lifetime=0.1, deaths_in_row=2) == 0.0
     assert 0.0 < restart_delay(LIMITS, lifetime=0.1, deaths_in_row=3) <= 1.0
+
+
+def test_after_a_gap_what_lives_has_a_whole_period_to_show_it() -> None:
+    """Else a node that stood still for a while would have everything killed that the agent was scheduled before."""
+    assert until_check(Limits(check=0.5), 100.499, away=True) == 0.5
+    assert until_check(Limits(check=0.5), 100.375, away=False) == 0.125

@@ -38,7 +38,7 @@ def connection(remote: tuple[str, int], *, dialled: bool = True, cgroup: int = 9
 
 
 def watching(diag: Diag, dialled: Dialled) -> NetnsConnections:
-    return NetnsConnections(diag, dialled, lambda: OUR_CGROUPS, lambda _outcome, _pod, _n: None)
+    return NetnsConnections(diag, dialled, lambda: False, lambda: OUR_CGROUPS, lambda _outcome, _pod, _n: None)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ class Node:
     def new_turn(self) -> None:
         before = self.dialled.turn
         self.dialled.note(f"10.0.{number >> 8}.{number & 255}" for number in range(abi.DIALLED_PLACES // 4 + 1))
-        self.dialled.forget_some()
+        self.connections.forget_some()
         assert self.dialled.turn == before + 1
 
 
@@ -130,13 +130,20 @@ def test_a_connection_is_found_however_many_turns_it_outlives() -> None:
         assert node.looks(ELSEWHERE) == [POD.key]
 
 
-def test_a_pod_is_looked_at_again_before_what_was_noted_of_it_is_forgotten() -> None:
+def test_a_pod_is_looked_at_once_in_each_turn_before_what_was_noted_of_it_is_forgotten() -> None:
     node = Node()
     node.looks(RULED)
     node.new_turn()
-    assert node.looks(ELSEWHERE) == []
-    node.new_turn()
-    assert node.looks(ELSEWHERE) == [POD.key]
+    assert [node.looks(ELSEWHERE), node.looks(ELSEWHERE)] == [[POD.key], []]
+
+
+def test_where_others_may_rewrite_what_is_dialled_or_once_did_every_pod_is_looked_at() -> None:
+    node, answers = Node(), iter([False, True])
+    node.connections = NetnsConnections(
+        node.diag, node.dialled, lambda: next(answers), lambda: OUR_CGROUPS, lambda _outcome, _pod, _n: None
+    )
+    node.looks(RULED)
+    assert [node.looks(RULED), node.looks(RULED)] == [[POD.key], [POD.key]]
 
 
 def test_a_pod_that_left_and_came_back_is_looked_at() -> None:

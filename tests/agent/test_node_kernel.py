@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+from typing import Any, cast
+
+import pytest
+
+from nodeagent.agent import node_kernel
 from nodeagent.agent.enrolment import EnrolledPod
-from nodeagent.agent.node_kernel import covered_by
+from nodeagent.agent.node_kernel import MapKernel, covered_by
 from nodeagent.core.coverage import Coverage, coverage, newly_covered
 from nodeagent.core.kernel_plan import Tables
 from nodeagent.core.kernel_state import LocalPod, build, needed_names
 from nodeagent.core.model import Snapshot
+from nodeagent.kernel.syscall import BpfError
 from tests.agent.fakes import pod
 from tests.config import builders as some
 from tests.core.plans import planned
@@ -73,3 +80,20 @@ def test_a_guard_of_some_callers_counts_as_old_at_the_frontend_for_all() -> None
     """The bound that `covered_by` names: it does not end what nobody promised to reach."""
     assert FRONTEND in after_restart(some.snapshot(*GUARDED)).everyone
     assert FRONTEND not in coverage_of(some.snapshot(*GUARDED)).everyone
+
+
+def test_after_a_sync_that_failed_half_way_the_maps_tell_who_is_enrolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had taken out a pod whose connections nobody noted since: the next one has to know it for new."""
+
+    class FullMap:
+        def sync(self, *_: object) -> None:
+            raise BpfError(errno.E2BIG, "destinations is full")
+
+    enrolled = [Tables(), maps_of(some.snapshot(*BASE))]
+    monkeypatch.setattr(node_kernel, "read_tables", lambda _maps: enrolled.pop())
+    kernel = MapKernel(cast("Any", None))
+    kernel._sync = cast("Any", FullMap())
+    assert kernel.known_cookies() == {1, 2}
+    with pytest.raises(BpfError):
+        kernel.sync(some.snapshot(*BASE), [], {})
+    assert kernel.known_cookies() == set()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.agent.rhythm import until_beat
+from nodeagent.agent.rhythm import rest, until_beat
 
 PERIODS = st.sampled_from([0.5, 1.0, 5.0])
 
@@ -27,3 +27,10 @@ def test_a_slow_beat_comes_with_a_quick_one(now: float) -> None:
 
 def test_on_a_beat_the_next_one_is_a_period_away() -> None:
     assert until_beat(0.5, 10.0) == 0.5
+
+
+@given(now=st.floats(0, 1e6), period=PERIODS)
+def test_a_rest_ends_on_a_beat_too_and_is_never_short(now: float, period: float) -> None:
+    pause = rest(period, now)
+    assert period / 2 < pause <= period * 1.5
+    assert pause - until_beat(period, now) in {0, period} or pause == pytest.approx(until_beat(period, now) + period)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nodeagent.core.model import Action
 from nodeagent.kernel import abi, layout
 from nodeagent.kernel.dialled import Dialled, place
+from nodeagent.metrics.reader import FillReader
 from tests.kernel.build import policy, service
 from tests.kernel.conftest import Node
 
@@ -137,3 +138,15 @@ def test_others_note_nothing(node: Node, element: abi.Dialled) -> None:
     node.client(f"dial('127.0.0.1', {own})")
     node.client(f"dial({node.server.ipv4!r}, {port}, kind=socket.SOCK_DGRAM)")
     assert noted(element) == set()
+
+
+def test_a_scrape_reads_how_many_places_are_in_use_and_changes_none(node: Node, element: abi.Dialled) -> None:
+    element.places[7] = element.turn & 0xFF
+    before = bytes(element)
+    fills = {fill.name: fill for fill in FillReader(node.instance.layout).read()}
+    marks = {element.turn & 0xFF, element.turn - 1 & 0xFF}
+    assert fills[layout.DIALLED].entries == sum(bytes(element.places).count(mark) for mark in marks) > 0
+    assert fills[layout.DIALLED].max_entries == abi.DIALLED_PLACES
+    copy = node.maps.dialled()
+    copy.note(["198.18.0.1"])
+    assert bytes(element) == before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nodeagent.status.acknowledgements import IN_FORCE, NOBODY, WAITING, Acknowledgements, Report, counts
 from nodeagent.status.entries import Stated
@@ -122,3 +124,30 @@ def test_a_node_counts_while_its_node_is_ready(ready: dict[str, bool] | None, ex
 def test_what_is_said_meanwhile_is_not_bad_news() -> None:
     assert [one.is_bad for one in (IN_FORCE, WAITING, NOBODY)] == [False] * 3
     assert Stated("Programmed", "False", "PartiallyProgrammed").is_bad
+
+
+CALLS = st.lists(
+    st.tuples(st.sampled_from(["expect", "over", "judge", "forget", "confirm", "deny"]), st.integers(0, 3)), max_size=30
+)
+
+
+@given(calls=CALLS)
+def test_pending_are_those_that_were_expected_and_not_confirmed_whatever_happens(calls: list[tuple[str, int]]) -> None:
+    made, expected = Acknowledgements(), dict[tuple[str, str], bool]()  # whether it is over
+    number, confirmed = made.history("HTTPRoute").note("a"), False
+    for turn, (call, which) in enumerate(calls):
+        key = ("HTTPRoute", f"shop/r{which}")
+        if call in {"expect", "over"}:
+            made.expect(key, (turn,), number, 0.0, over=call == "over")
+            expected[key] = call == "over"
+        elif call == "judge" and key in expected:
+            said = made.judge(key, 1.0)
+            expected[key] = expected[key] or confirmed
+            assert (said == IN_FORCE) == expected[key]
+        elif call == "forget":
+            made.forget(key)
+            expected.pop(key, None)
+        elif call in {"confirm", "deny"}:
+            confirmed = call == "confirm"
+            made.heard([report("n1", "a" if confirmed else "z")])
+        assert set(made.pending()) == {key for key, over in expected.items() if not over}
