@@ -7,6 +7,7 @@ after its present generation was seen, which the digest of what they were made f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +51,13 @@ class _Known:
     subject: Subject
     api_version: str
     version: str
-    status: Value
+    written: str  # its status as JSON, of thousands of which few are looked at: a fifth of the memory of dicts
     number: int
+
+    @property
+    def status(self) -> Value:
+        value: Value = json.loads(self.written)
+        return value
 
 
 class Book:
@@ -83,7 +89,8 @@ class Book:
             number = self.acknowledgements.history(subject.kind).note(digest.text)
         else:
             number = known.number
-        self._objects[key] = _Known(subject, str(value["apiVersion"]), version, value.get("status") or {}, number)
+        status = json.dumps(value.get("status") or {})
+        self._objects[key] = _Known(subject, str(value["apiVersion"]), version, status, number)
         self._dirty[key] = None
 
     def gone(self, kind: str, name: str) -> None:
