@@ -195,7 +195,7 @@ class Agent:
         connections = NetnsConnections(
             ChildDiag(netns_child),
             maps.dialled_by_pods(),
-            instance.others_have_the_last_word,
+            instance.others_come_last,
             lambda: maps.exempt_cgroups() | {own.id},
             kernel.count,
         )

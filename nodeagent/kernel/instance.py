@@ -108,9 +108,9 @@ class Instance:
         """Programs of others on our hooks, for `doctor`."""
         return neighbours.foreign(cgroups.checked(self.cgroup))
 
-    def others_have_the_last_word(self) -> bool:
+    def others_come_last(self) -> bool:
         """True if a program that is not ours may rewrite addresses after ours."""
-        return neighbours.has_the_last_word(cgroups.checked(self.cgroup))
+        return neighbours.others_come_last(self.cgroup)
 
     def open_maps(self) -> Maps:
         return Maps(self.layout)

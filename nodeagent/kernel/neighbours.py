@@ -129,10 +129,10 @@ def _note(found: dict[int, Conflict], program: Attached, relation: str, own: fro
         found[program.prog_id] = Conflict(relation, program.cgroup, _instance_text(program))
 
 
-def has_the_last_word(cgroup: Path) -> bool:
+def others_come_last(cgroup: Path) -> bool:
     """True if a program of others may rewrite what a socket of this cgroup dials after ours has seen it.
 
-    A cgroup's own programs come before those above it, so what lies below ours is seen with what it rewrote.
+    A cgroup's own programs run before those of the ones above it, so what is attached below ours comes before ours.
     """
     found = (program for hook in _TELLING for program in _attached(cgroup, hook, effective=True))
     return not all(map(_is_ours, found))

@@ -132,7 +132,7 @@ def test_a_foreign_program_on_a_hook_is_listed(instance: Instance, bytecode: Byt
         found = [(program.cgroup, program.hook, program.name) for program in instance.foreign_programs()]
         assert found == [(place, "connect4", "foreigner")]
         assert instance.conflicts() == []
-        assert instance.others_have_the_last_word()
+        assert instance.others_come_last()
     finally:
         for number in (link, target, fd):
             os.close(number)
