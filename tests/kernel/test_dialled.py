@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -93,7 +92,7 @@ def test_a_place_that_was_never_used_is_of_no_turn(turn: int) -> None:
 
 
 @pytest.fixture
-def element(node: Node) -> Iterator[abi.Dialled]:
+def element(node: Node) -> abi.Dialled:
     """The map's, in a turn in which nothing was noted yet."""
     mapped = abi.Dialled.from_buffer(mmap.mmap(node.maps.map(layout.DIALLED).fd, ctypes.sizeof(abi.Dialled)))
     mapped.turn += 3
