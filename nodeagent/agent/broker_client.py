@@ -78,7 +78,7 @@ class BrokerClient:
         """Ask whether it lives; kill it when it has not answered for too long, which `on_dead` then hears."""
         now = time.monotonic()
         away, self._last_check = health.was_away(self._limits, now, self._last_check), now
-        if not away and health.is_hung(self._limits, now, self._last_pong, self._first_pong, self._started):
+        if not away and now > health.hung_at(self._limits, self._last_pong, self._first_pong, self._started):
             self._hung = f"it did not answer for {self._limits.beat:.1f} s and was killed"
             if self._child is not None:
                 self._child.signal(signal.SIGKILL)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nodeagent.agent.rhythm import until_beat
+
+SURELY = 0.001  # seconds: a timer can fire a moment early
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +15,13 @@ class Limits:
     """Seconds.
 
     beat: the connect hook avoids a worker whose heartbeat is older than 2.0 s (heartbeat_limit_ms), the
-    supervisor ends it 0.5 to 1 s later, so that a busy machine is not mistaken for a hung worker.
+    supervisor ends it 0.4 s later, so that a busy machine is not mistaken for a hung worker.  What connected to it
+    before waits until then, so it is on that moment that the supervisor looks, and not on its next beat.
     start: from spawn to the first heartbeat; Python starts in 0.3 s, on a loaded node in a few seconds.
     """
 
     check: float = 0.5
-    beat: float = 2.5
+    beat: float = 2.4
     start: float = 20.0
     quick_death: float = 5.0
     slow_retry: float = 1.0
@@ -26,12 +30,14 @@ class Limits:
 DEFAULTS = Limits()
 
 
-def is_hung(limits: Limits, now: float, beat: float, ready_since: float | None, started: float) -> bool:
-    """`beat` and `now` are CLOCK_MONOTONIC seconds; beat 0 = none written (yet, or draining)."""
+def hung_at(limits: Limits, beat: float, ready_since: float | None, started: float) -> float:
+    """From when on it is hung, if nothing more is heard; beat 0 = none written (yet, or draining).
+
+    All in CLOCK_MONOTONIC seconds.
+    """
     if ready_since is None:
-        return now - started > limits.start
-    newest = max(beat, ready_since)
-    return now - newest > limits.beat
+        return started + limits.start
+    return max(beat, ready_since) + limits.beat
 
 
 def was_away(limits: Limits, now: float, last_check: float) -> bool:
@@ -42,9 +48,14 @@ def was_away(limits: Limits, now: float, last_check: float) -> bool:
     return now - last_check > limits.beat - limits.check
 
 
-def until_check(limits: Limits, now: float, *, away: bool) -> float:
-    """Seconds until the next check: on a beat, but after a gap a whole period, in which what lives has to show it."""
-    return limits.check if away else until_beat(limits.check, now)
+def until_check(limits: Limits, now: float, *, away: bool, hung_at: Iterable[float] = ()) -> float:
+    """Seconds until the next check: on a beat, or as soon as one would be hung that is not yet (`hung_at` of each).
+
+    After a gap a whole period, in which what lives has to show it.
+    """
+    if away:
+        return limits.check
+    return min([until_beat(limits.check, now), *(at - now + SURELY for at in hung_at if at >= now)])
 
 
 def restart_delay(limits: Limits, lifetime: float, deaths_in_row: int) -> float:

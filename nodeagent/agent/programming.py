@@ -23,7 +23,7 @@ from nodeagent.core.model import Snapshot, Workload
 
 log = logging.getLogger(__name__)
 
-# Workers acknowledge in milliseconds; a hung one is killed after 2.5 s, and then nobody waits for it.
+# Workers acknowledge in milliseconds; a hung one is killed after 2.4 s, and then nobody waits for it.
 SETTLE_SECONDS = 4.0
 
 

@@ -70,7 +70,8 @@ class Supervisor:
             if not away:
                 self._check(now)
             last_check = now
-            await self._sleep(health.until_check(self._limits, now, away=away))
+            hung_at = [self._hung_at(worker) for worker in self.active]
+            await self._sleep(health.until_check(self._limits, now, away=away, hung_at=hung_at))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
@@ -128,11 +129,14 @@ class Supervisor:
 
     def _check(self, now: float) -> None:
         for worker in self.active:
-            since = self._ready_since.get(worker)
-            if health.is_hung(self._limits, now, self._host.heartbeat(worker.index), since, worker.started):
+            if now > self._hung_at(worker):
                 self.hung += 1
                 log.error("worker %d (pid %d) does not beat: it is killed and replaced", worker.index, worker.pid)
                 worker.kill()
+
+    def _hung_at(self, worker: Worker) -> float:
+        beat, since = self._host.heartbeat(worker.index), self._ready_since.get(worker)
+        return health.hung_at(self._limits, beat, since, worker.started)
 
     def _exited(self, worker: Worker, status: int) -> None:
         self._workers.remove(worker)

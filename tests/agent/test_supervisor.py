@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import time
 from typing import Any
 
 import pytest
@@ -92,3 +93,16 @@ def test_workers_are_started_only_once_there_is_a_broker_for_them() -> None:
 
     asyncio.run(scenario())
     assert host.launched == [0, 1]
+
+
+def test_a_worker_is_killed_when_it_is_hung_and_not_at_the_check_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, killed = FakeHost(), list[float]()
+    monkeypatch.setattr(Worker, "kill", lambda _: killed.append(time.monotonic()))
+
+    async def scenario() -> None:
+        await asyncio.sleep(0.55 - time.monotonic() % 0.5)  # checks: 0.45, 0.95 and 1.45 s from now
+        supervisor = Supervisor(host, 1, Limits(check=0.5, start=1.2))
+        await _run_for(supervisor, 1.4)
+        assert [at - supervisor.workers[0].started for at in killed] == [pytest.approx(1.2, abs=0.1)]
+
+    asyncio.run(scenario())
