@@ -23,7 +23,7 @@ Value = dict[str, Any]
 
 
 def of_objects(api: Api, book: Book, woken: Callable[[], None]) -> list[Follower]:
-    """`woken` is called after anything came in."""
+    """`woken` is called after something came in because of which there may be something to do."""
     kinds = [(BY_NAME[name], _Objects(book, name, woken)) for name in SHAPES]
     return [Follower(api, kind.path, kind.version, kind.name, sink, random.random) for kind, sink in kinds]
 
@@ -44,8 +44,8 @@ class _Objects:
         self._book, self._kind, self._woken = book, kind, woken
 
     def see(self, value: Value) -> None:
-        self._book.see(value)
-        self._woken()
+        if self._book.see(value):
+            self._woken()
 
     def gone(self, value: Value) -> None:
         self._book.gone(self._kind, name_of(value))

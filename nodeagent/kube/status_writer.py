@@ -61,7 +61,7 @@ class StatusWriter:
     @property
     def waiting(self) -> int:
         """Objects whose status is to be written, or to be looked at."""
-        return len(self._term.book.dirty()) if self._term else 0
+        return self._term.book.waiting if self._term else 0
 
     async def run(self) -> None:
         while True:
@@ -96,9 +96,11 @@ class _Term:
 
     def take(self, objects: ObjectSet, conditions: Conditions) -> None:
         self.book.compiled(conditions, {kind: one.digest for kind, one in objects.contents.items()})
-        if objects.nodes is not self._nodes:
+        others = objects.nodes is not self._nodes
+        if others:
             self._nodes, self._ready = objects.nodes, {name: one.ready for name, one in objects.nodes.items()}
-        self._wake.set()
+        if others or self.book.dirty():
+            self._wake.set()
 
     async def run(self) -> None:
         objects = followed.of_objects(self._api, self.book, self._wake.set)
@@ -137,10 +139,11 @@ class _Term:
             if plan is None:
                 continue
             if self._repeats(key, plan):
-                continue
-            if not await self._may_write():
+                self.book.tried(plan, None)
+            elif await self._may_write():
+                await self._write(key, plan)
+            else:
                 return
-            await self._write(key, plan)
         self._forget_holds()
 
     async def _mark_silent(self) -> None:
@@ -178,7 +181,7 @@ class _Term:
         """Seconds to wait if nothing happens."""
         due = [hold.until - now for hold in self._holds.values() if hold.until > now]
         due += [self._pause - now] if self._pause > now else []
-        due += [one for one in (self.book.acknowledgements.due(now), self._silence.next(now)) if one is not None]
+        due += [one for one in (self.book.due(now), self._silence.next(now)) if one is not None]
         return max(0.01, min([LOOK, *due]))
 
     async def _write(self, key: Key, plan: Plan) -> None:
@@ -188,11 +191,12 @@ class _Term:
         try:
             answer = decode(await self._api.send("PATCH", path, plan.patch, self._leadership.request_seconds))
         except FAILURES as error:
+            self.book.tried(plan, None)
             self._failed(key, error)
             return
         self._counts.written += 1
         self._backoff, self._told = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random), ""
-        self.book.see({"apiVersion": kind.version, "kind": kind.name, **answer})
+        self.book.tried(plan, {"apiVersion": kind.version, "kind": kind.name, **answer})
         self._events.tell(plan.occurrences)
         self._hold(key).wrote(plan)
 

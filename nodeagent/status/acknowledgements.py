@@ -102,8 +102,9 @@ class Acknowledgements:
         """Those of which `judge` would say another thing than it did."""
         return [key for key, wait in self._open.items() if self._judged(key[0], wait, now) != wait.said]
 
-    def pending(self) -> list[Key]:
-        return list(self._open)
+    def is_open(self, key: Key) -> bool:
+        """Not every node has confirmed it."""
+        return key in self._open
 
     def due(self, now: float) -> float | None:
         """Seconds until another answer of `judge` is due although nobody reports; None = never."""

@@ -19,7 +19,6 @@ from nodeagent.status.digests import Digest
 from nodeagent.status.entries import (
     SHAPES,
     Entry,
-    Shape,
     Subject,
     Value,
     entries,
@@ -29,6 +28,8 @@ from nodeagent.status.entries import (
 )
 from nodeagent.status.occurrences import Occurrence, Regarding
 from nodeagent.status.plan import already_programmed, news, patch, planned
+
+GRACE = 1.25  # seconds in which most nodes confirm: then Programmed is written once, and not as Pending before
 
 Key = tuple[str, str]  # kind, "namespace/name"
 _Said = tuple[Condition, ...]
@@ -63,8 +64,10 @@ class _Known:
 class Book:
     """Of one term of office: a writer that is elected again begins a new one."""
 
-    def __init__(self, acknowledgements: Acknowledgements | None = None) -> None:
+    def __init__(self, acknowledgements: Acknowledgements | None = None, grace: float = GRACE) -> None:
         self.acknowledgements = acknowledgements or Acknowledgements()
+        self._grace = grace
+        self._held: dict[Key, float] = {}  # until when it is not said that nodes have yet to confirm it
         self._objects: dict[Key, _Known] = {}
         self._digests = {kind: Digest() for kind in SHAPES}
         self._said: Mapping[Key, _Said] = {}
@@ -74,24 +77,38 @@ class Book:
         self._expected: frozenset[str] = frozenset()
         self._heard = True  # the acknowledgements know the reports and nodes as they are now
         self._dirty: dict[Key, None] = {}
+        self._writing: dict[Key, Plan] = {}
 
     # ---- what comes in ----
 
-    def see(self, value: Value) -> None:
-        """An object: of a list, of an event, or the answer to a write of ours.  They may overtake one another."""
+    def see(self, value: Value) -> bool:
+        """An object: of a list, of an event, or the answer to a write of ours.  They may overtake one another.
+
+        True = there may be something to write.
+        """
         subject, version = subject_of(value), str(value["metadata"].get("resourceVersion") or "")
         key, known = subject.key, self._objects.get(subject.key)
-        if known is not None and _is_older(version, known.version):
-            return
+        if known is not None and (version == known.version or _is_older(version, known.version)):
+            return False
         if known is None or (known.subject.uid, known.subject.generation) != (subject.uid, subject.generation):
             digest = self._digests[subject.kind]
             digest.put(key[1], subject.uid, subject.generation)
             number = self.acknowledgements.history(subject.kind).note(digest.text)
         else:
             number = known.number
-        status = json.dumps(value.get("status") or {})
-        self._objects[key] = _Known(subject, str(value["apiVersion"]), version, status, number)
+        status = value.get("status") or {}
+        self._objects[key] = _Known(subject, str(value["apiVersion"]), version, json.dumps(status), number)
+        if self._is_as_written(subject, status):
+            return False
         self._dirty[key] = None
+        return True
+
+    def _is_as_written(self, subject: Subject, status: Value) -> bool:
+        """It is what a write of ours makes of it, whether its answer comes first or its event."""
+        plan = self._writing.get(subject.key)
+        if plan is None or (plan.subject.uid, plan.subject.generation) != (subject.uid, subject.generation):
+            return False
+        return all(status.get(name, []) == value for name, value in plan.patch["status"].items())
 
     def gone(self, kind: str, name: str) -> None:
         """`name` is "namespace/name"."""
@@ -101,6 +118,8 @@ class Book:
         digest.drop(name)
         self.acknowledgements.history(kind).note(digest.text)
         self.acknowledgements.forget((kind, name))
+        self._held.pop((kind, name), None)
+        self._writing.pop((kind, name), None)
         self._dirty.pop((kind, name), None)
 
     def listed(self, kind: str, names: Iterable[str]) -> None:
@@ -143,43 +162,73 @@ class Book:
         """What is to be said about objects that nodes have yet to confirm may be another thing by now."""
         self._hear()
         self._dirty |= dict.fromkeys(self.acknowledgements.moved(now))
+        self._dirty |= {key: None for key, until in self._held.items() if until <= now}
 
     # ---- what goes out ----
+
+    @property
+    def waiting(self) -> int:
+        """Objects whose status is to be written, or to be looked at."""
+        return len(self._dirty.keys() | self._held.keys() | self._writing.keys())
 
     def dirty(self) -> list[Key]:
         """What `plan` may have something for."""
         return list(self._dirty)
 
     def plan(self, key: Key, now: float, wall: str) -> Plan | None:
-        """None = nothing to write, or not yet.  It stays dirty until there is nothing to write."""
+        """None = nothing to write, or not yet.  Whether it was written is to be said to `tried`."""
         known = self._objects.get(key)
-        if known is None or not self._is_compiled(key[0], known):
-            if known is None:
-                self._dirty.pop(key, None)
+        if known is not None and not self._is_compiled(key[0], known):
             return None
-        subject = known.subject
-        made = self._wanted(known, now)
-        fields = planned(subject.shape, known.status, made, subject.generation, wall)
+        self._dirty.pop(key, None)
+        if known is None:
+            return None
+        subject, status = known.subject, known.status
+        made = self._wanted(known, status, now)
+        fields = planned(subject.shape, status, made, subject.generation, wall)
+        told = tuple(_occurrences(known, status, made)) if fields else ()
+        if fields is not None and not told and self._is_early(key, now):
+            return None
+        self._held.pop(key, None)
         if fields is None:
-            del self._dirty[key]
             return None
-        told = tuple(_occurrences(known, subject.shape, made))
-        return Plan(subject, patch(known.version, fields), made, told)
+        self._writing[key] = plan = Plan(subject, patch(known.version, fields), made, told)
+        return plan
+
+    def tried(self, plan: Plan, answer: Value | None) -> None:
+        """`answer`: the object as it is now; None = it was not written, and has to be looked at again."""
+        key = plan.subject.key
+        if answer is None and key in self._objects:
+            self._dirty[key] = None
+        elif answer is not None:
+            self.see(answer)
+        self._writing.pop(key, None)
+
+    def due(self, now: float) -> float | None:
+        """Seconds until there may be something to write although nothing comes in; None = never."""
+        held = [until - now for until in self._held.values() if until > now]
+        acknowledged = self.acknowledgements.due(now)
+        return min([*held, *([] if acknowledged is None else [acknowledged])], default=None)
+
+    def _is_early(self, key: Key, now: float) -> bool:
+        """Nodes have yet to confirm it, which they may do in a moment: `look_again` tells when to plan again.
+
+        An object that changes all the time is held no longer than one that does not.
+        """
+        return self.acknowledgements.is_open(key) and now < self._held.setdefault(key, now + self._grace)
 
     def _is_compiled(self, kind: str, known: _Known) -> bool:
         at = self.acknowledgements.history(kind).number(self._made_from.get(kind, ""))
         return at is not None and at >= known.number
 
-    def _wanted(self, known: _Known, now: float) -> tuple[Entry, ...]:
+    def _wanted(self, known: _Known, status: Value, now: float) -> tuple[Entry, ...]:
         subject, key = known.subject, known.subject.key
         made = entries(subject, self._said.get(key, ()))
         numbers = to_be_programmed(made)
         if not numbers:
             self.acknowledgements.forget(key)
             return made
-        over = already_programmed(
-            subject.shape, known.status, [made[number] for number in numbers], subject.generation
-        )
+        over = already_programmed(subject.shape, status, [made[number] for number in numbers], subject.generation)
         self.acknowledgements.expect(key, (subject.uid, subject.generation, numbers), known.number, now, over=over)
         self._hear()
         return with_programmed(made, self.acknowledgements.judge(key, now))
@@ -204,9 +253,9 @@ def _is_older(version: str, known: str) -> bool:
     return version.isdecimal() and known.isdecimal() and int(version) < int(known)
 
 
-def _occurrences(known: _Known, shape: Shape, made: tuple[Entry, ...]) -> Iterator[Occurrence]:
+def _occurrences(known: _Known, status: Value, made: tuple[Entry, ...]) -> Iterator[Occurrence]:
     subject = known.subject
     regarding = Regarding(known.api_version, subject.kind, subject.namespace, subject.name, subject.uid)
-    for entry, one in news(shape, known.status, made):
+    for entry, one in news(subject.shape, status, made):
         towards = f"{entry.reference.get('kind')} {entry.reference.get('name')}"
         yield Occurrence(regarding, one.reason, f"{one.message} ({towards})")

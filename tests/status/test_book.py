@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from nodeagent.config.conditions import Condition, Conditions
 from nodeagent.status.acknowledgements import Acknowledgements
@@ -83,30 +86,30 @@ def said(one: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 def settled(server: Server, *conditions: Condition) -> Book:
     """A book for which everything is written, and confirmed by n1."""
-    book = Book()
+    book = Book(grace=0.0)
     for one in list(server.objects.values()):
         book.see(copy.deepcopy(one))
     book.compiled(Conditions.of(conditions), server.digests())
     book.report("n1", server.digests())
     for plan in plans(book):
-        book.see(server.write(plan))
+        book.tried(plan, server.write(plan))
     assert plans(book) == []
     return book
 
 
 def test_an_object_is_accepted_first_and_programmed_when_the_nodes_confirm() -> None:
-    server, book = Server(), Book()
+    server, book = Server(), Book(grace=0.0)
     book.see(server.route("r"))
     book.report("n1", {"HTTPRoute": Digest().text})
     book.compiled(Conditions.of(good()), server.digests())
     (plan,) = plans(book)
-    book.see(server.write(plan))
+    book.tried(plan, server.write(plan))
     assert said(server.objects["r"])["Accepted"] == ("True", "Accepted")
     assert said(server.objects["r"])["Programmed"] == ("Unknown", "Pending")
     assert plans(book) == []
     book.report("n1", server.digests())
     (plan,) = plans(book)
-    book.see(server.write(plan))
+    book.tried(plan, server.write(plan))
     assert said(server.objects["r"])["Programmed"] == ("True", "Programmed")
     assert (plans(book), book.dirty()) == ([], [])
 
@@ -151,7 +154,7 @@ def test_a_new_writer_does_not_take_back_what_an_earlier_one_saw_confirmed() -> 
     server = Server()
     server.route("r")
     settled(server, *good())
-    book = Book()
+    book = Book(grace=0.0)
     book.see(copy.deepcopy(server.objects["r"]))
     book.compiled(Conditions.of(good()), server.digests())
     assert plans(book) == []  # although no node has reported to it yet
@@ -167,23 +170,23 @@ def test_a_node_that_confirmed_an_earlier_point_only_is_waited_for() -> None:
     book.report("n1", server.digests())
     book.report("n2", before)
     (plan,) = plans(book)
-    book.see(server.write(plan))
+    book.tried(plan, server.write(plan))
     assert said(server.objects["r"])["Programmed"] == ("Unknown", "Pending")
     book.nodes({"n1": True, "n2": False})  # it is NotReady: no reason to wait
     (plan,) = plans(book)
-    book.see(server.write(plan))
+    book.tried(plan, server.write(plan))
     assert said(server.objects["r"])["Programmed"] == ("True", "Programmed")
 
 
 def test_a_node_that_never_confirms_is_named() -> None:
     server = Server()
     server.route("r")
-    book = Book(Acknowledgements(patience=30.0))
+    book = Book(Acknowledgements(patience=30.0), grace=0.0)
     book.see(copy.deepcopy(server.objects["r"]))
     book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", {})
     for plan in plans(book):
-        book.see(server.write(plan))
+        book.tried(plan, server.write(plan))
     assert book.acknowledgements.due(10.0) == 20.0
     assert plans(book, 29.9) == []
     (plan,) = plans(book, 30.0)
@@ -198,31 +201,31 @@ def test_a_parent_that_is_accepted_only_now_has_to_be_confirmed_again() -> None:
     assert said(server.objects["r"]) == {"Accepted": ("False", "NoMatchingParent")}
     book.compiled(Conditions.of(good()), server.digests())
     (plan,) = plans(book)
-    book.see(server.write(plan))
+    book.tried(plan, server.write(plan))
     assert said(server.objects["r"])["Programmed"] == ("True", "Programmed")  # n1 has this generation
     book.compiled(Conditions.of(bad()), server.digests())
     (plan,) = plans(book)
-    book.see(server.write(plan))
+    book.tried(plan, server.write(plan))
     assert said(server.objects["r"]) == {"Accepted": ("False", "NoMatchingParent")}
 
 
 def test_a_reject_is_told_once_with_its_field() -> None:
-    server, book = Server(), Book()
+    server, book = Server(), Book(grace=0.0)
     book.see(server.route("r"))
     book.compiled(Conditions.of(bad()), server.digests())
     (plan,) = plans(book)
     (told,) = plan.occurrences
     assert told.note == "spec.parentRefs[0].name: no such Service (Service cart)"
     assert (told.regarding.kind, told.regarding.uid) == ("HTTPRoute", "uid-r")
-    book.see(server.write(plan))
-    newer = Book()
+    book.tried(plan, server.write(plan))
+    newer = Book(grace=0.0)
     newer.see(copy.deepcopy(server.objects["r"]))
     newer.compiled(Conditions.of(bad()), server.digests())
     assert plans(newer) == []
 
 
 def test_an_answer_that_is_overtaken_by_an_event_changes_nothing() -> None:
-    server, book = Server(), Book()
+    server, book = Server(), Book(grace=0.0)
     old = server.route("r")
     newer = server.route("r", SERVICE, {**SERVICE, "name": "fish"})
     book.see(newer)
@@ -257,7 +260,7 @@ def test_what_a_list_does_not_have_is_gone() -> None:
     book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", server.digests())
     assert plans(book) == []
-    assert book.acknowledgements.pending() == []
+    assert book.waiting == 0
 
 
 def test_a_node_that_is_deleted_is_not_waited_for() -> None:
@@ -269,14 +272,14 @@ def test_a_node_that_is_deleted_is_not_waited_for() -> None:
     book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", server.digests())
     for plan in plans(book):
-        book.see(server.write(plan))
+        book.tried(plan, server.write(plan))
     book.reporting(["n1"])
     (plan,) = plans(book)
     assert plan.patch["status"]["parents"][0]["conditions"][-1]["status"] == "True"
 
 
 def test_entries_of_other_controllers_survive_whatever_we_write() -> None:
-    server, book = Server(), Book()
+    server, book = Server(), Book(grace=0.0)
     others = {"parentRef": {"name": "edge"}, "controllerName": "example.com/gateway", "conditions": []}
     server.route("r", {"name": "edge"}, SERVICE)
     server.objects["r"]["status"] = {"parents": [others]}
@@ -289,15 +292,114 @@ def test_entries_of_other_controllers_survive_whatever_we_write() -> None:
 
 
 def test_a_node_with_an_agent_that_has_not_reported_yet_is_waited_for() -> None:
-    server, book = Server(), Book()
+    server, book = Server(), Book(grace=0.0)
     book.see(server.route("r"))
     book.nodes({"n1": True, "n2": True, "n3": True}, expected=["n1", "n2"])  # none is on n3
     book.compiled(Conditions.of(good()), server.digests())
     book.report("n1", server.digests())
     (plan,) = plans(book)
-    book.see(server.write(plan))
+    book.tried(plan, server.write(plan))
     assert said(server.objects["r"])["Programmed"] == ("Unknown", "Pending")
     book.report("n2", server.digests())
     (plan,) = plans(book)
-    book.see(server.write(plan))
+    book.tried(plan, server.write(plan))
     assert said(server.objects["r"])["Programmed"] == ("True", "Programmed")
+
+
+def confirmed_by_one_of_two() -> tuple[Server, Book]:
+    """At second 0."""
+    server, book = Server(), Book(grace=1.0)
+    book.see(server.route("r"))
+    book.report("n1", server.digests())
+    book.report("n2", {})
+    book.compiled(Conditions.of(good()), server.digests())
+    assert (plans(book, 0.0), book.dirty(), book.waiting) == ([], [], 1)
+    return server, book
+
+
+def test_what_nodes_confirm_in_a_moment_is_written_once() -> None:
+    server, book = confirmed_by_one_of_two()
+    assert (plans(book, 0.5), book.due(0.5)) == ([], 0.5)
+    book.report("n2", server.digests())
+    (plan,) = plans(book, 0.6)
+    book.tried(plan, server.write(plan))
+    assert said(server.objects["r"])["Programmed"] == ("True", "Programmed")
+    assert (plans(book, 9.0), book.waiting, book.due(9.0)) == ([], 0, None)
+
+
+def test_what_nodes_do_not_confirm_in_a_moment_is_pending() -> None:
+    server, book = confirmed_by_one_of_two()
+    (plan,) = plans(book, 1.0)
+    book.tried(plan, server.write(plan))
+    assert said(server.objects["r"])["Programmed"] == ("Unknown", "Pending")
+    assert plans(book, 1.1) == []
+
+
+def test_an_object_that_changes_all_the_time_is_not_held_for_ever() -> None:
+    server, book = confirmed_by_one_of_two()
+    for now in (0.4, 0.8):
+        book.see(server.route("r"))
+        book.compiled(Conditions.of(good()), server.digests())
+        assert plans(book, now) == []
+    book.see(server.route("r"))
+    book.compiled(Conditions.of(good()), server.digests())
+    (plan,) = plans(book, 1.2)
+    assert plan.subject.generation == 4
+
+
+def test_a_reject_is_written_at_once() -> None:
+    server, book = Server(), Book(grace=1.0)
+    book.see(server.route("r", SERVICE, {**SERVICE, "name": "nope"}))
+    book.compiled(Conditions.of([*good(), *(replace(one, ref=1) for one in bad())]), server.digests())
+    (plan,) = plans(book)
+    assert len(plan.occurrences) == 1
+
+
+@pytest.mark.parametrize("order", ["answer", "event"])
+def test_what_a_write_made_of_an_object_is_not_looked_at_again(order: str) -> None:
+    server, book = Server(), Book(grace=0.0)
+    book.see(server.route("r"))
+    book.compiled(Conditions.of(good()), server.digests())
+    (plan,) = plans(book)
+    after = server.write(plan)
+    if order == "event":
+        assert not book.see(after)
+    book.tried(plan, after)
+    assert not book.see(after)
+    assert (book.dirty(), book.waiting) == ([], 0)
+
+
+def test_what_somebody_wrote_after_us_is_looked_at_although_our_answer_comes_late() -> None:
+    server, book = Server(), Book(grace=0.0)
+    book.see(server.route("r"))
+    book.compiled(Conditions.of(good()), server.digests())
+    (plan,) = plans(book)
+    answer = server.write(plan)
+    server.objects["r"]["status"] = {}
+    assert book.see(server.stamped("r"))
+    book.tried(plan, answer)
+    assert [one.subject.name for one in plans(book)] == ["r"]
+
+
+def test_what_becomes_known_while_a_write_is_under_way_is_written_after_it() -> None:
+    server, book = Server(), Book(grace=0.0)
+    book.see(server.route("r"))
+    book.compiled(Conditions.of(good()), server.digests())
+    (plan,) = plans(book)
+    book.compiled(Conditions.of(bad()), server.digests())
+    book.tried(plan, server.write(plan))
+    (plan,) = plans(book)
+    assert plan.patch["status"]["parents"][0]["conditions"][0]["status"] == "False"
+
+
+def test_what_was_not_written_is_looked_at_again() -> None:
+    server, book = Server(), Book(grace=0.0)
+    book.see(server.route("r"))
+    book.compiled(Conditions.of(good()), server.digests())
+    (plan,) = plans(book)
+    assert (book.dirty(), book.waiting) == ([], 1)
+    book.tried(plan, None)
+    assert [one.patch for one in plans(book)] == [plan.patch]
+    book.gone(*R)
+    book.tried(plan, None)
+    assert (book.dirty(), book.waiting) == ([], 0)
