@@ -122,7 +122,8 @@ class _Term:
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
             await asyncio.sleep(SETTLE)
         self._wake.clear()
 

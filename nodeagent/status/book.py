@@ -29,7 +29,7 @@ from nodeagent.status.entries import (
 from nodeagent.status.occurrences import Occurrence, Regarding
 from nodeagent.status.plan import already_programmed, news, patch, planned
 
-GRACE = 1.25  # seconds in which most nodes confirm: then Programmed is written once, and not as Pending before
+GRACE = 1.5  # seconds in which most nodes confirm: then Programmed is written once, and not as Pending before
 
 Key = tuple[str, str]  # kind, "namespace/name"
 _Said = tuple[Condition, ...]

@@ -427,8 +427,8 @@ def test_a_policy_that_forbids_to_speak_for_a_silent_agent_keeps_no_route_waitin
             model.put(node_reporter.COLLECTION, lost_mesh_node(model, "r"))
             await until(lambda: len(agent.api.refuse) == 45, 15.0)  # the next try is 1.6 to 3.2 s away
             began = asyncio.get_running_loop().time()
-            model.put(ROUTES, route("good"))
-            await until(lambda: said(model, "good").get("Accepted") == "True Accepted 1")
+            model.put(ROUTES, route("lost", backend="nobody"))  # which is told at once
+            await until(lambda: said(model, "lost").get("ResolvedRefs") == "False BackendNotFound 1")
             assert asyncio.get_running_loop().time() - began < 1.5
             assert len(agent.api.refuse) == 45
 
