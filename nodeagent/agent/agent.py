@@ -48,6 +48,7 @@ from nodeagent.kernel.instance import Instance, Programs
 from nodeagent.kernel.ledger_keeper import LedgerKeeper
 from nodeagent.kernel.loader import KernelError
 from nodeagent.kernel.syscall import BpfError
+from nodeagent.kube.relay import Relay
 from nodeagent.metrics import reader
 from nodeagent.metrics.collector import MetricsRenderer, Sources
 
@@ -181,6 +182,7 @@ class Agent:
         maps = instance.open_maps()
         bounds = host_limits.worker_bounds(settings.workers, own.path, settings.memory_bytes)
         locks = instance.layout.workers
+        relay = Relay()
         fleet = Fleet(maps, LedgerKeeper(maps, programs.fds), locks, settings.workers, bounds)
         observers = Observers(fleet.observe)
         fleet.on_record = observers.publish
@@ -219,13 +221,13 @@ class Agent:
             programmer=programmer,
             kernel=kernel,
             configuration=Configuration(
-                object_source(settings, self._api),
+                object_source(settings, self._api, relay),
                 refuse_broken=settings.refuse_broken,
                 allow_faults=settings.allow_fault_injection,
                 kube_proxy=settings.manifests is None,
                 here=Locality(settings.node_name, settings.zone),
             ),
-            reporting=reporting_of(settings, self._api),
+            reporting=reporting_of(settings, self._api, relay),
         )
 
     async def _serve(self, parts: Parts) -> None:

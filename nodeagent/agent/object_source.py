@@ -9,6 +9,7 @@ from nodeagent.config.source import Source
 
 if TYPE_CHECKING:
     from nodeagent.kube.client import Client
+    from nodeagent.kube.relay import Relay
 
 
 def api_client(settings: Settings) -> Client | None:
@@ -20,7 +21,8 @@ def api_client(settings: Settings) -> Client | None:
     return Client(settings.kubeconfig)
 
 
-def object_source(settings: Settings, api: Client | None) -> Source:
+def object_source(settings: Settings, api: Client | None, relay: Relay) -> Source:
+    """`relay`: for who needs what its watches say, too."""
     if settings.manifests is not None:
         from nodeagent.config.directory import DirectorySource
 
@@ -29,4 +31,4 @@ def object_source(settings: Settings, api: Client | None) -> Source:
 
     if api is None:
         raise ValueError("objects from an API server need a client of it")
-    return KubernetesSource(api, settings.state_dir, settings.node_name)
+    return KubernetesSource(api, settings.state_dir, settings.node_name, relay)

@@ -23,6 +23,7 @@ from nodeagent.status.mesh_node import BYPASSED, DETACHED, ENFORCING, PENDING, S
 
 if TYPE_CHECKING:
     from nodeagent.kube.api import WritableApi
+    from nodeagent.kube.relay import Relay
     from nodeagent.kube.telling import Telling
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -56,13 +57,13 @@ class Compiled(Protocol):
     conditions: Conditions
 
 
-def reporting_of(settings: Settings, api: WritableApi | None) -> Reporting | None:
-    """None = objects come from a directory, and there is nobody to tell."""
+def reporting_of(settings: Settings, api: WritableApi | None, relay: Relay) -> Reporting | None:
+    """`relay`: of the source's watches.  None = objects come from a directory, and there is nobody to tell."""
     if settings.manifests is not None or api is None:
         return None
     from nodeagent.kube.telling import Telling
 
-    return Reporting(Telling(api, settings.node_name, own_namespace()), settings.node_name)
+    return Reporting(Telling(api, relay, settings.node_name, own_namespace()), settings.node_name)
 
 
 def own_namespace(file: Path = NAMESPACE_FILE) -> str:

@@ -6,6 +6,6 @@
                   in force, into a table)
     all of them   cluster (tables -> ObjectSet), last_good (on disk), source (the whole, as config/source wants it)
     in return     telling: node_reporter (each node's MeshNode), event_writer; on the one node that leads (leadership:
-                  the Lease) status_writer, with a follower of each kind (followed).  What is told nodeagent.status
-                  decides
+                  the Lease) status_writer, with a follower of each kind (followed), which has its part of the
+                  reflectors' watches (relay).  What is told nodeagent.status decides
 """

@@ -9,9 +9,10 @@ from typing import Any
 
 from nodeagent.core.api_group import API_VERSION
 from nodeagent.kube.api import Api
-from nodeagent.kube.follower import Follower, name_of
+from nodeagent.kube.follower import Follower, RelayedFollower, name_of
 from nodeagent.kube.kinds import BY_NAME
 from nodeagent.kube.node_reporter import COLLECTION
+from nodeagent.kube.relay import Relay
 from nodeagent.status.book import Book
 from nodeagent.status.entries import SHAPES
 from nodeagent.status.mesh_node import digests_of
@@ -22,10 +23,10 @@ AGENT = "nodeagent"  # the DaemonSet that agents are of
 Value = dict[str, Any]
 
 
-def of_objects(api: Api, book: Book, woken: Callable[[], None]) -> list[Follower]:
+def of_objects(api: Api, relay: Relay, book: Book, woken: Callable[[], None]) -> list[RelayedFollower]:
     """`woken` is called after something came in because of which there may be something to do."""
     kinds = [(BY_NAME[name], _Objects(book, name, woken)) for name in SHAPES]
-    return [Follower(api, kind.path, kind.version, kind.name, sink, random.random) for kind, sink in kinds]
+    return [RelayedFollower(api, relay, kind, sink, random.random) for kind, sink in kinds]
 
 
 def of_nodes(api: Api, namespace: str, book: Book, silence: Silence, woken: Callable[[], None]) -> list[Follower]:

@@ -15,6 +15,7 @@ from nodeagent.kube.kinds import Kind
 from nodeagent.kube.list_watch import ListWatch
 from nodeagent.kube.records import Page, RecordError, read_event, read_page
 from nodeagent.kube.reflection import Wait
+from nodeagent.kube.relay import Relay
 from nodeagent.kube.table import Table
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,15 @@ class Shared:
     """
 
     def __init__(
-        self, api: Api, node: str, changed: Callable[[], None], jitter: Callable[[], float] = random.random
+        self,
+        api: Api,
+        node: str,
+        changed: Callable[[], None],
+        jitter: Callable[[], float] = random.random,
+        relay: Relay | None = None,
     ) -> None:
         self.api, self.node, self.changed, self.jitter = api, node, changed, jitter
+        self.relay = relay or Relay()
         self.pages = asyncio.Semaphore(PAGES)
         self._answered = asyncio.Event()
 
@@ -63,6 +70,7 @@ class Reflector(ListWatch):
         self._lost: float | None = time.monotonic() - age  # since when the table may be behind; None = it is not
         self.confirmed = False  # the API server has said everything at least once
         self._told = ""
+        self._relisted = False  # and no watch has begun since
 
     @property
     def stale(self) -> float:
@@ -106,6 +114,7 @@ class Reflector(ListWatch):
     def _listed(self) -> None:
         if self._table.commit(self._kind.name):
             self._changed()
+        self._relisted = True
         self._current()
 
     def _judged(self, body: bytes) -> tuple[Page, list[Item]]:
@@ -113,7 +122,11 @@ class Reflector(ListWatch):
         return page, [judge(self._kind, record, self._shared.node, self._table.mark) for record in page.records]
 
     def _began(self) -> None:
+        """Only now others may list for themselves: from here on they hear of every event."""
         self._shared.answered()
+        if self._relisted:
+            self._relisted = False
+            self._shared.relay.missed(self._kind.path)
         self._current()
 
     def _line(self, line: bytes) -> str | Failure:
@@ -125,6 +138,7 @@ class Reflector(ListWatch):
             different = self._table.remove(item.identity) if event.deleted else self._table.put(item)
             if different:
                 self._changed()
+            self._shared.relay.event(self._kind.path, line)
         return event.version
 
     def _current(self) -> None:

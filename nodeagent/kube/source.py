@@ -19,6 +19,7 @@ from nodeagent.kube.kinds import BY_NAME, KINDS
 from nodeagent.kube.last_good import LastGood
 from nodeagent.kube.records import Record, RecordError, decode
 from nodeagent.kube.reflector import Reflector, Shared
+from nodeagent.kube.relay import Relay
 from nodeagent.kube.table import Change
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,9 @@ TOPIC = "last good state"
 
 
 class KubernetesSource:
-    def __init__(self, api: Api, state_dir: Path, node: str) -> None:
+    def __init__(self, api: Api, state_dir: Path, node: str, relay: Relay | None = None) -> None:
         self._api = api
+        self._relay = relay
         self._node = node
         self._cluster = Cluster(self._note)
         self._last_good = LastGood(state_dir)
@@ -67,7 +69,7 @@ class KubernetesSource:
         Without both it waits: a node that knows no policy must not begin to let requests pass.
         """
         age = await self._restore()
-        shared = Shared(self._api, self._node, self._dirty.set)
+        shared = Shared(self._api, self._node, self._dirty.set, relay=self._relay)
         self._reflectors = [Reflector(kind, self._cluster.tables[kind.name], shared, age) for kind in KINDS]
         self._tasks = [asyncio.create_task(one.run()) for one in self._reflectors]
         self._tasks.append(asyncio.create_task(self._save_changes()))

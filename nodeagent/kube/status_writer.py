@@ -20,6 +20,7 @@ from nodeagent.kube.kinds import BY_NAME
 from nodeagent.kube.leadership import Leadership
 from nodeagent.kube.node_reporter import COLLECTION
 from nodeagent.kube.records import RecordError, decode
+from nodeagent.kube.relay import Relay
 from nodeagent.status.book import Book, Key, Plan
 from nodeagent.status.pace import Backoff, Bucket
 from nodeagent.status.silence import Silence
@@ -45,9 +46,12 @@ class Counts:
 class StatusWriter:
     """`compiled` never waits; `run` until cancelled."""
 
-    def __init__(self, api: WritableApi, leadership: Leadership, events: EventWriter, namespace: str) -> None:
-        """`namespace`: where the agents are."""
-        self._api, self._leadership, self._events, self._namespace = api, leadership, events, namespace
+    def __init__(
+        self, api: WritableApi, relay: Relay, leadership: Leadership, events: EventWriter, namespace: str
+    ) -> None:
+        """`relay`: of the watches of what has a status; `namespace`: where the agents are."""
+        self._api, self._relay, self._leadership, self._events = api, relay, leadership, events
+        self._namespace = namespace
         self._compiled: tuple[ObjectSet, Conditions] | None = None
         self._term: _Term | None = None
         self.counts = Counts()
@@ -66,7 +70,7 @@ class StatusWriter:
     async def run(self) -> None:
         while True:
             await self._leadership.won()
-            self._term = _Term(self._api, self._leadership, self._events, self.counts, self._namespace)
+            self._term = _Term(self._api, self._relay, self._leadership, self._events, self.counts, self._namespace)
             if self._compiled is not None:
                 self._term.take(*self._compiled)
             try:
@@ -79,10 +83,16 @@ class _Term:
     """From when we are elected until we are not."""
 
     def __init__(
-        self, api: WritableApi, leadership: Leadership, events: EventWriter, counts: Counts, namespace: str
+        self,
+        api: WritableApi,
+        relay: Relay,
+        leadership: Leadership,
+        events: EventWriter,
+        counts: Counts,
+        namespace: str,
     ) -> None:
-        self._api, self._leadership, self._events, self._counts = api, leadership, events, counts
-        self._namespace = namespace
+        self._api, self._relay, self._leadership, self._events = api, relay, leadership, events
+        self._counts, self._namespace = counts, namespace
         self._silence = Silence()
         self._nodes: Mapping[str, NodeObject] = {}
         self._ready: Mapping[str, bool] | None = None
@@ -103,7 +113,7 @@ class _Term:
             self._wake.set()
 
     async def run(self) -> None:
-        objects = followed.of_objects(self._api, self.book, self._wake.set)
+        objects = followed.of_objects(self._api, self._relay, self.book, self._wake.set)
         nodes = followed.of_nodes(self._api, self._namespace, self.book, self._silence, self._wake.set)
         following = [asyncio.create_task(one.run()) for one in (*objects, *nodes)]
         try:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from nodeagent.config.conditions import Conditions
@@ -14,26 +15,31 @@ from nodeagent.kube.api import WritableApi
 from nodeagent.kube.event_writer import EventWriter
 from nodeagent.kube.leadership import Leadership
 from nodeagent.kube.node_reporter import NodeReporter
+from nodeagent.kube.relay import Relay
 from nodeagent.kube.status_writer import StatusWriter
 from nodeagent.status.election import Election, Timing
 from nodeagent.status.mesh_node import InForce, NodeFacts
 from nodeagent.status.occurrences import Occurrence
 
 LEASE = "nodeagent-status"
+PATIENCE = 30.0  # seconds; a start takes a third of it in the largest cluster that was measured
 
 
 class Telling:
     """Nothing here waits but `run`, which ends when it is cancelled."""
 
-    def __init__(self, api: WritableApi, node: str, namespace: str, timing: Timing | None = None) -> None:
-        """`namespace`: where the agent and its Lease are."""
+    def __init__(
+        self, api: WritableApi, relay: Relay, node: str, namespace: str, timing: Timing | None = None
+    ) -> None:
+        """`relay`: of the source's watches; `namespace`: where the agent and its Lease are."""
         self._node = node
         self._objects = ObjectSet()
+        self._enforces = asyncio.Event()
         # Not the node's name alone: an agent that is started again must not take itself for the one before.
         election = Election(f"{node}_{secrets.token_hex(4)}", random.random, timing)
         self.leadership = Leadership(api, namespace, LEASE, election)
         self.events = EventWriter(api, node)
-        self.statuses = StatusWriter(api, self.leadership, self.events, namespace)
+        self.statuses = StatusWriter(api, relay, self.leadership, self.events, namespace)
         self.reporter = NodeReporter(api, node, self._uid, lambda: len(self._objects.nodes))
 
     def compiled(self, objects: ObjectSet, conditions: Conditions) -> None:
@@ -47,6 +53,8 @@ class Telling:
     def node(self, facts: NodeFacts, in_force: ObjectSet) -> None:
         """How this node is, and which objects it enforces now."""
         held = {kind: InForce(one.objects, one.digest) for kind, one in in_force.contents.items()}
+        if held:
+            self._enforces.set()
         self.reporter.tell(replace(facts, in_force=held))
 
     def happened(self, occurrences: Iterable[Occurrence]) -> None:
@@ -59,7 +67,7 @@ class Telling:
             await self.reporter.last("the agent was stopped: see fail modes for what the node does now")
 
     async def run(self) -> None:
-        parts = (self.leadership.run(), self.events.run(), self.statuses.run(), self.reporter.run())
+        parts = (self._stand(), self.events.run(), self.statuses.run(), self.reporter.run())
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             await asyncio.gather(*tasks)
@@ -68,6 +76,16 @@ class Telling:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.leadership.release()
+
+    async def _stand(self) -> None:
+        """For election, once something is in force here: what the writer has to read would make that come later.
+
+        Where nothing ever is, as perhaps on all nodes, users have to be told of their objects all the same.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._enforces.wait()
+        await self.leadership.run()
 
     def _uid(self) -> str:
         node = self._objects.nodes.get(self._node)

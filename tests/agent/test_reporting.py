@@ -20,6 +20,7 @@ from nodeagent.config.objects import Contents, ObjectSet
 from nodeagent.config.resources import PodObject
 from nodeagent.config.source import Freshness
 from nodeagent.kernel import abi
+from nodeagent.kube.relay import Relay
 from nodeagent.kube.telling import Telling
 from nodeagent.status.mesh_node import Counted, NodeFacts
 from nodeagent.status.occurrences import Occurrence
@@ -233,13 +234,13 @@ def test_the_namespace_is_the_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_directory_of_manifests_has_nobody_to_tell(tmp_path: Path) -> None:
     there, here = Settings(manifests=None, node_name="n1"), Settings(manifests=tmp_path)
     assert api_client(here) is None
-    assert reporting_of(here, None) is None
-    assert reporting_of(there, api_client(there)) is not None
+    assert reporting_of(here, None, Relay()) is None
+    assert reporting_of(there, api_client(there), Relay()) is not None
 
 
 def test_a_directory_of_manifests_in_a_daemonset_has_an_api_server_and_no_status(tmp_path: Path) -> None:
     settings = Settings(manifests=tmp_path, daemonset="mesh/nodeagent", node_name="n1")
     client = api_client(settings)
     assert client is not None
-    assert reporting_of(settings, client) is None
+    assert reporting_of(settings, client, Relay()) is None
     assert isinstance(membership(settings, client, lambda: True), InDaemonSet)

@@ -15,8 +15,9 @@ from nodeagent.agent.left_out import LeftOut
 from nodeagent.config.compile import compile as compile_objects
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.resources import PodObject
-from nodeagent.kube import node_reporter
+from nodeagent.kube import node_reporter, telling
 from nodeagent.kube.kinds import BY_NAME, KINDS
+from nodeagent.kube.relay import Relay
 from nodeagent.kube.source import KubernetesSource
 from nodeagent.kube.telling import LEASE, Telling
 from nodeagent.status import silence
@@ -42,8 +43,9 @@ class MiniAgent:
 
     def __init__(self, model: Server, node: str, state: Path) -> None:
         self.api = WritableApi(model)
-        self.telling = Telling(self.api, node, "nodeagent", TIMING)
-        self._source = KubernetesSource(self.api, state, node)
+        relay = Relay()
+        self.telling = Telling(self.api, relay, node, "nodeagent", TIMING)
+        self._source = KubernetesSource(self.api, state, node, relay)
         self.stuck = False
         self._objects = ObjectSet()
         self._in_force = ObjectSet()
@@ -215,6 +217,23 @@ def test_a_node_that_does_not_enforce_it_holds_programmed_back_until_it_is_not_r
             agents[1].stuck = False
             agents[1].enforce()
             await until(lambda: said(model, "r")["Programmed"] == "True Programmed 2")
+
+    played(story)
+
+
+def test_who_has_nothing_in_force_yet_stands_for_election_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "PATIENCE", 1.0)
+
+    async def story() -> None:
+        model = server()
+        agent = MiniAgent(model, "n1", tmp_path)
+        agent.stuck = True
+        began = asyncio.get_running_loop().time()
+        async with _running(agent):
+            await until(agent.told)  # its MeshNode
+            assert not model.collections[LEASES].objects
+            await until(lambda: agent.telling.leadership.leads)
+            assert asyncio.get_running_loop().time() - began >= 1.0
 
     played(story)
 
