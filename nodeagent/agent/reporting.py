@@ -173,6 +173,8 @@ class Reporting:
             self._changed.clear()
             if self._facts.problem or self._facts.sync != SYNCED:
                 return
+            if view.in_force() >= max(self._generations, default=0):
+                self._behind("", time.monotonic())  # or changes that are on their way at each look are taken for one
             self._tell(view)
 
     def _look(self, view: View) -> None:

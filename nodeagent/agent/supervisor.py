@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from nodeagent.agent import health
@@ -67,11 +67,11 @@ class Supervisor:
             await self._fill()
             now = time.monotonic()
             away = health.was_away(self._limits, now, last_check)
+            hung_at = {worker: self._hung_at(worker) for worker in self.active if not worker.killed}
             if not away:
-                self._check(now)
+                self._check(now, hung_at)
             last_check = now
-            hung_at = [self._hung_at(worker) for worker in self.active]
-            await self._sleep(health.until_check(self._limits, now, away=away, hung_at=hung_at))
+            await self._sleep(health.until_check(self._limits, now, away=away, hung_at=hung_at.values()))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
@@ -127,9 +127,9 @@ class Supervisor:
             self._ready_since[worker] = time.monotonic()
         self._host.worker_reported(worker, report)
 
-    def _check(self, now: float) -> None:
-        for worker in self.active:
-            if now > self._hung_at(worker):
+    def _check(self, now: float, hung_at: Mapping[Worker, float]) -> None:
+        for worker, at in hung_at.items():
+            if now > at:
                 self.hung += 1
                 log.error("worker %d (pid %d) does not beat: it is killed and replaced", worker.index, worker.pid)
                 worker.kill()

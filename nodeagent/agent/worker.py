@@ -67,6 +67,7 @@ class Worker:
         self.started = time.monotonic()
         self.broken = ""
         self.asked_to_drain = False
+        self.killed = False  # its end may be a moment away
         self._on_report = on_report
         self._on_exit = on_exit
         self._child: Child | None = None
@@ -113,6 +114,7 @@ class Worker:
         self._channel.send(frame)
 
     def kill(self) -> None:
+        self.killed = True
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
 

@@ -35,11 +35,10 @@ class Shared:
         api: Api,
         node: str,
         changed: Callable[[], None],
+        relay: Relay,
         jitter: Callable[[], float] = random.random,
-        relay: Relay | None = None,
     ) -> None:
-        self.api, self.node, self.changed, self.jitter = api, node, changed, jitter
-        self.relay = relay or Relay()
+        self.api, self.node, self.changed, self.relay, self.jitter = api, node, changed, relay, jitter
         self.pages = asyncio.Semaphore(PAGES)
         self._answered = asyncio.Event()
 
@@ -161,6 +160,8 @@ class Reflector(ListWatch):
         """No CRD, no objects.  What is in force is given up only once a second look has found none either."""
         self._table.begin()
         different = self._table.commit(self._kind.name)
+        if different:
+            self._shared.relay.missed(self._kind.path)
         self._lost = None
         if different or not self.confirmed:
             self.confirmed = True

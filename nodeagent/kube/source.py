@@ -33,7 +33,7 @@ TOPIC = "last good state"
 
 
 class KubernetesSource:
-    def __init__(self, api: Api, state_dir: Path, node: str, relay: Relay | None = None) -> None:
+    def __init__(self, api: Api, state_dir: Path, node: str, relay: Relay) -> None:
         self._api = api
         self._relay = relay
         self._node = node
@@ -69,7 +69,7 @@ class KubernetesSource:
         Without both it waits: a node that knows no policy must not begin to let requests pass.
         """
         age = await self._restore()
-        shared = Shared(self._api, self._node, self._dirty.set, relay=self._relay)
+        shared = Shared(self._api, self._node, self._dirty.set, self._relay)
         self._reflectors = [Reflector(kind, self._cluster.tables[kind.name], shared, age) for kind in KINDS]
         self._tasks = [asyncio.create_task(one.run()) for one in self._reflectors]
         self._tasks.append(asyncio.create_task(self._save_changes()))

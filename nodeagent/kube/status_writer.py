@@ -153,7 +153,8 @@ class _Term:
                 self.book.tried(plan, None)
             elif await self._may_write():
                 await self._write(key, plan)
-            else:
+            else:  # another may lead, or we again in a moment
+                self.book.tried(plan, None)
                 return
         self._forget_holds()
 
@@ -207,7 +208,8 @@ class _Term:
             return
         self._counts.written += 1
         self._backoff, self._told = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random), ""
-        self.book.tried(plan, {"apiVersion": kind.version, "kind": kind.name, **answer})
+        if self.book.tried(plan, {"apiVersion": kind.version, "kind": kind.name, **answer}):
+            self._wake.set()
         self._events.tell(plan.occurrences)
         self._hold(key).wrote(plan)
 

@@ -177,6 +177,7 @@ class Worker:
             self._beat(time.monotonic_ns())
         if now >= self._next_stats:
             self._next_stats = now + STATS_SECONDS
+            _spare_collector()
             self._report({**self._engine.stats.as_json(), **self._engine.gauges(), **self._ledger.counts()})
 
     def _report(self, counts: dict[str, float]) -> None:

@@ -29,7 +29,7 @@ from nodeagent.status.entries import (
 from nodeagent.status.occurrences import Occurrence, Regarding
 from nodeagent.status.plan import already_programmed, news, patch, planned
 
-GRACE = 1.5  # seconds in which most nodes confirm: then Programmed is written once, and not as Pending before
+GRACE = 1.5  # seconds in which all nodes of most clusters confirm: then it is written once, and not as Pending before
 
 Key = tuple[str, str]  # kind, "namespace/name"
 _Said = tuple[Condition, ...]
@@ -189,20 +189,27 @@ class Book:
         told = tuple(_occurrences(known, status, made)) if fields else ()
         if fields is not None and not told and self._is_early(key, now):
             return None
-        self._held.pop(key, None)
         if fields is None:
+            self._held.pop(key, None)
             return None
         self._writing[key] = plan = Plan(subject, patch(known.version, fields), made, told)
         return plan
 
-    def tried(self, plan: Plan, answer: Value | None) -> None:
-        """`answer`: the object as it is now; None = it was not written, and has to be looked at again."""
+    def tried(self, plan: Plan, answer: Value | None) -> bool:
+        """`answer`: the object as it is now; None = it was not written, and has to be looked at again.
+
+        True = there may be something to write.  Of an object that went meanwhile the answer comes too late.
+        """
         key = plan.subject.key
-        if answer is None and key in self._objects:
+        if self._writing.get(key) is not plan:
+            return False
+        if answer is None:
             self._dirty[key] = None
-        elif answer is not None:
+        else:
+            self._held.pop(key, None)
             self.see(answer)
-        self._writing.pop(key, None)
+        del self._writing[key]
+        return key in self._dirty
 
     def due(self, now: float) -> float | None:
         """Seconds until there may be something to write although nothing comes in; None = never."""

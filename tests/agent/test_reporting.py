@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from nodeagent.agent import left_out
+from nodeagent.agent import reporting as reporting_module
 from nodeagent.agent.membership import InDaemonSet, membership
 from nodeagent.agent.object_source import api_client
 from nodeagent.agent.readings import Facts
@@ -22,7 +24,7 @@ from nodeagent.config.source import Freshness
 from nodeagent.kernel import abi
 from nodeagent.kube.relay import Relay
 from nodeagent.kube.telling import Telling
-from nodeagent.status.mesh_node import Counted, NodeFacts
+from nodeagent.status.mesh_node import SYNCED, Counted, NodeFacts
 from nodeagent.status.occurrences import Occurrence
 
 FACTS = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {})
@@ -244,3 +246,25 @@ def test_a_directory_of_manifests_in_a_daemonset_has_an_api_server_and_no_status
     assert client is not None
     assert reporting_of(settings, client, Relay()) is None
     assert isinstance(membership(settings, client, lambda: True), InDaemonSet)
+
+
+def test_changes_that_are_on_their_way_at_each_look_are_no_lasting_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting_module, "LOOK_SECONDS", 0.1)
+
+    async def story() -> None:
+        one, telling = reporting()
+        one._behind = Steady(0.35)
+        one.compiled(1, FakeConfiguration(objects("1")))
+        view = FakeView()
+        task = await started(one, view)
+        for generation in range(2, 12):
+            await asyncio.sleep(max(0.0, 0.08 - time.monotonic() % 0.1))
+            one.compiled(generation, FakeConfiguration(objects(str(generation))))
+            view.facts_ = replace(FACTS, generation=generation, in_force=generation - 1)
+            await asyncio.sleep(0.04)  # a look comes
+            view.facts_ = replace(FACTS, generation=generation, in_force=generation)
+            one.applied()
+        assert {facts.sync for facts, _ in telling.told[1:]} == {SYNCED}
+        task.cancel()
+
+    asyncio.run(story())

@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import signal
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -106,3 +108,16 @@ def test_a_worker_is_killed_when_it_is_hung_and_not_at_the_check_after(monkeypat
         assert [at - supervisor.workers[0].started for at in killed] == [pytest.approx(1.2, abs=0.1)]
 
     asyncio.run(scenario())
+
+
+def test_a_worker_that_was_killed_and_has_not_ended_yet_is_not_hung_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    signals: list[int] = []
+    host, child = FakeHost(), SimpleNamespace(signal=signals.append, pid=1)
+
+    async def launch(worker: Worker) -> None:
+        worker._child = cast("Any", child)
+
+    monkeypatch.setattr(host, "launch", launch)
+    supervisor = Supervisor(host, 1, Limits(check=0.01, start=0.05))
+    asyncio.run(_run_for(supervisor, 0.2))
+    assert (supervisor.hung, signals) == (1, [signal.SIGKILL])

@@ -14,6 +14,7 @@ from nodeagent.kube import list_watch as module
 from nodeagent.kube.kinds import BY_NAME
 from nodeagent.kube.reflection import Wait
 from nodeagent.kube.reflector import Reflector, Shared
+from nodeagent.kube.relay import Relay
 from nodeagent.kube.table import Change, Table
 from tests.kube import samples
 from tests.kube.memory_api import Fault, MemoryApi
@@ -50,7 +51,7 @@ class Impatient(Shared):
     """Nobody waits; what was waited for is kept."""
 
     def __init__(self, api: MemoryApi, changed: Callable[[], None] = lambda: None) -> None:
-        super().__init__(api, "n1", changed, lambda: 0.5)
+        super().__init__(api, "n1", changed, Relay(), lambda: 0.5)
         self.waits: list[Wait] = []
 
     async def wait(self, step: Wait) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.kube import list_watch
+from nodeagent.kube import list_watch, reflection
+from nodeagent.kube.api import Failure, Reason
 from nodeagent.kube.follower import RelayedFollower, Value, name_of
 from nodeagent.kube.kinds import BY_NAME
 from nodeagent.kube.reflector import Reflector, Shared
@@ -118,7 +119,7 @@ def test_what_follows_a_relayed_watch_holds_what_there_is_however_that_watch_end
     faults = [HEALTHY, *(Fault(after=1, end=end) for end in ends)]  # of the Reflector: a list, then watches
 
     async def story() -> None:
-        shared = Shared(MemoryApi(model, iter(faults)), "n1", lambda: None, lambda: 0.0, relay)
+        shared = Shared(MemoryApi(model, iter(faults)), "n1", lambda: None, relay, lambda: 0.0)
         reflector = Reflector(ROUTE, Table(lambda _change: None), shared)
         follower = RelayedFollower(MemoryApi(model, iter(())), relay, ROUTE, held, lambda: 0.0)
         tasks = [asyncio.create_task(one.run()) for one in (follower, reflector)]
@@ -145,7 +146,7 @@ def test_events_that_came_while_the_reflector_listed_anew_are_listed_here_too() 
         follower = asyncio.create_task(RelayedFollower(api, relay, ROUTE, held, lambda: 0.0).run())
         await until(lambda: held.lists == 1)
         put(model, "b")
-        shared = Shared(MemoryApi(model, iter(())), "n1", lambda: None, lambda: 0.0, relay)
+        shared = Shared(MemoryApi(model, iter(())), "n1", lambda: None, relay, lambda: 0.0)
         reflector = asyncio.create_task(Reflector(ROUTE, Table(lambda _change: None), shared).run())
         await until(lambda: held.objects == there(model))
         assert held.lists == 2
@@ -170,5 +171,27 @@ def test_an_event_that_cannot_be_read_is_one_that_was_missed_and_harms_no_other(
         follower.cancel()
         await asyncio.gather(follower, return_exceptions=True)
         relay.event(ROUTE.path, b"nobody listens any more")
+
+    asyncio.run(story())
+
+
+def test_a_kind_that_is_gone_is_gone_for_who_follows_its_relayed_watch() -> None:
+    model, relay, held = Server(ROUTE.path), Relay(), Held()
+    put(model, "a")
+
+    async def story() -> None:
+        shared = Shared(MemoryApi(model, iter(())), "n1", lambda: None, relay, lambda: 0.0)
+        reflector = Reflector(ROUTE, Table(lambda _change: None), shared)
+        follower = RelayedFollower(MemoryApi(model, iter(())), relay, ROUTE, held, lambda: 0.0)
+        tasks = [asyncio.create_task(one.run()) for one in (follower, reflector)]
+        await until(lambda: held.objects and not reflector._table.is_empty and not reflector.stale)
+        tasks[1].cancel()
+        await asyncio.gather(tasks[1], return_exceptions=True)
+        del model.collections[ROUTE.path]
+        for _ in range(reflection.SURE_AFTER):
+            reflector._failed(Failure(Reason.MISSING, "no such kind"))
+        await until(lambda: not held.objects)
+        tasks[0].cancel()
+        await asyncio.gather(tasks[0], return_exceptions=True)
 
     asyncio.run(story())

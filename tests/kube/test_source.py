@@ -14,6 +14,7 @@ from nodeagent.config.objects import ObjectSet
 from nodeagent.kube import source as module
 from nodeagent.kube.client import Client
 from nodeagent.kube.kinds import KINDS
+from nodeagent.kube.relay import Relay
 from nodeagent.kube.source import KubernetesSource
 from tests.kube import samples
 from tests.kube.http_server import HttpServer, serving
@@ -38,7 +39,7 @@ class Following:
 
     def __init__(self, client: Client, state: Path) -> None:
         self.client = client
-        self.source = KubernetesSource(client, state, "n1")
+        self.source = KubernetesSource(client, state, "n1", Relay())
         self.objects = ObjectSet()
         self.count = 0
         self._came = asyncio.Event()
@@ -303,7 +304,7 @@ def test_in_a_pod_the_service_account_is_used(tmp_path: Path, monkeypatch: pytes
         monkeypatch.delenv(name, raising=False)
 
     async def script() -> None:
-        one = KubernetesSource(Client(None), tmp_path, "n1")
+        one = KubernetesSource(Client(None), tmp_path, "n1", Relay())
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(one.start(), 0.3)
         assert "from the service account of a pod, and $KUBECONFIG is not set" in one.freshness().problem

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from nodeagent.proxy import worker as worker_module
 from nodeagent.proxy.engine import IDLE_TICK_SECONDS, TICK_SECONDS
 from nodeagent.proxy.worker import Worker
 from tests.proxy.harness import Proxy, run, settle
@@ -85,3 +87,19 @@ def test_the_agent_hears_counts_that_it_does_not_know(counts: list[dict[str, flo
     for one in counts:
         worker._report(one)
     assert channel.reports == [("stats", {"accepted": number}) for number in told]
+
+
+def test_what_lives_is_taken_from_the_collector_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a full collection would walk all of it while requests wait."""
+    spared: list[float] = []
+    monkeypatch.setattr(worker_module, "_spare_collector", lambda: spared.append(1))
+    one = object.__new__(Worker)
+    stats = SimpleNamespace(as_json=dict)
+    one._engine = cast("Any", SimpleNamespace(stats=stats, gauges=dict))
+    one._sockets = cast("Any", SimpleNamespace(tick=lambda _now: None, ended=True))
+    one._ledger = cast("Any", SimpleNamespace(counts=dict))
+    one._drain_until = one._next_stats = 0.0
+    one._reported = {}
+    for now in (10.0, 10.5, 11.0, 11.5, 12.0):
+        one._on_tick(now)
+    assert len(spared) == 3

@@ -403,3 +403,36 @@ def test_what_was_not_written_is_looked_at_again() -> None:
     book.gone(*R)
     book.tried(plan, None)
     assert (book.dirty(), book.waiting) == ([], 0)
+
+
+def test_an_answer_that_comes_after_the_objects_end_brings_nothing_back() -> None:
+    """Else its kind would never again be as nodes have it, and nothing more of it be written."""
+    server, book = Server(), Book(grace=0.0)
+    book.see(server.route("r"))
+    book.compiled(Conditions.of(good()), server.digests())
+    (plan,) = plans(book)
+    answer = server.write(plan)
+    book.gone(*R)
+    assert not book.tried(plan, answer)
+    del server.objects["r"]
+    book.see(server.route("other"))
+    book.compiled(Conditions.of(good("other")), server.digests())
+    assert [one.subject.name for one in plans(book)] == ["other"]
+
+
+def test_a_write_that_failed_is_not_held_again() -> None:
+    _, book = confirmed_by_one_of_two()
+    (plan,) = plans(book, 1.0)
+    book.tried(plan, None)
+    assert [one.patch for one in plans(book, 1.2)] == [plan.patch]
+
+
+def test_an_answer_that_is_not_as_it_was_written_is_looked_at() -> None:
+    server, book = Server(), Book(grace=0.0)
+    book.see(server.route("r"))
+    book.compiled(Conditions.of(good()), server.digests())
+    (plan,) = plans(book)
+    answer = server.write(plan)
+    answer["status"]["parents"][0]["conditions"].pop()  # the API server's definition is older
+    assert book.tried(plan, answer)
+    assert book.dirty() == [R]
