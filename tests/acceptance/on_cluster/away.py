@@ -7,12 +7,16 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.acceptance.on_cluster import watched
+from tests.acceptance.on_cluster import objects, watched
 from tests.acceptance.on_cluster.mesh import Mesh
+from tests.acceptance.on_cluster.shop import NODES
 from tests.acceptance.on_cluster.waiting import until
+from tests.cluster.cluster import Cluster
 from tests.cluster.node import Node
 
 PROGRAM = "kube-apiserver"
+BACK = "back"
+KUBELET_SECONDS = 150  # client-go waits 30 s at most, and as much again by chance
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,19 @@ def outage(mesh: Mesh, seen: watched.Watched, seconds: float) -> Away:
     control.start_apiserver()
     synced = until(lambda: not any(_stale(mesh, node) for node in nodes), 60, "the agents are in sync")
     found = seen.seen(began)
+    _until_pods_start(mesh.cluster)
     return Away(watched.outcomes(found, "allowed"), watched.outcomes(found, "denied"), told, stale, restarted, synced)
+
+
+def _until_pods_start(cluster: Cluster) -> None:
+    """On every node.  A kubelet that lost its API server asks again after up to a minute: what comes next needs it."""
+    objects.create_namespace(cluster, objects.namespace(BACK))
+    try:
+        pods = [objects.client(BACK, f"pod-{number}", node) for number, node in enumerate(NODES, 1)]
+        objects.apply(cluster, *pods)
+        objects.wait_pods(cluster, *pods, seconds=KUBELET_SECONDS)
+    finally:
+        cluster.kubectl("delete", "namespace", BACK, "--timeout=60s")
 
 
 def _stale(mesh: Mesh, node: Node) -> float:

@@ -79,13 +79,13 @@ def _listed(documents: Sequence[Document]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
 
 
-def wait_pods(cluster: Cluster, *documents: Document) -> None:
+def wait_pods(cluster: Cluster, *documents: Document, seconds: int = SECONDS) -> None:
     """Until the pods among them are Ready."""
     for one in documents:
         if one["kind"] == "Pod":
             where = ("-n", one["metadata"]["namespace"])
             name = f"pod/{one['metadata']['name']}"
-            cluster.kubectl(*where, "wait", "--for=condition=Ready", name, f"--timeout={SECONDS}s")
+            cluster.kubectl(*where, "wait", "--for=condition=Ready", name, f"--timeout={seconds}s")
 
 
 def wait_programmed(cluster: Cluster, *documents: Document) -> None:
