@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from unittest import mock
 
 import pytest
@@ -14,6 +15,7 @@ from nodeagent.kube import list_watch, reflection
 from nodeagent.kube.api import Failure, Reason
 from nodeagent.kube.follower import RelayedFollower, Value, name_of
 from nodeagent.kube.kinds import BY_NAME
+from nodeagent.kube.list_watch import ListWatch
 from nodeagent.kube.reflector import Reflector, Shared
 from nodeagent.kube.relay import Relay
 from nodeagent.kube.table import Table
@@ -95,11 +97,9 @@ def test_whatever_happens_while_a_list_is_read_what_is_held_is_what_there_is(
 
     async def story() -> None:
         with mock.patch.object(list_watch, "PAGE", 1):
-            task = asyncio.create_task(RelayedFollower(api, relay, ROUTE, held, lambda: 0.0).run())
-            await until(lambda: held.lists)
-            api.deliver()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            async with running(RelayedFollower(api, relay, ROUTE, held, lambda: 0.0)):
+                await until(lambda: held.lists)
+                api.deliver()
 
     asyncio.run(story())
     assert held.objects == there(model)
@@ -112,26 +112,40 @@ async def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
         await asyncio.sleep(0)
 
 
+def reflector_of(model: Server, relay: Relay, *faults: Fault) -> Reflector:
+    shared = Shared(MemoryApi(model, iter(faults)), "n1", lambda: None, relay, lambda: 0.0)
+    return Reflector(ROUTE, Table(lambda _change: None), shared)
+
+
+def follower_of(model: Server, relay: Relay, held: Held) -> RelayedFollower:
+    return RelayedFollower(MemoryApi(model, iter(())), relay, ROUTE, held, lambda: 0.0)
+
+
+@asynccontextmanager
+async def running(one: ListWatch) -> AsyncIterator[None]:
+    task = asyncio.create_task(one.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 @pytest.mark.parametrize("ends", [[], ["close"], ["drop"], ["error 410"], ["garbage"] * 3], ids=str)
 def test_what_follows_a_relayed_watch_holds_what_there_is_however_that_watch_ends(ends: list[str]) -> None:
     model, relay, held = Server(ROUTE.path), Relay(), Held()
     put(model, "a")
     faults = [HEALTHY, *(Fault(after=1, end=end) for end in ends)]  # of the Reflector: a list, then watches
+    reflector = reflector_of(model, relay, *faults)
 
     async def story() -> None:
-        shared = Shared(MemoryApi(model, iter(faults)), "n1", lambda: None, relay, lambda: 0.0)
-        reflector = Reflector(ROUTE, Table(lambda _change: None), shared)
-        follower = RelayedFollower(MemoryApi(model, iter(())), relay, ROUTE, held, lambda: 0.0)
-        tasks = [asyncio.create_task(one.run()) for one in (follower, reflector)]
-        for name in "bcd":
+        async with running(follower_of(model, relay, held)), running(reflector):
+            for name in "bcd":
+                await until(lambda: held.objects == there(model) and not reflector.stale)
+                put(model, name)
+                model.delete(ROUTE.path, "shop", chr(ord(name) - 1))
             await until(lambda: held.objects == there(model) and not reflector.stale)
-            put(model, name)
-            model.delete(ROUTE.path, "shop", chr(ord(name) - 1))
-        await until(lambda: held.objects == there(model) and not reflector.stale)
-        assert set(held.objects) == {"shop/d"}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            assert set(held.objects) == {"shop/d"}
 
     asyncio.run(story())
 
@@ -142,17 +156,12 @@ def test_events_that_came_while_the_reflector_listed_anew_are_listed_here_too() 
     put(model, "a")
 
     async def story() -> None:
-        api = MemoryApi(model, iter(()))
-        follower = asyncio.create_task(RelayedFollower(api, relay, ROUTE, held, lambda: 0.0).run())
-        await until(lambda: held.lists == 1)
-        put(model, "b")
-        shared = Shared(MemoryApi(model, iter(())), "n1", lambda: None, relay, lambda: 0.0)
-        reflector = asyncio.create_task(Reflector(ROUTE, Table(lambda _change: None), shared).run())
-        await until(lambda: held.objects == there(model))
-        assert held.lists == 2
-        for task in (follower, reflector):
-            task.cancel()
-        await asyncio.gather(follower, reflector, return_exceptions=True)
+        async with running(follower_of(model, relay, held)):
+            await until(lambda: held.lists == 1)
+            put(model, "b")
+            async with running(reflector_of(model, relay)):
+                await until(lambda: held.objects == there(model))
+                assert held.lists == 2
 
     asyncio.run(story())
 
@@ -162,14 +171,11 @@ def test_an_event_that_cannot_be_read_is_one_that_was_missed_and_harms_no_other(
     put(model, "a")
 
     async def story() -> None:
-        api = MemoryApi(model, iter(()))
-        follower = asyncio.create_task(RelayedFollower(api, relay, ROUTE, held, lambda: 0.0).run())
-        await until(lambda: held.lists == 1)
-        put(model, "b")
-        relay.event(ROUTE.path, b'{"type": "MODIFIED"}')
-        await until(lambda: held.objects == there(model))
-        follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
+        async with running(follower_of(model, relay, held)):
+            await until(lambda: held.lists == 1)
+            put(model, "b")
+            relay.event(ROUTE.path, b'{"type": "MODIFIED"}')
+            await until(lambda: held.objects == there(model))
         relay.event(ROUTE.path, b"nobody listens any more")
 
     asyncio.run(story())
@@ -178,20 +184,15 @@ def test_an_event_that_cannot_be_read_is_one_that_was_missed_and_harms_no_other(
 def test_a_kind_that_is_gone_is_gone_for_who_follows_its_relayed_watch() -> None:
     model, relay, held = Server(ROUTE.path), Relay(), Held()
     put(model, "a")
+    reflector = reflector_of(model, relay)
 
     async def story() -> None:
-        shared = Shared(MemoryApi(model, iter(())), "n1", lambda: None, relay, lambda: 0.0)
-        reflector = Reflector(ROUTE, Table(lambda _change: None), shared)
-        follower = RelayedFollower(MemoryApi(model, iter(())), relay, ROUTE, held, lambda: 0.0)
-        tasks = [asyncio.create_task(one.run()) for one in (follower, reflector)]
-        await until(lambda: held.objects and not reflector._table.is_empty and not reflector.stale)
-        tasks[1].cancel()
-        await asyncio.gather(tasks[1], return_exceptions=True)
-        del model.collections[ROUTE.path]
-        for _ in range(reflection.SURE_AFTER):
-            reflector._failed(Failure(Reason.MISSING, "no such kind"))
-        await until(lambda: not held.objects)
-        tasks[0].cancel()
-        await asyncio.gather(tasks[0], return_exceptions=True)
+        async with running(follower_of(model, relay, held)):
+            async with running(reflector):
+                await until(lambda: held.objects and not reflector._table.is_empty and not reflector.stale)
+            del model.collections[ROUTE.path]
+            for _ in range(reflection.SURE_AFTER):
+                reflector._failed(Failure(Reason.MISSING, "no such kind"))
+            await until(lambda: not held.objects)
 
     asyncio.run(story())
