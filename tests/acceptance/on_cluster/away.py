@@ -16,7 +16,7 @@ from tests.cluster.node import Node
 
 PROGRAM = "kube-apiserver"
 BACK = "back"
-KUBELET_SECONDS = 150  # client-go waits 30 s at most, and as much again by chance
+PATIENCE = 150  # client-go waits 30 s at most, and as much again by chance
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,15 @@ def outage(mesh: Mesh, seen: watched.Watched, seconds: float) -> Away:
 
 
 def _until_pods_start(cluster: Cluster) -> None:
-    """On every node.  A kubelet that lost its API server asks again after up to a minute: what comes next needs it."""
-    objects.create_namespace(cluster, objects.namespace(BACK))
+    """On every node.
+
+    Kubelets and controllers that lost their API server ask again after up to a minute, and what comes next needs them.
+    """
+    objects.create_namespace(cluster, objects.namespace(BACK), PATIENCE)
     try:
         pods = [objects.client(BACK, f"pod-{number}", node) for number, node in enumerate(NODES, 1)]
         objects.apply(cluster, *pods)
-        objects.wait_pods(cluster, *pods, seconds=KUBELET_SECONDS)
+        objects.wait_pods(cluster, *pods, seconds=PATIENCE)
     finally:
         cluster.kubectl("delete", "namespace", BACK, "--timeout=60s")
 

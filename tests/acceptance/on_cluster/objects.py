@@ -64,11 +64,11 @@ def apply(cluster: Cluster, *documents: Document) -> None:
     cluster.kubectl("apply", "-f", "-", stdin=_listed(documents))
 
 
-def create_namespace(cluster: Cluster, made: Document) -> None:
+def create_namespace(cluster: Cluster, made: Document, seconds: int = SECONDS) -> None:
     """Applies it, and waits for what pods in it need."""
     apply(cluster, made)
     name = made["metadata"]["name"]
-    cluster.kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", f"--timeout={SECONDS}s")
+    cluster.kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", f"--timeout={seconds}s")
 
 
 def delete(cluster: Cluster, *documents: Document) -> None:
