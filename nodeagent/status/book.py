@@ -186,11 +186,11 @@ class Book:
         subject, status = known.subject, known.status
         made = self._wanted(known, status, now)
         fields = planned(subject.shape, status, made, subject.generation, wall)
-        told = tuple(_occurrences(known, status, made)) if fields else ()
-        if fields is not None and not told and self._is_early(key, now):
-            return None
         if fields is None:
             self._held.pop(key, None)
+            return None
+        told = tuple(_occurrences(known, status, made))
+        if not told and self._is_early(key, now):
             return None
         self._writing[key] = plan = Plan(subject, patch(known.version, fields), made, told)
         return plan

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
 from unittest import mock
 
 import pytest
@@ -15,11 +14,11 @@ from nodeagent.kube import list_watch, reflection
 from nodeagent.kube.api import Failure, Reason
 from nodeagent.kube.follower import RelayedFollower, Value, name_of
 from nodeagent.kube.kinds import BY_NAME
-from nodeagent.kube.list_watch import ListWatch
 from nodeagent.kube.reflector import Reflector, Shared
 from nodeagent.kube.relay import Relay
 from nodeagent.kube.table import Table
 from tests.kube import samples
+from tests.kube.meanwhile import running
 from tests.kube.memory_api import HEALTHY, Fault, MemoryApi
 from tests.kube.model import Server
 
@@ -119,16 +118,6 @@ def reflector_of(model: Server, relay: Relay, *faults: Fault) -> Reflector:
 
 def follower_of(model: Server, relay: Relay, held: Held) -> RelayedFollower:
     return RelayedFollower(MemoryApi(model, iter(())), relay, ROUTE, held, lambda: 0.0)
-
-
-@asynccontextmanager
-async def running(one: ListWatch) -> AsyncIterator[None]:
-    task = asyncio.create_task(one.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.mark.parametrize("ends", [[], ["close"], ["drop"], ["error 410"], ["garbage"] * 3], ids=str)

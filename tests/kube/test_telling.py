@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from nodeagent.status import silence
 from nodeagent.status.election import Timing
 from nodeagent.status.entries import CONTROLLER
 from nodeagent.status.mesh_node import ENFORCING, NodeFacts
-from tests.kube import samples
+from tests.kube import meanwhile, samples
 from tests.kube.model import Server, Value
 from tests.kube.writable_api import WritableApi
 
@@ -152,19 +152,8 @@ async def running(model: Server, tmp_path: Path, *nodes: str) -> AsyncIterator[l
     async with AsyncExitStack() as stack:
         for agent, name in zip(agents, nodes, strict=True):
             (tmp_path / name).mkdir(exist_ok=True)
-            await stack.enter_async_context(_running(agent))
+            await stack.enter_async_context(meanwhile.running(agent))
         yield agents
-
-
-@asynccontextmanager
-async def _running(agent: MiniAgent) -> AsyncIterator[None]:
-    task = asyncio.create_task(agent.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def leader(agents: list[MiniAgent]) -> MiniAgent:
@@ -229,7 +218,7 @@ def test_who_has_nothing_in_force_yet_stands_for_election_last(tmp_path: Path, m
         agent = MiniAgent(model, "n1", tmp_path)
         agent.stuck = True
         began = asyncio.get_running_loop().time()
-        async with _running(agent):
+        async with meanwhile.running(agent):
             await until(agent.told)  # its MeshNode
             assert not model.collections[LEASES].objects
             await until(lambda: agent.telling.leadership.leads)

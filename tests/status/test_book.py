@@ -355,12 +355,18 @@ def test_a_reject_is_written_at_once() -> None:
     assert len(plan.occurrences) == 1
 
 
-@pytest.mark.parametrize("order", ["answer", "event"])
-def test_what_a_write_made_of_an_object_is_not_looked_at_again(order: str) -> None:
+def under_way() -> tuple[Server, Book, Plan]:
+    """The write of an accepted route, of which the API server has not heard yet."""
     server, book = Server(), Book(grace=0.0)
     book.see(server.route("r"))
     book.compiled(Conditions.of(good()), server.digests())
     (plan,) = plans(book)
+    return server, book, plan
+
+
+@pytest.mark.parametrize("order", ["answer", "event"])
+def test_what_a_write_made_of_an_object_is_not_looked_at_again(order: str) -> None:
+    server, book, plan = under_way()
     after = server.write(plan)
     if order == "event":
         assert not book.see(after)
@@ -370,10 +376,7 @@ def test_what_a_write_made_of_an_object_is_not_looked_at_again(order: str) -> No
 
 
 def test_what_somebody_wrote_after_us_is_looked_at_although_our_answer_comes_late() -> None:
-    server, book = Server(), Book(grace=0.0)
-    book.see(server.route("r"))
-    book.compiled(Conditions.of(good()), server.digests())
-    (plan,) = plans(book)
+    server, book, plan = under_way()
     answer = server.write(plan)
     server.objects["r"]["status"] = {}
     assert book.see(server.stamped("r"))
@@ -382,10 +385,7 @@ def test_what_somebody_wrote_after_us_is_looked_at_although_our_answer_comes_lat
 
 
 def test_what_becomes_known_while_a_write_is_under_way_is_written_after_it() -> None:
-    server, book = Server(), Book(grace=0.0)
-    book.see(server.route("r"))
-    book.compiled(Conditions.of(good()), server.digests())
-    (plan,) = plans(book)
+    server, book, plan = under_way()
     book.compiled(Conditions.of(bad()), server.digests())
     book.tried(plan, server.write(plan))
     (plan,) = plans(book)
@@ -393,10 +393,7 @@ def test_what_becomes_known_while_a_write_is_under_way_is_written_after_it() -> 
 
 
 def test_what_was_not_written_is_looked_at_again() -> None:
-    server, book = Server(), Book(grace=0.0)
-    book.see(server.route("r"))
-    book.compiled(Conditions.of(good()), server.digests())
-    (plan,) = plans(book)
+    _, book, plan = under_way()
     assert (book.dirty(), book.waiting) == ([], 1)
     book.tried(plan, None)
     assert [one.patch for one in plans(book)] == [plan.patch]
@@ -407,10 +404,7 @@ def test_what_was_not_written_is_looked_at_again() -> None:
 
 def test_an_answer_that_comes_after_the_objects_end_brings_nothing_back() -> None:
     """Else its kind would never again be as nodes have it, and nothing more of it be written."""
-    server, book = Server(), Book(grace=0.0)
-    book.see(server.route("r"))
-    book.compiled(Conditions.of(good()), server.digests())
-    (plan,) = plans(book)
+    server, book, plan = under_way()
     answer = server.write(plan)
     book.gone(*R)
     assert not book.tried(plan, answer)
@@ -428,11 +422,20 @@ def test_a_write_that_failed_is_not_held_again() -> None:
 
 
 def test_an_answer_that_is_not_as_it_was_written_is_looked_at() -> None:
-    server, book = Server(), Book(grace=0.0)
-    book.see(server.route("r"))
-    book.compiled(Conditions.of(good()), server.digests())
-    (plan,) = plans(book)
+    server, book, plan = under_way()
     answer = server.write(plan)
     answer["status"]["parents"][0]["conditions"].pop()  # the API server's definition is older
     assert book.tried(plan, answer)
     assert book.dirty() == [R]
+
+
+def test_what_another_wrote_meanwhile_is_held_no_longer() -> None:
+    """A writer that was elected before us, say."""
+    server, book = confirmed_by_one_of_two()
+    other = Book(grace=0.0)
+    other.see(copy.deepcopy(server.objects["r"]))
+    other.report("n2", {})
+    other.compiled(Conditions.of(good()), server.digests())
+    (plan,) = plans(other)
+    book.see(server.write(plan))
+    assert (plans(book, 0.5), book.waiting) == ([], 0)
