@@ -156,7 +156,9 @@ async def running(model: Server, tmp_path: Path, *nodes: str) -> AsyncIterator[l
         yield agents
 
 
-def leader(agents: list[MiniAgent]) -> MiniAgent:
+async def leader(agents: list[MiniAgent]) -> MiniAgent:
+    """Who leads, once one does: each stands for election when something is in force."""
+    await until(lambda: any(one.telling.leadership.leads for one in agents))
     (found,) = [one for one in agents if one.telling.leadership.leads]
     return found
 
@@ -249,7 +251,7 @@ def test_a_leader_that_is_cut_off_writes_nothing_any_more_and_the_final_status_i
         model.put(ROUTES, route("r"))
         async with running(model, tmp_path, "n1", "n2") as agents:
             await until(lambda: said(model, "r") == GOOD)
-            first = leader(agents)
+            first = await leader(agents)
             second = next(one for one in agents if one is not first)
             first.api.cut.set()
             before = len(first.api.writes)
@@ -329,7 +331,7 @@ def test_a_reject_is_an_event_with_its_field_and_a_new_leader_does_not_repeat_it
             assert event["reason"] == "NoMatchingParent"
             assert event["message"].startswith("spec.parentRefs[0].name: Service shop/gone does not exist")
             assert event["involvedObject"]["uid"] == "uid-of-lost"
-            first = leader(agents)
+            first = await leader(agents)
             first.api.cut.set()
             await until(lambda: any(one.telling.leadership.leads for one in agents if one is not first))
             await asyncio.sleep(1.0)
@@ -399,7 +401,8 @@ def test_an_agent_whose_pod_is_not_ready_is_not_said_to_be_and_says_so_itself_wh
             model.put(AGENTS, agent_pod(name))
         async with running(model, tmp_path, "n1", "n2") as agents:
             await until(lambda: states(model) == {"n1": "True Ready", "n2": "True Ready"})
-            lost = next(one for one in agents if one is not leader(agents))
+            first = await leader(agents)
+            lost = next(one for one in agents if one is not first)
             name = lost.telling.reporter.node
             await asyncio.sleep(1.0)
             before = [one.told() for one in agents]
