@@ -6,6 +6,7 @@ each, where one entry is different.  A look-up costs two at most, which is why t
 
 from __future__ import annotations
 
+import math
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from typing import Any, Self, TypeVar, overload
 
@@ -13,7 +14,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 Default = TypeVar("Default")
 
-LARGE = 500  # entries of the upper layer; with more, a copy puts the two into one
+SMALLEST = 50  # entries
 _GONE: Any = object()
 _ABSENT: Any = object()
 
@@ -31,12 +32,19 @@ class Layers(MutableMapping[Key, Value]):
     def copy(self) -> Self:
         """Another one with the same entries.  This one is not touched: another thread may be reading it."""
         made = type(self)()
-        if len(self._above) > LARGE:
-            made._below = dict(self.items())
+        if len(self._above) > most_above(len(self._below)):
+            made._below = self._as_one()
         else:
             made._below, made._above = self._below, dict(self._above)
         made._length = self._length
         return made
+
+    def _as_one(self) -> dict[Key, Value]:
+        one = {**self._below, **self._above}
+        for key, value in self._above.items():
+            if value is _GONE:
+                del one[key]
+        return one
 
     def __getitem__(self, key: Key) -> Value:
         found = self._above.get(key, _ABSENT)
@@ -94,3 +102,11 @@ class Layers(MutableMapping[Key, Value]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({dict(self.items())!r})"
+
+
+def most_above(below: int) -> int:
+    """Entries of the upper layer; with more, a copy puts the two into one.
+
+    All copies until then copy half as many each, and so cost together what putting them into one does.
+    """
+    return max(SMALLEST, math.isqrt(2 * below))

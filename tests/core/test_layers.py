@@ -31,7 +31,7 @@ def test_copies_are_tables_of_their_own(begin: dict[int, int], steps: list[tuple
     table, model = Layers(begin), dict(begin)
     earlier: list[tuple[Layers[int, int], dict[int, int]]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "LARGE", large)
+        patch.setattr(layers, "most_above", lambda _below: large)
         for what, key, value in steps:
             if what == "put":
                 table[key] = model[key] = value
@@ -56,11 +56,12 @@ def test_what_is_not_there_cannot_be_deleted_or_read() -> None:
 
 def test_a_copy_shares_all_but_what_was_written_lately() -> None:
     table = Layers(dict.fromkeys(range(10_000)))
-    for key in range(layers.LARGE):
+    most = layers.most_above(10_000)
+    for key in range(most):
         table[key] = None
         table = table.copy()
-    assert len(table._above) == layers.LARGE
+    assert len(table._above) == most
     table[20_000] = None
     copied = table.copy()
     assert len(copied._above) == 0, "more than that is put into one layer, so that look-ups stay short"
-    assert len(table._above) == layers.LARGE + 1, "another thread may be reading the one before"
+    assert len(table._above) == most + 1, "another thread may be reading the one before"
