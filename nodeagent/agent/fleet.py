@@ -35,6 +35,7 @@ FAMILIES = (4, 6)
 ORPHAN_DRAIN_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
 OBSERVE_SECONDS = 2.0
+AT_ONCE = 64 * 1024  # bytes that are sent as one: a worker is woken once
 # A broker that dies right after its start is retried slowly: each death also costs the workers.
 QUICK_DEATH_SECONDS = 5.0
 BROKER_RETRY_SECONDS = 1.0
@@ -86,7 +87,8 @@ class Fleet:
         """Workers get what differs from the last one; who lacks that one says so (`_on_gap`)."""
         self.generation = snapshot.generation
         self._published = snapshot
-        for frame in self._encoder.advance(snapshot):
+        frames = self._encoder.advance(snapshot)
+        for frame in [b"".join(frames)] if sum(map(len, frames)) <= AT_ONCE else frames:
             self._send_all(frame)
 
     def _send_whole(self, worker: Worker) -> None:

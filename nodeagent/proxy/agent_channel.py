@@ -13,12 +13,15 @@ from nodeagent.proxy.frames import MAX_COMMAND, decode_command, encode_report, s
 MAX_UNSENT = 1024 * 1024
 """Bytes of reports held for an agent that does not read; events beyond are dropped and counted, the rest is small."""
 
+ROUND = 16 * 1024
+"""Bytes of commands, after which connections are served first: what applies these takes less than a millisecond."""
+
 
 class AgentChannel(asyncio.Protocol):
     """`on_command(kind, payload)` gets each command, `on_end` the agent's end.
 
-    One command per round of the loop: connections are served between the parts of a big one.  While some wait, no
-    more is read.
+    A few small commands per round of the loop: connections are served between the parts of a big one.  While some
+    wait, no more is read.
     """
 
     def __init__(self, on_command: Callable[[str, Any], None], on_end: Callable[[], None]) -> None:
@@ -42,7 +45,9 @@ class AgentChannel(asyncio.Protocol):
     def _take_next(self) -> None:
         """A command that cannot be carried out ends the channel: what this worker does is not what the agent means."""
         try:
-            if self._waiting:
+            taken = 0
+            while self._waiting and taken < ROUND:
+                taken += len(self._waiting[0])
                 self._on_command(*decode_command(self._waiting.popleft()))
         except Exception:
             if self._transport is not None:

@@ -15,11 +15,12 @@ import io
 import itertools
 import operator
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from nodeagent.core.differences import Selection, changed, gone
+from nodeagent.core.layers import Layers
 from nodeagent.core.model import Destination, Rule, Snapshot, Workload
 from nodeagent.proxy.frames import encode_command
 
@@ -106,33 +107,39 @@ class Incoming:
         """The snapshot that the parts so far and `head` make of the current one; None when they are for another."""
         parts, self._parts, self._rules = self._parts, {}, {}
         if head.base is None:
-            return Snapshot(head.generation, EncodedDestinations(parts), dict(head.workloads))
+            return Snapshot(head.generation, EncodedDestinations(Layers(parts)), dict(head.workloads))
         if head.base != current.generation:
             return None
         held = _held(current.destinations)
-        held.update(parts)
+        for target, one in parts.items():
+            held[target] = one
         workloads = {**current.workloads, **head.workloads}
         _remove(held, head.gone)
         _remove(workloads, head.gone_workloads)
         return Snapshot(head.generation, EncodedDestinations(held), workloads)
 
 
-def _held(destinations: Mapping[Target, Destination]) -> dict[Target, Destination | bytes]:
-    return dict(destinations.held if isinstance(destinations, EncodedDestinations) else destinations)
+def _held(destinations: Mapping[Target, Destination]) -> Layers[Target, Destination | bytes]:
+    return destinations.held.copy() if isinstance(destinations, EncodedDestinations) else Layers(destinations)
 
 
-def _remove(table: dict[Any, Any], keys: Iterable[Any]) -> None:
+def _remove(table: MutableMapping[Any, Any], keys: Iterable[Any]) -> None:
     for key in keys:
         table.pop(key, None)
 
 
 class EncodedDestinations(Mapping[Target, Destination]):
-    """Destinations, each decoded at its first use; then it stays the same object, also in later snapshots."""
+    """Destinations, each decoded at its first use; then it stays the same object, also in later snapshots.
+
+    In layers: a table that is made anew with every change would be walked by the garbage collector as often.
+    Connections look here at their first request after a change only.
+    """
 
     __slots__ = ("held",)
 
-    def __init__(self, held: Mapping[Target, Destination | bytes]) -> None:
-        self.held = dict(held)
+    def __init__(self, held: Layers[Target, Destination | bytes]) -> None:
+        """`held` is ours from now on."""
+        self.held = held
 
     def __getitem__(self, target: Target) -> Destination:
         found = self.held[target]

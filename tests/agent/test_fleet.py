@@ -3,13 +3,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from nodeagent.agent import fleet as fleet_module
 from nodeagent.agent.fleet import Fleet
 from nodeagent.agent.worker import State
 from nodeagent.agent.worker_index import MAX_INDEXES, claim, free_indexes
-from nodeagent.proxy.frames import LENGTH, decode_command
+from nodeagent.proxy.frames import MAX_COMMAND, decode_command, split_frames
 from tests.agent import samples
 from tests.agent.fakes import FakeLedger, FakeWorker, applied, listens, make_fleet, pod
 
@@ -44,7 +46,7 @@ def test_a_namespace_that_leaves_loses_its_listeners(tmp_path: Path) -> None:
 
 
 def sent_to(worker: FakeWorker) -> list[tuple[str, Any]]:
-    return [decode_command(frame[LENGTH.size :]) for frame in worker.sent]
+    return [decode_command(frame) for frame in split_frames(bytearray(b"".join(worker.sent)), MAX_COMMAND)]
 
 
 def settled(fleet: Fleet, cookies: set[int]) -> bool:
@@ -90,6 +92,20 @@ def test_a_worker_that_misses_a_snapshot_gets_the_whole_of_the_newest(tmp_path: 
     (_, part), (_, head) = sent_to(worker)
     assert part.keys() == samples.snapshot().destinations.keys()
     assert (head.generation, head.base) == (2, None)
+
+
+def test_a_small_change_is_sent_as_one_and_a_large_one_frame_by_frame(tmp_path: Path) -> None:
+    worker = FakeWorker(0)
+    fleet, _maps, _broker = make_fleet(tmp_path, worker)
+    small = samples.snapshot(1)
+    fleet.publish(small)
+    assert [len(worker.sent), len(sent_to(worker))] == [1, 2]
+    worker.sent.clear()
+    (_address, port), one = next(iter(small.destinations.items()))
+    many = {(f"10.{number >> 8}.{number & 255}.1", port): one for number in range(2 * fleet_module.AT_ONCE // 256)}
+    fleet.publish(replace(small, generation=2, destinations=many))
+    assert sum(map(len, worker.sent)) > fleet_module.AT_ONCE
+    assert len(worker.sent) == len(sent_to(worker))
 
 
 def test_no_connection_is_sent_to_a_worker_that_knows_only_an_older_snapshot(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from nodeagent.core.ledger import LocalLedger
 from nodeagent.core.model import Destination, Endpoint, PathKind, Protocol, Rule, Snapshot, Workload
 from nodeagent.proxy import updates
 from nodeagent.proxy.accounting import Accounting
-from nodeagent.proxy.agent_channel import AgentChannel
+from nodeagent.proxy.agent_channel import ROUND, AgentChannel
 from nodeagent.proxy.data_loop import DataLoop
 from nodeagent.proxy.engine import Engine
 from nodeagent.proxy.frames import LENGTH, decode_command, encode_command
@@ -195,7 +195,8 @@ def test_a_change_elsewhere_renews_who_the_caller_of_a_live_connection_is() -> N
 # ---- the channel ----
 
 
-def test_commands_are_taken_in_order_one_in_each_round_of_the_loop() -> None:
+@pytest.mark.parametrize(("size", "each"), [(ROUND, 1), (ROUND // 10, 10), (1, 100)])
+def test_commands_are_taken_in_order_large_ones_one_in_each_round_of_the_loop(size: int, each: int) -> None:
     taken: list[Any] = []
 
     async def conversation() -> None:
@@ -205,15 +206,17 @@ def test_commands_are_taken_in_order_one_in_each_round_of_the_loop() -> None:
         channel = AgentChannel(lambda _kind, payload: taken.append(payload), ended.set)
         await channel.open(ours)
         with theirs:
-            theirs.sendall(b"".join(encode_command("part", number) for number in range(50)))
+            theirs.setblocking(False)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100 * ROUND)
+            theirs.sendall(b"".join(encode_command("part", (number, bytes(size))) for number in range(20)))
         rounds = 0
         while not ended.is_set():
             before = len(taken)
             await asyncio.sleep(0)
-            assert len(taken) - before <= 1
+            assert len(taken) - before <= each
             rounds += 1
-        assert taken == list(range(50))
-        assert rounds >= 50
+        assert [number for number, _ in taken] == list(range(20))
+        assert rounds >= 20 / each
 
     run(conversation())
 
