@@ -6,7 +6,6 @@ The source's own reflectors keep what is read of an object only, on every node; 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 from nodeagent.kube.api import Api, Failure, Reason, failure_of
 from nodeagent.kube.kinds import Kind
 from nodeagent.kube.list_watch import ListWatch
+from nodeagent.kube.records import parse
 from nodeagent.kube.reflection import Watch
 from nodeagent.kube.relay import Relay
 
@@ -49,7 +49,7 @@ class Follower(ListWatch):
     async def _page(self, query: Mapping[str, str], *, first: bool) -> tuple[str, str]:
         if first:
             self._begin()
-        page = json.loads(await self._api.get(self._path, query))
+        page = parse(await self._api.get(self._path, query))
         for value in page.get("items") or []:
             self._take(value)
         metadata = page.get("metadata") or {}
@@ -69,7 +69,7 @@ class Follower(ListWatch):
         self._names = set()
 
     def _line(self, line: bytes) -> str | Failure:
-        event = json.loads(line)
+        event = parse(line)
         value, kind = event["object"], event["type"]
         if kind == "ERROR":
             return failure_of(int(value.get("code") or 0), str(value.get("message") or ""))

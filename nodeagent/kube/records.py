@@ -197,12 +197,17 @@ def encode(value: Value) -> bytes:
     return msgspec.json.encode(value)
 
 
-def decode(data: bytes) -> Value:
-    """Raises RecordError."""
+def parse(data: bytes) -> Any:
+    """Any JSON.  Raises RecordError."""
     try:
-        value = _ANY.decode(data)
+        return _ANY.decode(data)
     except msgspec.MsgspecError as error:
         raise RecordError(str(error)) from error
+
+
+def decode(data: bytes) -> Value:
+    """Raises RecordError."""
+    value = parse(data)
     if not isinstance(value, dict) or not isinstance(value.get("metadata"), dict):
         raise RecordError("not an object with metadata")
     return value

@@ -44,7 +44,7 @@ class Counts:
 
 
 class StatusWriter:
-    """`compiled` never waits; `run` until cancelled."""
+    """`compiled` and `enforced_here` never wait; `run` until cancelled."""
 
     def __init__(
         self, api: WritableApi, relay: Relay, leadership: Leadership, events: EventWriter, namespace: str
@@ -53,6 +53,7 @@ class StatusWriter:
         self._api, self._relay, self._leadership, self._events = api, relay, leadership, events
         self._namespace = namespace
         self._compiled: tuple[ObjectSet, Conditions] | None = None
+        self._enforced: tuple[str, Mapping[str, str]] | None = None
         self._term: _Term | None = None
         self.counts = Counts()
 
@@ -61,6 +62,12 @@ class StatusWriter:
         self._compiled = objects, conditions
         if self._term is not None:
             self._term.take(objects, conditions)
+
+    def enforced_here(self, node: str, digests: Mapping[str, str]) -> None:
+        """What our own node has in force."""
+        self._enforced = node, digests
+        if self._term is not None:
+            self._term.enforced_here(node, digests)
 
     @property
     def waiting(self) -> int:
@@ -73,6 +80,8 @@ class StatusWriter:
             self._term = _Term(self._api, self._relay, self._leadership, self._events, self.counts, self._namespace)
             if self._compiled is not None:
                 self._term.take(*self._compiled)
+            if self._enforced is not None:
+                self._term.enforced_here(*self._enforced)
             try:
                 await self._term.run()
             finally:
@@ -110,6 +119,10 @@ class _Term:
         if others:
             self._nodes, self._ready = objects.nodes, {name: one.ready for name, one in objects.nodes.items()}
         if others or self.book.dirty():
+            self._wake.set()
+
+    def enforced_here(self, node: str, digests: Mapping[str, str]) -> None:
+        if self.book.enforced_here(node, digests):
             self._wake.set()
 
     async def run(self) -> None:
@@ -185,7 +198,8 @@ class _Term:
 
     async def _may_write(self) -> bool:
         """Not too fast, and not once another leads."""
-        await asyncio.sleep(self._bucket.wait(time.monotonic()))
+        if wait := self._bucket.wait(time.monotonic()):
+            await asyncio.sleep(wait)
         self._bucket.take(time.monotonic())
         return self._leadership.leads
 

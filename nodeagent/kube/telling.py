@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -23,6 +25,7 @@ from nodeagent.status.occurrences import Occurrence
 
 LEASE = "nodeagent-status"
 PATIENCE = 30.0  # seconds; a start takes a third of it in the largest cluster that was measured
+LEADERS_SECONDS = 10.0  # between two writes because of what is in force, while who waits for that is we ourselves
 
 
 class Telling:
@@ -35,6 +38,8 @@ class Telling:
         self._node = node
         self._objects = ObjectSet()
         self._enforces = asyncio.Event()
+        self._in_force: Mapping[str, InForce] = {}  # as our MeshNode says it
+        self._told = -math.inf  # when that was another
         # Not the node's name alone: an agent that is started again must not take itself for the one before.
         election = Election(f"{node}_{secrets.token_hex(4)}", random.random, timing)
         self.leadership = Leadership(api, namespace, LEASE, election)
@@ -55,7 +60,11 @@ class Telling:
         held = {kind: InForce(one.objects, one.digest) for kind, one in in_force.contents.items()}
         if held:
             self._enforces.set()
-        self.reporter.tell(replace(facts, in_force=held))
+        self.statuses.enforced_here(self._node, {kind: one.digest for kind, one in held.items()})
+        now = time.monotonic()
+        if held != self._in_force and not (self.leadership.leads and now - self._told < LEADERS_SECONDS):
+            self._in_force, self._told = held, now
+        self.reporter.tell(replace(facts, in_force=self._in_force))
 
     def happened(self, occurrences: Iterable[Occurrence]) -> None:
         """Something on this node that deserves an Event."""

@@ -73,6 +73,7 @@ class Book:
         self._said: Mapping[Key, _Said] = {}
         self._made_from: dict[str, str] = {}  # kind -> digest of what the conditions speak of
         self._reports: dict[str, dict[str, str]] = {}  # node -> kind -> digest
+        self._own = ""  # node
         self._ready: Mapping[str, bool] | None = None
         self._expected: frozenset[str] = frozenset()
         self._heard = True  # the acknowledgements know the reports and nodes as they are now
@@ -137,7 +138,17 @@ class Book:
         self._said, self._made_from = now, dict(made_from)
 
     def report(self, node: str, digests: Mapping[str, str] | None) -> None:
-        """What a node has in force; None = it does not report any more."""
+        """What another node has in force; None = it does not report any more."""
+        if node != self._own:
+            self._enforced(node, digests)
+
+    def enforced_here(self, node: str, digests: Mapping[str, str]) -> bool:
+        """What our own node has, which its MeshNode says later.  True = there may be something to write."""
+        self._own = node
+        self._enforced(node, digests)
+        return not self._heard
+
+    def _enforced(self, node: str, digests: Mapping[str, str] | None) -> None:
         if self._reports.get(node) == digests:
             return
         if digests is None:

@@ -35,6 +35,7 @@ AGENTS = "/api/v1/namespaces/nodeagent/pods"
 ROUTES, SERVICES, NODES = (BY_NAME[name].path for name in ("HTTPRoute", "Service", "Node"))
 CART = {"group": "", "kind": "Service", "name": "cart"}
 EDGE = {"name": "edge"}
+NOTHING = ObjectSet()
 OTHERS: Value = {"parentRef": EDGE, "controllerName": "example.com/gateway", "conditions": []}
 
 
@@ -47,19 +48,28 @@ class MiniAgent:
         self.telling = Telling(self.api, relay, node, "nodeagent", TIMING)
         self._source = KubernetesSource(self.api, state, node, relay)
         self.stuck = False
-        self._objects = ObjectSet()
-        self._in_force = ObjectSet()
+        self._objects = NOTHING
+        self._in_force = NOTHING
 
     async def run(self) -> None:
         telling = asyncio.create_task(self.telling.run())
+        looking = asyncio.create_task(self._look())
         try:
             self._apply(await self._source.start())
             async for objects in self._source.watch():
                 self._apply(objects)
         finally:
             telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            looking.cancel()
+            await asyncio.gather(telling, looking, return_exceptions=True)
             await self._source.close()
+
+    async def _look(self) -> None:
+        """As agent.reporting does: what changes is told at once, and the rest every now and then."""
+        while True:
+            await asyncio.sleep(0.1)
+            if self._objects is not NOTHING:
+                self.enforce()
 
     def _apply(self, objects: ObjectSet) -> None:
         self._objects = objects
@@ -478,7 +488,11 @@ def test_an_agent_looks_at_its_mesh_node_when_its_node_is_ready_again(tmp_path: 
     played(story)
 
 
-def test_a_mesh_node_is_made_belongs_to_its_node_and_is_made_again(tmp_path: Path) -> None:
+def test_a_mesh_node_is_made_belongs_to_its_node_and_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "LEADERS_SECONDS", 1.0)
+
     async def story() -> None:
         model = server()
         nodes = model.collections[node_reporter.COLLECTION].objects
@@ -494,8 +508,37 @@ def test_a_mesh_node_is_made_belongs_to_its_node_and_is_made_again(tmp_path: Pat
             }
             model.delete(node_reporter.COLLECTION, "", "n1")
             model.put(ROUTES, route("r"))
-            await until(lambda: nodes.get(("", "n1"), {}).get("status"))
             await until(lambda: said(model, "r") == GOOD)
+            await until(lambda: nodes.get(("", "n1"), {}).get("status"))
             assert agent.telling.reporter.failed == 1
 
     played(story)
+
+
+def test_the_writer_waits_for_no_mesh_node_of_its_own_which_is_written_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "LEADERS_SECONDS", 3.0)
+
+    async def story() -> None:
+        model = server()
+        model.delete(NODES, "", "n2")
+        async with running(model, tmp_path, "n1") as (agent,):
+            await leader([agent])
+            await until(lambda: agent.telling.reporter.written)
+            await asyncio.sleep(0.5)
+            before, began = agent.telling.reporter.written, asyncio.get_running_loop().time()
+            for name in ("a", "b", "c"):
+                model.put(ROUTES, route(name))
+                await until(lambda name=name: said(model, name) == GOOD, 1.0)  # type: ignore[misc]  # its default
+            assert agent.telling.reporter.written <= before + 1
+            await until(lambda: held(model, "n1") == {"HTTPRoute": 3})
+            assert asyncio.get_running_loop().time() - began < 3.0 + 1.0
+
+    played(story)
+
+
+def held(model: Server, node: str) -> dict[str, int]:
+    """Kind -> how many objects its MeshNode says that it has in force; those of which there are any."""
+    told = model.collections[node_reporter.COLLECTION].objects["", node]["status"]["inForce"]
+    return {one["kind"]: one["objects"] for one in told if one["objects"]}

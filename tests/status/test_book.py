@@ -114,6 +114,29 @@ def test_an_object_is_accepted_first_and_programmed_when_the_nodes_confirm() -> 
     assert (plans(book), book.dirty()) == ([], [])
 
 
+def test_of_our_own_node_we_know_better_than_its_mesh_node() -> None:
+    server, book = Server(), Book(grace=0.0)
+    before = server.digests()
+    book.see(server.route("r"))
+    book.compiled(Conditions.of(good()), server.digests())
+    assert book.enforced_here("n1", server.digests())
+    for older in (before, None):  # what its MeshNode says comes later, or it is gone
+        book.report("n1", older)
+    book.reporting([])
+    (plan,) = plans(book)
+    book.tried(plan, server.write(plan))
+    assert said(server.objects["r"])["Programmed"] == ("True", "Programmed")
+    assert not book.enforced_here("n1", server.digests())
+    book.report("n2", before)
+    server.route("r")
+    book.see(copy.deepcopy(server.objects["r"]))
+    book.enforced_here("n1", server.digests())
+    book.compiled(Conditions.of(good(generation=2)), server.digests())
+    (plan,) = plans(book)
+    book.tried(plan, server.write(plan))
+    assert said(server.objects["r"])["Programmed"] == ("Unknown", "Pending"), "the other node has yet to confirm it"
+
+
 def test_nothing_is_written_while_nothing_changes() -> None:
     server = Server()
     server.route("r")
