@@ -81,6 +81,12 @@ def unequal(before: Mapping[Key, Value], now: Mapping[Key, Value]) -> set[Key]:
     return {key for key, value in new.items() if (old := before.get(key)) is None or old != value} | gone(before, now)
 
 
+def is_near(before: Mapping[Key, Value], now: Mapping[Key, Value], most: int) -> bool:
+    """At most so many keys differ, as far as that is known without a look at each."""
+    touched = set() if before is now else _touched(before, now)
+    return touched is not None and len(touched) <= most
+
+
 def _touched(before: Mapping[Key, Value], now: Mapping[Key, Value]) -> set[Key] | None:
     return now.touched_since(before) if isinstance(now, Edition) else None
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from nodeagent.config.objects import ObjectSet
@@ -25,7 +26,7 @@ from nodeagent.kube.table import Change
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.005  # changes that come together are compiled together
-SAVE_SECONDS = 3.0  # between two writes of the last good state; one takes 0.7 ms of processor time at least
+SAVE_SECONDS = 5.0  # between two writes of the last good state; one takes 0.7 ms of processor time at least
 LISTED_SECONDS = 1.0  # the same while lists are read, of which all that is not written yet is held
 CURRENT_SECONDS = 30.0  # and at most, of the time when it was current
 PATIENCE = 5.0  # seconds that a start waits for an API server which answers, when there is a last good state
@@ -73,11 +74,15 @@ class KubernetesSource:
         self._reflectors = [Reflector(kind, self._cluster.tables[kind.name], shared, age) for kind in KINDS]
         self._tasks = [asyncio.create_task(one.run()) for one in self._reflectors]
         self._tasks.append(asyncio.create_task(self._save_changes()))
+        for task in self._tasks:
+            task.add_done_callback(lambda _task: self._dirty.set())
         until = time.monotonic() + PATIENCE
         while not self._may_begin(until):
-            self._dirty.clear()
-            await self._next_change(0.05)
-        self._dirty.clear()
+            self._begin_change()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await self._dirty.wait()
+        self._begin_change()
         self._given = self._objects()
         return self._given
 
@@ -89,10 +94,10 @@ class KubernetesSource:
 
     async def watch(self) -> AsyncIterator[ObjectSet]:
         while True:
-            await self._next_change(None)
+            await self._dirty.wait()
             self.noticed = time.monotonic()
             await asyncio.sleep(SETTLE_SECONDS)
-            self._dirty.clear()
+            self._begin_change()
             objects = self._objects()
             if objects is not self._given:
                 self._given = objects
@@ -106,15 +111,12 @@ class KubernetesSource:
         await self._save()
         await asyncio.to_thread(self._last_good.close)
 
-    async def _next_change(self, seconds: float | None) -> None:
-        """Until something changed.  A task that ended although it should not tells why."""
-        waiting = asyncio.create_task(_wait(self._dirty))
-        try:
-            done, _ = await asyncio.wait([waiting, *self._tasks], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+    def _begin_change(self) -> None:
+        """What comes from here on is another one.  A task that ended although it should not tells why."""
+        self._dirty.clear()
+        for task in self._tasks:
+            if task.done():
                 task.result()
-        finally:
-            waiting.cancel()
 
     def _objects(self) -> ObjectSet:
         return self._cluster.objects((self._problem,) if self._problem else ())
@@ -179,7 +181,3 @@ class KubernetesSource:
         now = time.time()
         current = self._reflectors and not any(one.stale for one in self._reflectors)
         return now if current and (self._unsaved or now - self._saved > CURRENT_SECONDS) else None
-
-
-async def _wait(event: asyncio.Event) -> None:
-    await event.wait()

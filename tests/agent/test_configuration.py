@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
-from nodeagent.agent.configuration import Configuration
+import pytest
+
+from nodeagent.agent.configuration import FEW, Configuration
+from nodeagent.config.conditions import Conditions
 from nodeagent.config.directory import DirectorySource
 from nodeagent.config.locality import ANYWHERE, Locality
+from nodeagent.config.objects import ObjectSet
+from nodeagent.config.resources import NamespaceObject, RouteObject
+from nodeagent.config.source import Freshness
+from nodeagent.core.differences import Edition
+from nodeagent.core.model import Snapshot
+from nodeagent.kube.cluster import Cluster
 from tests.config import builders as some
 from tests.testbed import manifests
 from tests.testbed.manifests import Document
@@ -105,3 +117,54 @@ def test_what_is_not_accepted_outweighs_what_is_not_resolved(tmp_path: Path) -> 
     configuration = configured(tmp_path, *BASE, route)
     assert [row["reason"] for row in configuration.rejected()] == ["ResolvedRefs=False", "NoMatchingParent"]
     assert (len(configuration.errors()), len(configuration.warnings())) == (1, 1)
+
+
+class Steps:
+    """A source of these objects, one after the other."""
+
+    name = "steps"
+    noticed = 0.0
+
+    def __init__(self, *objects: ObjectSet) -> None:
+        self._objects = objects
+
+    def freshness(self) -> Freshness:
+        return Freshness()
+
+    async def start(self) -> ObjectSet:
+        return self._objects[0]
+
+    async def watch(self) -> AsyncIterator[ObjectSet]:
+        for one in self._objects[1:]:
+            yield one
+            await asyncio.sleep(0.05)
+        raise RuntimeError("the source ended")
+
+    async def close(self) -> None:
+        pass
+
+
+def routes(count: int) -> dict[str, RouteObject]:
+    return {f"shop/r{number}": RouteObject("shop", f"r{number}", "", (), (), ()) for number in range(count)}
+
+
+def test_only_a_step_of_many_objects_or_of_a_namespace_is_compiled_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = replace(Cluster(lambda _change: None).objects(), routes=Edition(routes(1)))
+    few = replace(first, routes=first.routes.next(routes(3)))  # type: ignore[attr-defined]  # it is an Edition
+    many = replace(few, routes=few.routes.next(routes(3 + FEW + 1)))  # type: ignore[attr-defined]  # as above
+    other = replace(many, namespaces={"shop": NamespaceObject("shop", {}, {})})
+    threads: list[object] = []
+
+    def compiled(*_: object, **__: object) -> tuple[Snapshot, Conditions]:
+        threads.append(threading.current_thread())
+        return Snapshot(len(threads), {}, {}), Conditions()
+
+    monkeypatch.setattr("nodeagent.config.compile.compile", compiled)
+
+    async def story() -> None:
+        async for _ in Configuration(Steps(first, few, many, other)).snapshots():
+            pass
+
+    with pytest.raises(RuntimeError, match="the source ended"):
+        asyncio.run(story())
+    assert [one is threading.main_thread() for one in threads] == [False, True, False, False]

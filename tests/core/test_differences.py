@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.core.differences import LARGE, STEPS, Edition, Selection, changed, gone, unequal
+from nodeagent.core.differences import LARGE, STEPS, Edition, Selection, changed, gone, is_near, unequal
 
 Change = tuple[dict[int, str], set[int]]
 change: st.SearchStrategy[Change] = st.tuples(
@@ -41,6 +41,16 @@ def test_what_is_too_long_ago_or_too_much_is_compared() -> None:
         later = later.next({number + 2: "b"})
     assert later.touched_since(first) == set(range(2, STEPS + 2))
     assert later.next({1: "b"}).touched_since(first) is None
+
+
+def test_two_editions_are_near_each_other_only_if_that_is_known_without_a_look() -> None:
+    first = Edition({1: "a"})
+    then = first.next({2: "b", 3: "b"})
+    assert is_near(first, first, 0)
+    assert is_near(first, then, 2)
+    assert not is_near(first, then, 1)
+    assert not is_near({1: "a"}, {1: "a"}, 5), "tables that say nothing of each other"
+    assert not is_near({1: "a"}, first, 5)
 
 
 @given(st.lists(change, max_size=6))
