@@ -2,7 +2,7 @@
 
 The broker is the only process that enters pods' namespaces for sockets; it is restarted when it
 dies, and since its sockets to the workers died with it, the workers are then replaced too.  One that
-lives and does not answer (stopped, stuck in a system call) is killed: it must not be missed more quietly.
+lives and does not run (stopped, stuck in a system call) is killed: it must not be missed more quietly.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 from nodeagent.agent import health
 from nodeagent.agent.child import Child, describe_exit, python_module
 from nodeagent.agent.seqpacket import SeqPacketChannel
+from nodeagent.proxy import pulse
 
 log = logging.getLogger(__name__)
 
 BROKER = python_module("nodeagent.proxy.broker")
 STOP_SECONDS = 2.0
-# Asked about once a second; silent for 2.5 s = hung.  The first answer may take as long as Python on a loaded node.
+# It beats once a second; silent for 2.5 s = hung.  The first beat may take as long as Python on a loaded node.
 LIMITS = health.Limits(check=1.0, beat=2.5, start=20.0)
 
 
@@ -41,8 +42,8 @@ class BrokerClient:
         self._limits = limits
         self._started = 0.0
         self._last_check = 0.0
-        self._first_pong: float | None = None
-        self._last_pong = 0.0
+        self._pulse: pulse.Pulse | None = None
+        self._ready_since: float | None = None  # when its first beat was seen
         self._timer: asyncio.TimerHandle | None = None
         self._hung = ""
         self.errors = 0
@@ -64,10 +65,11 @@ class BrokerClient:
     def start(self) -> None:
         self._started = self._last_check = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, pulse.shared() as (beats, self._pulse):
             fd = theirs.fileno()
+            argv = [*self._argv, "--control-fd", str(fd), "--pulse-fd", str(beats)]
             try:
-                self._child = Child([*self._argv, "--control-fd", str(fd)], [fd], self._exited)
+                self._child = Child(argv, [fd, beats], self._exited)
             except OSError:
                 ours.close()
                 raise
@@ -75,17 +77,23 @@ class BrokerClient:
         self._watch()
 
     def _watch(self) -> None:
-        """Ask whether it lives; kill it when it has not answered for too long, which `on_dead` then hears."""
+        """Kill it when it has not run for too long, which `on_dead` then hears."""
         now = time.monotonic()
         away, self._last_check = health.was_away(self._limits, now, self._last_check), now
-        if not away and now > health.hung_at(self._limits, self._last_pong, self._first_pong, self._started):
-            self._hung = f"it did not answer for {self._limits.beat:.1f} s and was killed"
+        hung_at = self._hung_at(now)
+        if not away and now > hung_at:
+            self._hung = f"it did not run for {self._limits.beat:.1f} s and was killed"
             if self._child is not None:
                 self._child.signal(signal.SIGKILL)
             return
-        self._send({"op": "ping"})
-        pause = health.until_check(self._limits, now, away=away)
+        pause = health.until_check(self._limits, now, away=away, hung_at=[hung_at])
         self._timer = asyncio.get_running_loop().call_later(pause, self._watch)
+
+    def _hung_at(self, now: float) -> float:
+        last = self._pulse.last if self._pulse is not None else 0.0
+        if last and self._ready_since is None:
+            self._ready_since = now
+        return health.hung_at(self._limits, last, self._ready_since, self._started)
 
     def _unwatch(self) -> None:
         if self._timer is not None:
@@ -112,10 +120,7 @@ class BrokerClient:
             self._channel.send(message, fds or [])
 
     def _on_message(self, message: dict[str, Any]) -> None:
-        if message.get("op") == "pong":
-            self._last_pong = time.monotonic()
-            self._first_pong = self._first_pong or self._last_pong
-        elif message.get("op") == "error":
+        if message.get("op") == "error":
             self.errors += 1
             self.last_error = str(message.get("message", ""))
             log.warning("broker: %s (cookie %s)", self.last_error, message.get("cookie"))

@@ -9,5 +9,6 @@ The *Engine* is what they share.  The worker process runs them; the broker proce
     not HTTP          relayed (a connection), relay (bytes both ways)
     of each pod       tenants, lane, budgets; shedding, memory
     shared            engine, stream, data_loop, timeouts, deadlines, patience, replies, accounting, stats, stalls
-    processes         worker, agent_channel, frames, updates; broker, broker_wire, broker_sockets, pod_listener; sandbox
+    processes         worker, agent_channel, frames, updates; broker, broker_wire, broker_sockets, pod_listener,
+                      pulse; sandbox
 """

@@ -25,7 +25,11 @@ from nodeagent.kernel import setns
 from nodeagent.proxy import broker_wire, sandbox
 from nodeagent.proxy.broker_wire import FAMILIES, MAX_SOCKETS
 from nodeagent.proxy.pod_listener import make_pod_listener
+from nodeagent.proxy.pulse import Pulse
 from nodeagent.proxy.sockets import Buffers, make_upstream
+
+BEAT_SECONDS = 1.0
+"""It says that it runs, which the agent looks at: 2.5 s later it takes it for hung."""
 
 RETRY_SECONDS = 1.0
 """A listener that could not be made (descriptors or memory ran out) is tried again: without it no rule is applied."""
@@ -82,8 +86,9 @@ class Peer:
 class Broker:
     """Pods and workers as the agent tells them."""
 
-    def __init__(self, control: socket.socket, home: int, buffers: Buffers) -> None:
+    def __init__(self, control: socket.socket, home: int, buffers: Buffers, pulse: Pulse) -> None:
         """`home` is a descriptor of our own network namespace; `buffers` are those of every data socket."""
+        self._pulse = pulse
         self._home = home
         self._buffers = buffers
         self._selector = selectors.DefaultSelector()
@@ -106,7 +111,8 @@ class Broker:
 
     def _serve(self) -> None:
         while self._running:
-            for key, events in self._selector.select(RETRY_SECONDS if self._missing else None):
+            self._pulse.beat()
+            for key, events in self._selector.select(BEAT_SECONDS):
                 if key.fileobj.fileno() >= 0:  # type: ignore[union-attr]  # we register sockets only
                     key.data(events)
             if self._missing and time.monotonic() >= self._next_try:
@@ -123,9 +129,7 @@ class Broker:
             self._running = False
             return
         op = message["op"]
-        if op == "ping":
-            peer.send({"op": "pong"})
-        elif op == "pod_add":
+        if op == "pod_add":
             self._add_pod(message["cookie"], fds[0])
         elif op == "pod_del":
             self._remove_pod(message["cookie"])
@@ -264,6 +268,7 @@ def _close(fds: Sequence[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="nodeagent.proxy.broker")
     parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--pulse-fd", type=int, required=True)
     parser.add_argument("--receive-buffer", type=int, default=Buffers().receive)
     parser.add_argument("--unsent", type=int, default=Buffers().unsent)
     arguments = parser.parse_args()
@@ -272,8 +277,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     control = socket.socket(fileno=arguments.control_fd)
+    pulse = Pulse(arguments.pulse_fd)
+    os.close(arguments.pulse_fd)
     sandbox.confine_broker()
-    Broker(control, home, Buffers(arguments.receive_buffer, arguments.unsent)).run()
+    Broker(control, home, Buffers(arguments.receive_buffer, arguments.unsent), pulse).run()
 
 
 if __name__ == "__main__":

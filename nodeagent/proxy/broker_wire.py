@@ -6,9 +6,8 @@ broker -> worker   {"op": "sockets", "cookie": C, "family": F}            + 1..N
                    {"op": "listener", "cookie": C, "family": F, "port": P} + 1 listener; P 0 = none, and no socket
                    {"op": "pod_del", "cookie": C}
 agent -> broker    {"op": "pod_add", "cookie": C} + 1 namespace, {"op": "pod_del", "cookie": C},
-                   {"op": "worker_add", "worker": I} + 1 socket pair end, {"op": "worker_del", "worker": I},
-                   {"op": "ping"}
-broker -> agent    {"op": "error", "cookie": C, "message": TEXT}, {"op": "pong"}
+                   {"op": "worker_add", "worker": I} + 1 socket pair end, {"op": "worker_del", "worker": I}
+broker -> agent    {"op": "error", "cookie": C, "message": TEXT}
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The broker's health as the agent sees it; the broker here is a script that answers pings and nothing else."""
+"""The broker's health as the agent sees it; the broker here is a script that beats and does nothing else."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from nodeagent.agent.broker_client import BrokerClient
 from nodeagent.agent.health import Limits
 
 SCRIPT = """
-import json, socket, sys
-end = socket.socket(fileno=int(sys.argv[2]))
-while (data := end.recv(65536)):
-    if json.loads(data)["op"] == "ping" and ANSWERS:
-        end.send(b'{"op": "pong"}')
+import select, socket, sys
+sys.path[:0] = PATH
+from nodeagent.proxy.pulse import Pulse
+end, pulse = socket.socket(fileno=int(sys.argv[2])), Pulse(int(sys.argv[4]))
+while not select.select([end], [], [], 0.05)[0]:
+    if BEATS:
+        pulse.beat()
 """
 LIMITS = Limits(check=0.05, beat=0.5, start=1.0)
 
 
-def run(scenario: Callable[[BrokerClient, list[str]], Awaitable[None]], *, answers: bool = True) -> list[str]:
+def run(scenario: Callable[[BrokerClient, list[str]], Awaitable[None]], *, beats: bool = True) -> list[str]:
     """Why the broker was said to be dead, each time."""
     dead: list[str] = []
 
     async def main() -> None:
-        script = SCRIPT.replace("ANSWERS", str(answers))
+        script = SCRIPT.replace("BEATS", str(beats)).replace("PATH", repr(sys.path))
         client = BrokerClient(dead.append, (sys.executable, "-S", "-c", script), LIMITS)
         client.start()
         await scenario(client, dead)
@@ -45,7 +47,7 @@ async def _until(condition: Callable[[], object], seconds: float = 5.0) -> float
     return time.monotonic() - began
 
 
-def test_a_broker_that_answers_is_left_alone() -> None:
+def test_a_broker_that_beats_is_left_alone() -> None:
     async def scenario(client: BrokerClient, _dead: list[str]) -> None:
         await asyncio.sleep(1.2)
         assert client.alive
@@ -53,7 +55,7 @@ def test_a_broker_that_answers_is_left_alone() -> None:
     assert run(scenario) == []
 
 
-def test_a_broker_that_stops_answering_is_killed_and_told_dead() -> None:
+def test_a_broker_that_stops_beating_is_killed_and_told_dead() -> None:
     async def scenario(client: BrokerClient, dead: list[str]) -> None:
         await asyncio.sleep(0.4)
         os.kill(client.pid, signal.SIGSTOP)
@@ -61,16 +63,16 @@ def test_a_broker_that_stops_answering_is_killed_and_told_dead() -> None:
         assert not client.alive
 
     (why,) = run(scenario)
-    assert "did not answer" in why
+    assert "did not run" in why
 
 
-def test_a_broker_that_never_answers_has_the_time_that_a_start_may_take() -> None:
+def test_a_broker_that_never_beats_has_the_time_that_a_start_may_take() -> None:
     async def scenario(_client: BrokerClient, dead: list[str]) -> None:
         await asyncio.sleep(0.7)
         assert dead == []
         await _until(lambda: dead)
 
-    assert len(run(scenario, answers=False)) == 1
+    assert len(run(scenario, beats=False)) == 1
 
 
 def test_a_broker_is_not_blamed_for_the_time_that_we_did_not_run_ourselves() -> None:

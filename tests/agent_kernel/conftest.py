@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.proxy import broker_wire
+from nodeagent.proxy import broker_wire, pulse
 from nodeagent.proxy.broker import Broker
 from nodeagent.proxy.sockets import Buffers
 
@@ -27,6 +27,9 @@ class BrokerEnds:
 
     control: socket.socket
     worker: socket.socket
+    pulse_fd: int
+    pulse: pulse.Pulse
+    pid: int = 0
     held: list[socket.socket] = field(default_factory=list)
 
     def tell(self, message: dict[str, Any], *fds: int) -> None:
@@ -59,7 +62,7 @@ def _ends() -> Iterator[tuple[BrokerEnds, socket.socket, socket.socket]]:
             stack.enter_context(end)
         for end in (control, worker):
             end.settimeout(5)
-        ends = BrokerEnds(control, worker)
+        ends = BrokerEnds(control, worker, *stack.enter_context(pulse.shared()))
         yield ends, brokers, workers
         for one in ends.held:
             one.close()
@@ -70,8 +73,10 @@ def broker_process() -> Iterator[BrokerEnds]:
     """The real process, confined as ever."""
     with _ends() as (ends, brokers, workers):
         argv = [sys.executable, "-m", "nodeagent.proxy.broker", "--control-fd", str(brokers.fileno())]
-        with subprocess.Popen(argv, pass_fds=[brokers.fileno()]) as process:
+        argv += ["--pulse-fd", str(ends.pulse_fd)]
+        with subprocess.Popen(argv, pass_fds=[brokers.fileno(), ends.pulse_fd]) as process:
             brokers.close()
+            ends.pid = process.pid
             ends.add_worker(workers)
             yield ends
             ends.control.close()
@@ -83,7 +88,7 @@ def broker_here() -> Iterator[BrokerEnds]:
     """The same code in a thread, for tests that make its system calls fail."""
     with _ends() as (ends, brokers, workers):
         home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        thread = threading.Thread(target=Broker(brokers, home, Buffers()).run)
+        thread = threading.Thread(target=Broker(brokers, home, Buffers(), ends.pulse).run)
         thread.start()
         ends.add_worker(workers)
         yield ends

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -92,6 +93,15 @@ def test_a_kernel_without_ipv6_is_told_once_and_not_complained_of(
         broker_here.control.recv(1)
 
 
-def test_the_broker_answers_the_agents_ping(broker_process: BrokerEnds) -> None:
-    broker_process.tell({"op": "ping"})
-    assert broker_process.control.recv(4096) == b'{"op":"pong"}'
+def test_the_broker_beats_while_it_has_nothing_to_do_and_not_while_it_is_stopped(broker_process: BrokerEnds) -> None:
+    beats = {broker_process.pulse.last}
+    end = time.monotonic() + 5.0
+    while len(beats) < 4:  # none, and three
+        assert time.monotonic() < end
+        beats.add(broker_process.pulse.last)
+    assert time.monotonic() - max(beats) < 0.5
+    os.kill(broker_process.pid, signal.SIGSTOP)
+    last = broker_process.pulse.last
+    time.sleep(1.5)
+    assert broker_process.pulse.last == last
+    os.kill(broker_process.pid, signal.SIGCONT)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from nodeagent.proxy import broker_wire
+from nodeagent.proxy import broker_wire, pulse
 from nodeagent.proxy.broker import Broker
 from nodeagent.proxy.broker_sockets import BrokerSockets
 from nodeagent.proxy.data_loop import DataLoop
@@ -171,7 +171,8 @@ HOSTILE = (
 def test_a_worker_that_breaks_the_protocol_costs_itself_only(datagram: bytes) -> None:
     ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    broker = threading.Thread(target=Broker(control, home, Buffers()).run)
+    with pulse.shared() as (_, beats):
+        broker = threading.Thread(target=Broker(control, home, Buffers(), beats).run)
     broker.start()
     workers = []
     try:
