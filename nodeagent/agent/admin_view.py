@@ -14,7 +14,7 @@ from nodeagent import __version__
 from nodeagent.admin.api import Json, NotFoundError
 from nodeagent.agent import explain, observe_stream, views
 from nodeagent.agent.parts import Parts
-from nodeagent.agent.readings import Facts
+from nodeagent.agent.readings import Facts, NodeState
 from nodeagent.agent.remembered import Remembered
 from nodeagent.agent.worker import State, Worker
 from nodeagent.config.conditions import programmed
@@ -85,6 +85,18 @@ class AdminView:
         return self._parts.programmer.errors()
 
     # ---- state ----
+
+    def state(self) -> NodeState:
+        parts = self._parts
+        return NodeState(
+            attached=self._is_attached(),
+            bypass=parts.maps.bypassed(),
+            pods=len(parts.enrolment.pods),
+            pods_failed=len(parts.enrolment.problems),
+            generation=parts.programmer.progress.compiled,
+            in_force=self.in_force(),
+            source=parts.configuration.source.freshness(),
+        )
 
     def facts(self) -> Facts:
         parts = self._parts

@@ -20,7 +20,7 @@ class Limits:
     start: from spawn to the first heartbeat; Python starts in 0.3 s, on a loaded node in a few seconds.
     """
 
-    check: float = 0.5
+    check: float = 1.0
     beat: float = 2.4
     start: float = 20.0
     quick_death: float = 5.0

@@ -29,6 +29,7 @@ class MapKernel:
         self._workloads: dict[str, Workload] = {}  # pods that were synced and not forgotten, by key
         self._current: set[str] = set()
         self._enrolled: set[int] | None = None
+        self._guarded: Guard | None = None  # as it was written
 
     def sync(self, snapshot: Snapshot, pods: Collection[EnrolledPod], passing: Passing) -> None:
         """BpfError if a map is full; what was written is consistent."""
@@ -38,8 +39,13 @@ class MapKernel:
         self._workloads.update({key: snapshot.workloads[key] for key in self._current})
         self._enrolled = None  # if it fails half way, only the maps tell
         self._sync.sync(snapshot, {pod.key: LocalPod(pod.cookie, pod.addresses) for pod in pods}, passing)
-        self._maps.write_guard(self._guard(snapshot))  # after those that it does not mean
+        self._write_guard(self._guard(snapshot))  # after those that it does not mean
         self._enrolled = {pod.cookie for pod in pods}
+
+    def _write_guard(self, guard: Guard) -> None:
+        if guard != self._guarded:
+            self._maps.write_guard(guard)
+            self._guarded = guard
 
     def collect(self, now: float) -> None:
         """Delete what nothing has referred to for a while; call every second or so."""

@@ -34,6 +34,19 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeState:
+    """What of the facts a MeshNode tells, which is asked for every few seconds."""
+
+    attached: bool
+    bypass: bool
+    pods: int
+    pods_failed: int
+    generation: int
+    in_force: int
+    source: Freshness
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Plain values, gathered on the loop: the maps that some come from are used there only."""
 

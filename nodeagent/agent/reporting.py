@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nodeagent import __version__
 from nodeagent.agent.left_out import LeftOut
-from nodeagent.agent.readings import Facts, Told
+from nodeagent.agent.readings import NodeState, Told
 from nodeagent.agent.rhythm import until_beat
 from nodeagent.agent.settings import Settings
 from nodeagent.config.conditions import Conditions
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 DEFAULT_NAMESPACE = "nodeagent"
-LOOK_SECONDS = 2.0  # between two looks at all facts, each of which takes 0.5 ms of processor time
+LOOK_SECONDS = 2.0  # between two looks at all facts
 STEADY_SECONDS = 10.0  # a worker dies and is replaced, every change makes an agent be behind for a moment: no news
 COUNT_SECONDS = 10.0  # between two writes because of numbers that move with every pod
 STALE_SECONDS = 15.0
@@ -46,7 +46,7 @@ class View(Protocol):
         """Pods that should be enrolled ("namespace/name"), and why they are not."""
 
     def in_force(self) -> int: ...
-    def facts(self) -> Facts: ...
+    def state(self) -> NodeState: ...
     def errors(self) -> list[str]: ...
 
 
@@ -191,26 +191,26 @@ class Reporting:
         self.telling.node(self._facts, self._generations[here[-1]] if here else ObjectSet())
 
     def _facts_of(self, view: View, now: float) -> NodeFacts:
-        facts, errors = view.facts(), view.errors()
-        sync, behind = self._sync(facts, errors, now)
+        state, errors = view.state(), view.errors()
+        sync, behind = self._sync(state, errors, now)
         return NodeFacts(
-            mode=DETACHED if not facts.attached else BYPASSED if facts.bypass else ENFORCING,
+            mode=DETACHED if not state.attached else BYPASSED if state.bypass else ENFORCING,
             kernel=os.uname().release,
             version=__version__,
             problem=self._not_ready(view.ready(), now),
             sync=sync,
             sync_problem=behind,
             layout=abi.LAYOUT_VERSION,
-            counted=self._counted(self._count(view, facts), now),
+            counted=self._counted(self._count(view, state), now),
         )
 
-    def _count(self, view: View, facts: Facts) -> Counted:
+    def _count(self, view: View, state: NodeState) -> Counted:
         ready, wanted = view.workers()
-        return Counted(facts.pods, facts.pods_failed, len(self._left_out.host_network(self._newest)), ready, wanted)
+        return Counted(state.pods, state.pods_failed, len(self._left_out.host_network(self._newest)), ready, wanted)
 
-    def _sync(self, facts: Facts, errors: list[str], now: float) -> tuple[str, str]:
-        if facts.source.stale > STALE_SECONDS:
-            return STALE, facts.source.problem
-        behind = errors[0] if errors else "" if facts.in_force == facts.generation else "the newest is on its way"
+    def _sync(self, state: NodeState, errors: list[str], now: float) -> tuple[str, str]:
+        if state.source.stale > STALE_SECONDS:
+            return STALE, state.source.problem
+        behind = errors[0] if errors else "" if state.in_force == state.generation else "the newest is on its way"
         behind = self._behind(behind, now)
         return (PENDING, behind) if behind else (SYNCED, "")

@@ -60,6 +60,7 @@ class TrafficIndex:
         self._limits_of: Mapping[str, RateLimitObject] = {}
         self._policies: dict[str, TrafficPolicy] = {}
         self._ports: dict[str, dict[str, OfPort]] = {}  # by Service and port name
+        self._pod_limits: dict[str, PodCaps] | None = None
 
     def update(self, objects: ObjectSet) -> set[Target]:
         """The targets that are treated otherwise than before."""
@@ -73,6 +74,8 @@ class TrafficIndex:
         touched |= _replace_all(self.rate_limits, limits, self._limits_of, objects.rate_limits)
         self._traffic, self._limits_of = objects.traffic, objects.rate_limits
         self.forget(name for kind, name, _ in touched if kind == "Service")
+        if any(kind == "Namespace" for kind, _, _ in touched):
+            self._pod_limits = None
         return touched
 
     def forget(self, services: Iterable[str]) -> None:
@@ -108,8 +111,11 @@ class TrafficIndex:
         return self._limits(rule_targets(route, rule)) if self.rate_limits else ()
 
     def pod_limits(self) -> dict[str, PodCaps]:
-        """By namespace, for those that have any."""
-        return {name: self._caps((kind, name, "")) for kind, name, _ in self.rivals if kind == "Namespace"}
+        """By namespace, for those that have any; the same object until one changes."""
+        if self._pod_limits is None:
+            namespaces = [target for target in self.rivals if target[0] == "Namespace"]
+            self._pod_limits = {target[1]: self._caps(target) for target in namespaces}
+        return self._pod_limits
 
     def _caps(self, target: Target) -> PodCaps:
         winners = (self._winner(target, mode) for mode in (Mode.ENFORCE, Mode.DRY_RUN))

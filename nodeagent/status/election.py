@@ -23,15 +23,16 @@ class Timing:
 
     lease: float = 15.0  # without a renewal for so long, others take it
     renew_within: float = 10.0  # without one for so long, its holder no longer writes
-    renew: float = 3.0  # between renewals (client-go: `retry`, 2 s)
+    renew: float = 4.0  # between renewals (client-go: `retry`, 2 s)
     retry: float = 0.5  # after one that failed: one that had no answer in time leaves time for another
     look: float = 5.0  # between looks of a candidate (client-go: `retry`, but there is one on each node of a cluster)
     spread: float = 1.2  # a candidate waits up to 1 + this times `look`: they should not all come at once
+    answer: float = 4.0  # that a request of the holder may take, if that ends before another can begin
 
     @property
     def request(self) -> float:
         """How long a request of the holder may take."""
-        return self.lease - self.renew_within
+        return min(self.answer, self.lease - self.renew_within)
 
 
 @dataclass(frozen=True, slots=True)

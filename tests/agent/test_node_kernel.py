@@ -14,6 +14,7 @@ from nodeagent.core.coverage import Coverage, coverage, newly_covered
 from nodeagent.core.kernel_plan import Tables
 from nodeagent.core.kernel_state import LocalPod, build, needed_names
 from nodeagent.core.model import Snapshot
+from nodeagent.kernel.maps import Guard
 from nodeagent.kernel.syscall import BpfError
 from tests.agent.fakes import pod
 from tests.config import builders as some
@@ -80,6 +81,40 @@ def test_a_guard_of_some_callers_counts_as_old_at_the_frontend_for_all() -> None
     """The bound that `covered_by` names: it does not end what nobody promised to reach."""
     assert FRONTEND in after_restart(some.snapshot(*GUARDED)).everyone
     assert FRONTEND not in coverage_of(some.snapshot(*GUARDED)).everyone
+
+
+def test_the_guard_is_written_when_it_changes_and_again_after_a_failure() -> None:
+    class Maps:
+        def __init__(self) -> None:
+            self.guards: list[Guard] = []
+            self.full = False
+
+        def write_guard(self, guard: Guard) -> None:
+            if self.full:
+                raise BpfError(errno.ENOMEM, "guard")
+            self.guards.append(guard)
+
+    class NoSync:
+        def sync(self, *_: object) -> None:
+            pass
+
+    maps, wanted = Maps(), [Guard(1)]
+    kernel = MapKernel(cast("Any", maps), lambda _snapshot: wanted[-1])
+    kernel._sync = cast("Any", NoSync())
+
+    def sync() -> None:
+        kernel.sync(some.snapshot(*BASE), [], {})
+
+    sync()
+    sync()
+    wanted.append(Guard(1, refuse=True))
+    maps.full = True
+    with pytest.raises(BpfError):
+        sync()
+    maps.full = False
+    sync()
+    sync()
+    assert maps.guards == wanted
 
 
 def test_after_a_sync_that_failed_half_way_the_maps_tell_who_is_enrolled(monkeypatch: pytest.MonkeyPatch) -> None:

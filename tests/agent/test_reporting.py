@@ -14,7 +14,7 @@ from nodeagent.agent import left_out
 from nodeagent.agent import reporting as reporting_module
 from nodeagent.agent.membership import InDaemonSet, membership
 from nodeagent.agent.object_source import api_client
-from nodeagent.agent.readings import Facts
+from nodeagent.agent.readings import Facts, NodeState
 from nodeagent.agent.reporting import GENERATIONS, Reporting, Slowly, Steady, own_namespace, reporting_of
 from nodeagent.agent.settings import Settings
 from nodeagent.config.conditions import Conditions
@@ -49,8 +49,11 @@ class FakeView:
     def in_force(self) -> int:
         return self.facts_.in_force
 
-    def facts(self) -> Facts:
-        return self.facts_
+    def state(self) -> NodeState:
+        one = self.facts_
+        return NodeState(
+            one.attached, one.bypass, one.pods, one.pods_failed, one.generation, one.in_force, one.source
+        )
 
     def errors(self) -> list[str]:
         return self.said

@@ -77,8 +77,8 @@ def test_a_lease_that_was_given_up_is_taken_at_once(seen: Seen) -> None:
 
 def test_a_holder_renews_without_looking() -> None:
     one = leader(100.0)
-    assert one.step(101.0, WALL) == Wait(2.0)
-    step = one.step(103.0, "later")
+    assert one.step(101.0, WALL) == Wait(3.0)
+    step = one.step(104.0, "later")
     assert step == Write(Record("a", 15, WALL, "later", 0), "1")
 
 
