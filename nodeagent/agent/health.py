@@ -17,11 +17,13 @@ class Limits:
     beat: the connect hook avoids a worker whose heartbeat is older than 2.0 s (heartbeat_limit_ms), the
     supervisor ends it 0.4 s later, so that a busy machine is not mistaken for a hung worker.  What connected to it
     before waits until then, so it is on that moment that the supervisor looks, and not on its next beat.
+  period: how old the newest beat of one that lives can be.
     start: from spawn to the first heartbeat; Python starts in 0.3 s, on a loaded node in a few seconds.
     """
 
     check: float = 1.0
     beat: float = 2.4
+    period: float = 0.5
     start: float = 20.0
     quick_death: float = 5.0
     slow_retry: float = 1.0
@@ -43,9 +45,9 @@ def hung_at(limits: Limits, beat: float, ready_since: float | None, started: flo
 def was_away(limits: Limits, now: float, last_check: float) -> bool:
     """True when we ourselves did not run for a while: then what lives may look old, and proves no hang.
 
-    An answer to what we asked can be as old as this gap and a turn before it.
+    The newest beat of what stood still with us can be as old as this gap and a period before it.
     """
-    return now - last_check > limits.beat - limits.check
+    return now - last_check > limits.beat - limits.period
 
 
 def until_check(limits: Limits, now: float, *, away: bool, hung_at: Iterable[float] = ()) -> float:

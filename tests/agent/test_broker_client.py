@@ -21,7 +21,7 @@ while not select.select([end], [], [], 0.05)[0]:
     if BEATS:
         pulse.beat()
 """
-LIMITS = Limits(check=0.05, beat=0.5, start=1.0)
+LIMITS = Limits(check=0.05, beat=0.5, period=0.05, start=1.0)
 
 
 def run(scenario: Callable[[BrokerClient, list[str]], Awaitable[None]], *, beats: bool = True) -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 from nodeagent.agent import broker_client
 from nodeagent.agent.health import Limits, hung_at, restart_delay, until_check, was_away
 from nodeagent.kernel.instance import HEARTBEAT_LIMIT_MS
+from nodeagent.proxy import broker, engine
 
 LIMITS = Limits()
 
@@ -26,17 +27,23 @@ def test_a_worker_that_never_gets_ready_is_hung_after_the_start_limit() -> None:
 
 
 def test_after_our_own_absence_no_heartbeat_proves_a_hang() -> None:
-    gap = LIMITS.beat - LIMITS.check
+    gap = LIMITS.beat - LIMITS.period
     assert was_away(LIMITS, now=gap, last_check=-0.1)
     assert not was_away(LIMITS, now=gap, last_check=0.0)
 
 
-def test_an_answer_asked_for_a_turn_before_our_absence_proves_no_hang() -> None:
-    """The longest gap that counts as none, after an answer as old as a turn: it is not yet too old."""
-    for limits in (LIMITS, broker_client.LIMITS):
-        gap = limits.beat - limits.check
+def test_a_beat_a_period_before_our_absence_proves_no_hang() -> None:
+    """The longest gap that counts as none, after a beat as old as a period: it is not yet too old."""
+    for limits, period in ((LIMITS, engine.IDLE_TICK_SECONDS), (broker_client.LIMITS, broker.BEAT_SECONDS)):
+        assert limits.period >= period
+        gap = limits.beat - limits.period
         assert not was_away(limits, now=gap, last_check=0.0)
-        assert hung_at(limits, beat=-limits.check, ready_since=-9.0, started=-9.0) >= gap
+        assert hung_at(limits, beat=-period, ready_since=-9.0, started=-9.0) >= gap
+
+
+def test_an_agent_that_is_late_by_a_part_of_a_second_at_every_check_still_finds_what_is_hung() -> None:
+    for limits in (LIMITS, broker_client.LIMITS):
+        assert not was_away(limits, now=limits.check + 0.45, last_check=0.0)
 
 
 def test_a_worker_that_lived_is_replaced_at_once_and_one_that_keeps_dying_slowly() -> None:
