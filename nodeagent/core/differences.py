@@ -37,7 +37,7 @@ class Edition(Layers[Key, Value]):
         if not new and not without:
             return self
         made = self.copy()
-        made.update(new)
+        made.put_all(new)
         for key in without:
             del made[key]
         touched = frozenset((*new, *without))

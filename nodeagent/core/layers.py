@@ -46,6 +46,14 @@ class Layers(MutableMapping[Key, Value]):
                 del one[key]
         return one
 
+    def put_all(self, new: Mapping[Key, Value]) -> None:
+        """`update`, which takes half a microsecond for each; much at once makes one layer, at a tenth of that."""
+        if len(new) > most_above(len(self._below)):
+            self._below, self._above = {**self._as_one(), **new}, {}
+            self._length = len(self._below)
+        else:
+            self.update(new)
+
     def __getitem__(self, key: Key) -> Value:
         found = self._above.get(key, _ABSENT)
         if found is _ABSENT:

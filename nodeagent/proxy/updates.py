@@ -111,8 +111,7 @@ class Incoming:
         if head.base != current.generation:
             return None
         held = _held(current.destinations)
-        for target, one in parts.items():
-            held[target] = one
+        held.put_all(parts)
         workloads = {**current.workloads, **head.workloads}
         _remove(held, head.gone)
         _remove(workloads, head.gone_workloads)

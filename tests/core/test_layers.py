@@ -11,6 +11,7 @@ KEYS = st.integers(0, 8)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), KEYS, st.integers()),
+        st.tuples(st.just("put all"), KEYS, st.integers()),
         st.tuples(st.just("delete"), KEYS, st.just(0)),
         st.tuples(st.just("copy"), st.just(0), st.just(0)),
     ),
@@ -35,6 +36,10 @@ def test_copies_are_tables_of_their_own(begin: dict[int, int], steps: list[tuple
         for what, key, value in steps:
             if what == "put":
                 table[key] = model[key] = value
+            elif what == "put all":
+                several = {key: value, key + 1: value, value % 9: key}
+                table.put_all(several)
+                model |= several
             elif what == "delete":
                 assert table.pop(key, None) == model.pop(key, None)
             else:
