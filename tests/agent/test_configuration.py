@@ -166,5 +166,5 @@ def test_only_a_step_of_many_objects_or_of_a_namespace_is_compiled_in_a_thread(m
             pass
 
     with pytest.raises(RuntimeError, match="the source ended"):
-        asyncio.run(story())
+        asyncio.run(asyncio.wait_for(story(), 10))
     assert [one is threading.main_thread() for one in threads] == [False, True, False, False]

@@ -106,6 +106,38 @@ def test_the_first_object_set_has_everything_of_every_kind(tmp_path: Path) -> No
     play(script)
 
 
+@pytest.mark.parametrize("when", ["while it starts", "later"])
+def test_a_fault_of_our_own_ends_who_follows_instead_of_what_is_in_force_growing_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    broken = asyncio.Event()
+    save = KubernetesSource._save
+
+    async def fail(source: KubernetesSource) -> None:
+        if broken.is_set():
+            raise ZeroDivisionError("a bug")
+        await save(source)
+
+    async def script(server: HttpServer) -> None:
+        monkeypatch.setattr(module, "LISTED_SECONDS", 0.05)
+        monkeypatch.setattr(module, "SAVE_SECONDS", 0.05)
+        monkeypatch.setattr(KubernetesSource, "_save", fail)
+        one = Following(Client(server.kubeconfig(tmp_path)), tmp_path)
+        if when == "later":
+            await one.start()
+        else:
+            server.slow = 10.0
+        broken.set()
+        with pytest.raises(ZeroDivisionError):
+            async with asyncio.timeout(5):
+                await (one._task or one.source.start())
+        broken.clear()
+        server.slow = 0.0
+        await one.stop()
+
+    play(script)
+
+
 def test_a_change_of_one_object_leaves_every_other_table_the_same_object(tmp_path: Path) -> None:
     async def script(server: HttpServer) -> None:
         async with following(server, tmp_path) as one:
