@@ -86,7 +86,7 @@ class BrokerClient:
             if self._child is not None:
                 self._child.signal(signal.SIGKILL)
             return
-        pause = health.until_check(self._limits, now, away=away, hung_at=[hung_at])
+        pause = health.until_check(self._limits, now, away=away, moments=[hung_at])
         self._timer = asyncio.get_running_loop().call_later(pause, self._watch)
 
     def _hung_at(self, now: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -23,14 +23,18 @@ from nodeagent.config.groundwork import Groundwork, lay
 from nodeagent.config.locality import ANYWHERE, Locality, locality
 from nodeagent.config.objects import ObjectSet
 from nodeagent.config.problems import UNUSABLE, Complaint, Problem
+from nodeagent.config.resources import PolicyObject, TargetingPolicy
 from nodeagent.config.source import Source
-from nodeagent.core.differences import Selection, is_near
+from nodeagent.core.differences import Selection, changed, gone, is_near
 from nodeagent.core.model import Snapshot
 
 log = logging.getLogger(__name__)
 
+_Targeting = PolicyObject | TargetingPolicy
+
 FEW = 16  # objects of a kind
-CHANGE_ONE_BY_ONE = ("pods", "services", "slices", "routes", "policies", "traffic", "rate_limits")
+TARGETING = ("policies", "traffic", "rate_limits")
+CHANGE_ONE_BY_ONE = ("pods", "services", "slices", "routes", *TARGETING)
 
 
 class Configuration:
@@ -180,7 +184,15 @@ class Configuration:
 def _is_small_step(before: ObjectSet, now: ObjectSet) -> bool:
     if before.namespaces is not now.namespaces or before.nodes is not now.nodes:
         return False  # one may change what all of its pods meet
-    return all(is_near(getattr(before, kind), getattr(now, kind), FEW) for kind in CHANGE_ONE_BY_ONE)
+    near = all(is_near(getattr(before, kind), getattr(now, kind), FEW) for kind in CHANGE_ONE_BY_ONE)
+    return near and not any(_is_for_a_namespace(getattr(before, kind), getattr(now, kind)) for kind in TARGETING)
+
+
+def _is_for_a_namespace(before: Mapping[str, _Targeting], now: Mapping[str, _Targeting]) -> bool:
+    """A policy that changed is, or was."""
+    keys = changed(before, now).keys() | gone(before, now)
+    found = (one for key in keys for one in (before.get(key), now.get(key)) if one is not None)
+    return any(target.kind == "Namespace" for one in found for target in one.targets)
 
 
 def _is_bad(condition: Condition) -> bool:

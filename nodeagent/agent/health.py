@@ -17,7 +17,7 @@ class Limits:
     beat: the connect hook avoids a worker whose heartbeat is older than 2.0 s (heartbeat_limit_ms), the
     supervisor ends it 0.4 s later, so that a busy machine is not mistaken for a hung worker.  What connected to it
     before waits until then, so it is on that moment that the supervisor looks, and not on its next beat.
-  period: how old the newest beat of one that lives can be.
+    period: how old the newest beat of one that lives can be.
     start: from spawn to the first heartbeat; Python starts in 0.3 s, on a loaded node in a few seconds.
     """
 
@@ -50,14 +50,14 @@ def was_away(limits: Limits, now: float, last_check: float) -> bool:
     return now - last_check > limits.beat - limits.period
 
 
-def until_check(limits: Limits, now: float, *, away: bool, hung_at: Iterable[float] = ()) -> float:
-    """Seconds until the next check: on a beat, or as soon as one would be hung that is not yet (`hung_at` of each).
+def until_check(limits: Limits, now: float, *, away: bool, moments: Iterable[float] = ()) -> float:
+    """Seconds until the next check: on a beat, or at one of `moments`, as when one would be hung that is not yet.
 
     After a gap a whole period, in which what lives has to show it.
     """
     if away:
         return limits.check
-    return min([until_beat(limits.check, now), *(at - now + SURELY for at in hung_at if at >= now)])
+    return min([until_beat(limits.check, now), *(at - now + SURELY for at in moments if at >= now)])
 
 
 def restart_delay(limits: Limits, lifetime: float, deaths_in_row: int) -> float:

@@ -71,7 +71,8 @@ class Supervisor:
             if not away:
                 self._check(now, hung_at)
             last_check = now
-            await self._sleep(health.until_check(self._limits, now, away=away, hung_at=hung_at.values()))
+            moments = [*hung_at.values(), self._not_before]
+            await self._sleep(health.until_check(self._limits, now, away=away, moments=moments))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()

@@ -40,6 +40,7 @@ class Telling:
         self._enforces = asyncio.Event()
         self._in_force: Mapping[str, InForce] = {}  # as our MeshNode says it
         self._told = -math.inf  # when that was another
+        self._newest: NodeFacts | None = None  # as it says it sooner or later
         # Not the node's name alone: an agent that is started again must not take itself for the one before.
         election = Election(f"{node}_{secrets.token_hex(4)}", random.random, timing)
         self.leadership = Leadership(api, namespace, LEASE, election)
@@ -64,6 +65,7 @@ class Telling:
         now = time.monotonic()
         if held != self._in_force and not (self.leadership.leads and now - self._told < LEADERS_SECONDS):
             self._in_force, self._told = held, now
+        self._newest = replace(facts, in_force=held)
         self.reporter.tell(replace(facts, in_force=self._in_force))
 
     def happened(self, occurrences: Iterable[Occurrence]) -> None:
@@ -72,7 +74,8 @@ class Telling:
 
     async def end(self, *, leaves: bool) -> None:
         """After `run`.  `leaves`: no other agent takes over on this node."""
-        if leaves:
+        if leaves and self._newest is not None:
+            self.reporter.tell(self._newest)
             await self.reporter.last("the agent was stopped: see fail modes for what the node does now")
 
     async def run(self) -> None:

@@ -14,7 +14,7 @@ MAX_UNSENT = 1024 * 1024
 """Bytes of reports held for an agent that does not read; events beyond are dropped and counted, the rest is small."""
 
 ROUND = 16 * 1024
-"""Bytes of commands, after which connections are served first: what applies these takes less than a millisecond."""
+"""Bytes of commands, after which connections are served first; one more begins before they are reached."""
 
 
 class AgentChannel(asyncio.Protocol):
@@ -48,7 +48,10 @@ class AgentChannel(asyncio.Protocol):
             taken = 0
             while self._waiting and taken < ROUND:
                 taken += len(self._waiting[0])
-                self._on_command(*decode_command(self._waiting.popleft()))
+                kind, payload = decode_command(self._waiting.popleft())
+                self._on_command(kind, payload)
+                if kind == "snapshot":  # what changes with it costs more than its bytes tell
+                    break
         except Exception:
             if self._transport is not None:
                 self._transport.abort()

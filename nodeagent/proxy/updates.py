@@ -150,7 +150,7 @@ class EncodedDestinations(Mapping[Target, Destination]):
         return target in self.held
 
     def __iter__(self) -> Iterator[Target]:
-        return iter(self.held)
+        return iter(list(self.held))  # to look at one may write it, decoded
 
     def __len__(self) -> int:
         return len(self.held)

@@ -15,10 +15,10 @@ from nodeagent.config.conditions import Conditions
 from nodeagent.config.directory import DirectorySource
 from nodeagent.config.locality import ANYWHERE, Locality
 from nodeagent.config.objects import ObjectSet
-from nodeagent.config.resources import NamespaceObject, RouteObject
+from nodeagent.config.resources import NamespaceObject, PolicyObject, RouteObject, TargetRef
 from nodeagent.config.source import Freshness
 from nodeagent.core.differences import Edition
-from nodeagent.core.model import Snapshot
+from nodeagent.core.model import Action, EnforcementLevel, Policy, Snapshot
 from nodeagent.kube.cluster import Cluster
 from tests.config import builders as some
 from tests.testbed import manifests
@@ -148,11 +148,20 @@ def routes(count: int) -> dict[str, RouteObject]:
     return {f"shop/r{number}": RouteObject("shop", f"r{number}", "", (), (), ()) for number in range(count)}
 
 
+def policy_for(kind: str) -> PolicyObject:
+    policy = Policy("shop/p", Action.DENY, EnforcementLevel.NETWORK, ())
+    return PolicyObject("shop", "p", (TargetRef(kind, "cart"),), policy)
+
+
 def test_only_a_step_of_many_objects_or_of_a_namespace_is_compiled_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     first = replace(Cluster(lambda _change: None).objects(), routes=Edition(routes(1)))
     few = replace(first, routes=first.routes.next(routes(3)))  # type: ignore[attr-defined]  # it is an Edition
     many = replace(few, routes=few.routes.next(routes(3 + FEW + 1)))  # type: ignore[attr-defined]  # as above
     other = replace(many, namespaces={"shop": NamespaceObject("shop", {}, {})})
+    ruled = replace(other, policies=Edition({"shop/p": policy_for("Service")}))
+    wide = replace(ruled, policies=ruled.policies.next({"shop/p": policy_for("Namespace")}))  # type: ignore[attr-defined]  # as above
+    narrow = replace(wide, policies=wide.policies.next({"shop/p": policy_for("Service")}))  # type: ignore[attr-defined]  # as above
+    gone = replace(narrow, policies=narrow.policies.next({}, ["shop/p"]))  # type: ignore[attr-defined]  # as above
     threads: list[object] = []
 
     def compiled(*_: object, **__: object) -> tuple[Snapshot, Conditions]:
@@ -162,9 +171,9 @@ def test_only_a_step_of_many_objects_or_of_a_namespace_is_compiled_in_a_thread(m
     monkeypatch.setattr("nodeagent.config.compile.compile", compiled)
 
     async def story() -> None:
-        async for _ in Configuration(Steps(first, few, many, other)).snapshots():
+        async for _ in Configuration(Steps(first, few, many, other, ruled, wide, narrow, gone)).snapshots():
             pass
 
     with pytest.raises(RuntimeError, match="the source ended"):
         asyncio.run(asyncio.wait_for(story(), 10))
-    assert [one is threading.main_thread() for one in threads] == [False, True, False, False]
+    assert [one is threading.main_thread() for one in threads] == [False, True, False, False, False, False, False, True]

@@ -59,11 +59,11 @@ def test_after_a_gap_what_lives_has_a_whole_period_to_show_it() -> None:
 
 
 def test_the_next_check_is_when_a_worker_would_be_hung_if_that_is_before_the_next_beat() -> None:
-    assert until_check(LIMITS, 100.125, away=False, hung_at=[100.25, 100.375]) == pytest.approx(0.125, abs=0.01)
-    assert until_check(LIMITS, 100.125, away=False, hung_at=[102.0]) == 0.875
-    assert 100.125 + until_check(LIMITS, 100.125, away=False, hung_at=[100.125]) > 100.125
+    assert until_check(LIMITS, 100.125, away=False, moments=[100.25, 100.375]) == pytest.approx(0.125, abs=0.01)
+    assert until_check(LIMITS, 100.125, away=False, moments=[102.0]) == 0.875
+    assert 100.125 + until_check(LIMITS, 100.125, away=False, moments=[100.125]) > 100.125
 
 
 def test_one_that_is_hung_already_is_not_looked_at_all_the_time() -> None:
     """It was killed, and its end wakes the supervisor."""
-    assert until_check(LIMITS, 100.125, away=False, hung_at=[100.0]) == 0.875
+    assert until_check(LIMITS, 100.125, away=False, moments=[100.0]) == 0.875

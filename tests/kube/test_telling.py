@@ -538,6 +538,24 @@ def test_the_writer_waits_for_no_mesh_node_of_its_own_which_is_written_seldom(
     played(story)
 
 
+def test_what_a_writer_that_ends_has_in_force_is_said_at_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "LEADERS_SECONDS", 60.0)
+
+    async def story() -> None:
+        model = server()
+        async with running(model, tmp_path, "n1") as (agent,):
+            await leader([agent])
+            await until(lambda: agent.telling.reporter.written)
+            await asyncio.sleep(0.5)
+            model.put(ROUTES, route("a"))
+            await until(lambda: said(model, "a") == GOOD)
+            assert held(model, "n1") == {}
+        await agent.telling.end(leaves=True)
+        assert held(model, "n1") == {"HTTPRoute": 1}
+
+    played(story)
+
+
 def held(model: Server, node: str) -> dict[str, int]:
     """Kind -> how many objects its MeshNode says that it has in force; those of which there are any."""
     told = model.collections[node_reporter.COLLECTION].objects["", node]["status"]["inForce"]
