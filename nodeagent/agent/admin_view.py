@@ -99,21 +99,21 @@ class AdminView:
         )
 
     def facts(self) -> Facts:
-        parts = self._parts
+        parts, state = self._parts, self.state()
         beats = parts.maps.heartbeats()
         supervisor = parts.fleet.supervisor
         return Facts(
             version=__version__,
-            generation=parts.programmer.progress.compiled,
-            in_force=self.in_force(),
+            generation=state.generation,
+            in_force=state.in_force,
             config_errors=len(parts.configuration.errors()) + len(parts.programmer.errors()),
-            pods=len(parts.enrolment.pods),
-            pods_failed=len(parts.enrolment.problems),
+            pods=state.pods,
+            pods_failed=state.pods_failed,
             pods_found=len(parts.finder.sandboxes),
             pods_refused=len(parts.finder.refused),
             pods_waiting=len(parts.finder.waiting.keys() - parts.finder.refused.keys()),
-            attached=self._is_attached(),
-            bypass=parts.maps.bypassed(),
+            attached=state.attached,
+            bypass=state.bypass,
             worker_deaths=supervisor.deaths,
             workers_hung=supervisor.hung,
             broker_deaths=parts.fleet.broker_deaths,
@@ -123,7 +123,7 @@ class AdminView:
             settling_errors=parts.programmer.settler.errors,
             apply_seconds=parts.programmer.progress.seconds,
             in_force_since=parts.programmer.progress.since,
-            source=parts.configuration.source.freshness(),
+            source=state.source,
             told=parts.reporting.told() if parts.reporting else None,
             beats={index: beat / 1e9 for index, beat in enumerate(beats) if beat},
         )

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 BROKER = python_module("nodeagent.proxy.broker")
 STOP_SECONDS = 2.0
-# It beats once a second; silent for 2.5 s = hung.  The first beat may take as long as Python on a loaded node.
-LIMITS = health.Limits(check=1.0, beat=2.5, period=1.0, start=20.0)
+# Silent for 2.5 s = hung.  The first beat may take as long as Python on a loaded node.
+LIMITS = health.Limits(check=1.0, beat=2.5, period=pulse.BEAT_SECONDS, start=20.0)
 
 
 class BrokerClient:

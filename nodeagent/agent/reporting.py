@@ -20,6 +20,7 @@ from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import ObjectSet
 from nodeagent.kernel import abi
 from nodeagent.status.mesh_node import BYPASSED, DETACHED, ENFORCING, PENDING, STALE, SYNCED, Counted, NodeFacts
+from nodeagent.status.pace import Slowly
 
 if TYPE_CHECKING:
     from nodeagent.kube.api import WritableApi
@@ -91,26 +92,12 @@ class Steady:
         return problem if self._since is not None and now - self._since >= self._seconds else ""
 
 
-class Slowly:
-    """A value that may move often: each change is taken over, but not sooner than so many seconds after the last."""
-
-    def __init__(self, seconds: float = COUNT_SECONDS) -> None:
-        self._seconds = seconds
-        self._value: Counted | None = None
-        self._at = 0.0
-
-    def __call__(self, value: Counted, now: float) -> Counted:
-        if self._value is None or (value != self._value and now - self._at >= self._seconds):
-            self._value, self._at = value, now
-        return self._value
-
-
 class Reporting:
     def __init__(self, telling: Telling, node: str) -> None:
         self.telling = telling
         self._left_out = LeftOut(node)
         self._newest = ObjectSet()
-        self._counted = Slowly()
+        self._counted: Slowly[Counted] = Slowly(COUNT_SECONDS)
         self._generations: dict[int, ObjectSet] = {}  # that may come in force, and the newest that is
         self._changed = asyncio.Event()
         self._facts = NodeFacts(DETACHED, "", "")  # of the last look

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import secrets
 import time
@@ -22,6 +21,7 @@ from nodeagent.kube.status_writer import StatusWriter
 from nodeagent.status.election import Election, Timing
 from nodeagent.status.mesh_node import InForce, NodeFacts
 from nodeagent.status.occurrences import Occurrence
+from nodeagent.status.pace import Slowly
 
 LEASE = "nodeagent-status"
 PATIENCE = 30.0  # seconds; a start takes a third of it in the largest cluster that was measured
@@ -38,8 +38,7 @@ class Telling:
         self._node = node
         self._objects = ObjectSet()
         self._enforces = asyncio.Event()
-        self._in_force: Mapping[str, InForce] = {}  # as our MeshNode says it
-        self._told = -math.inf  # when that was another
+        self._slowly: Slowly[Mapping[str, InForce]] = Slowly(LEADERS_SECONDS)  # what our MeshNode says is in force
         self._newest: NodeFacts | None = None  # as it says it sooner or later
         # Not the node's name alone: an agent that is started again must not take itself for the one before.
         election = Election(f"{node}_{secrets.token_hex(4)}", random.random, timing)
@@ -63,10 +62,9 @@ class Telling:
             self._enforces.set()
         self.statuses.enforced_here(self._node, {kind: one.digest for kind, one in held.items()})
         now = time.monotonic()
-        if held != self._in_force and not (self.leadership.leads and now - self._told < LEADERS_SECONDS):
-            self._in_force, self._told = held, now
+        said = self._slowly(held, now) if self.leadership.leads else self._slowly.at_once(held, now)
         self._newest = replace(facts, in_force=held)
-        self.reporter.tell(replace(facts, in_force=self._in_force))
+        self.reporter.tell(replace(facts, in_force=said))
 
     def happened(self, occurrences: Iterable[Occurrence]) -> None:
         """Something on this node that deserves an Event."""

@@ -25,11 +25,8 @@ from nodeagent.kernel import setns
 from nodeagent.proxy import broker_wire, sandbox
 from nodeagent.proxy.broker_wire import FAMILIES, MAX_SOCKETS
 from nodeagent.proxy.pod_listener import make_pod_listener
-from nodeagent.proxy.pulse import Pulse
+from nodeagent.proxy.pulse import BEAT_SECONDS, Pulse
 from nodeagent.proxy.sockets import Buffers, make_upstream
-
-BEAT_SECONDS = 1.0
-"""It says that it runs, which the agent looks at: 2.5 s later it takes it for hung."""
 
 RETRY_SECONDS = 1.0
 """A listener that could not be made (descriptors or memory ran out) is tried again: without it no rule is applied."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+BEAT_SECONDS = 1.0  # at most between two beats of one that runs
 SIZE = 8  # bytes: nanoseconds of CLOCK_MONOTONIC
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
 
 
 class Bucket:
@@ -45,3 +48,22 @@ class Backoff:
         pause = min(self._longest, self._first * 2.0 ** min(self.failures, 30))
         self.failures += 1
         return max(at_least, pause * (1 - self._jitter() / 2))
+
+
+class Slowly(Generic[Value]):
+    """A value that may move often: each change is taken over, but not sooner than so many seconds after the last."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._value: Value | None = None
+        self._at = 0.0
+
+    def __call__(self, value: Value, now: float) -> Value:
+        if self._value is None or now - self._at >= self._seconds:
+            return self.at_once(value, now)
+        return self._value
+
+    def at_once(self, value: Value, now: float) -> Value:
+        if value != self._value:
+            self._value, self._at = value, now
+        return value

@@ -5,7 +5,7 @@ import pytest
 from nodeagent.agent import broker_client
 from nodeagent.agent.health import Limits, hung_at, restart_delay, until_check, was_away
 from nodeagent.kernel.instance import HEARTBEAT_LIMIT_MS
-from nodeagent.proxy import broker, engine
+from nodeagent.proxy import engine, pulse
 
 LIMITS = Limits()
 
@@ -34,7 +34,7 @@ def test_after_our_own_absence_no_heartbeat_proves_a_hang() -> None:
 
 def test_a_beat_a_period_before_our_absence_proves_no_hang() -> None:
     """The longest gap that counts as none, after a beat as old as a period: it is not yet too old."""
-    for limits, period in ((LIMITS, engine.IDLE_TICK_SECONDS), (broker_client.LIMITS, broker.BEAT_SECONDS)):
+    for limits, period in ((LIMITS, engine.IDLE_TICK_SECONDS), (broker_client.LIMITS, pulse.BEAT_SECONDS)):
         assert limits.period >= period
         gap = limits.beat - limits.period
         assert not was_away(limits, now=gap, last_check=0.0)

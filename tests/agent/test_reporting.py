@@ -15,7 +15,7 @@ from nodeagent.agent import reporting as reporting_module
 from nodeagent.agent.membership import InDaemonSet, membership
 from nodeagent.agent.object_source import api_client
 from nodeagent.agent.readings import Facts, NodeState
-from nodeagent.agent.reporting import GENERATIONS, Reporting, Slowly, Steady, own_namespace, reporting_of
+from nodeagent.agent.reporting import GENERATIONS, Reporting, Steady, own_namespace, reporting_of
 from nodeagent.agent.settings import Settings
 from nodeagent.config.conditions import Conditions
 from nodeagent.config.objects import Contents, ObjectSet
@@ -26,6 +26,7 @@ from nodeagent.kube.relay import Relay
 from nodeagent.kube.telling import Telling
 from nodeagent.status.mesh_node import SYNCED, Counted, NodeFacts
 from nodeagent.status.occurrences import Occurrence
+from nodeagent.status.pace import Slowly
 
 FACTS = Facts("1", 1, 1, 0, 0, 0, True, False, 0, 0, 0, 0, 0, {})
 
@@ -198,11 +199,13 @@ def test_a_node_that_was_never_ready_says_at_once_that_it_is_not() -> None:
 
 
 def test_numbers_that_move_with_every_pod_are_told_once_in_a_while() -> None:
-    slowly = Slowly(10.0)
+    slowly: Slowly[Counted] = Slowly(10.0)
     one, two, three = (Counted(enrolled=number) for number in (1, 2, 3))
     assert [slowly(value, now) for value, now in ((one, 0.0), (two, 1.0), (three, 9.9))] == [one, one, one]
     assert slowly(three, 10.0) == three
     assert slowly(one, 300.0) == one
+    assert slowly.at_once(two, 301.0) == two
+    assert [slowly(three, now) for now in (310.0, 311.0)] == [two, three]
 
 
 def test_pods_and_workers_are_counted_and_a_refused_pod_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
