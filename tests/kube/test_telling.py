@@ -518,7 +518,7 @@ def test_a_mesh_node_is_made_belongs_to_its_node_and_is_made_again(
 def test_the_writer_waits_for_no_mesh_node_of_its_own_which_is_written_seldom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "LEADERS_SECONDS", 3.0)
+    monkeypatch.setattr(telling, "LEADERS_SECONDS", 6.0)
 
     async def story() -> None:
         model = server()
@@ -531,9 +531,11 @@ def test_the_writer_waits_for_no_mesh_node_of_its_own_which_is_written_seldom(
             for name in ("a", "b", "c"):
                 model.put(ROUTES, route(name))
                 await until(lambda name=name: said(model, name) == GOOD, 1.0)  # type: ignore[misc]  # its default
+            await asyncio.sleep(1.5)
             assert agent.telling.reporter.written <= before + 1
-            await until(lambda: held(model, "n1") == {"HTTPRoute": 3})
-            assert asyncio.get_running_loop().time() - began < 3.0 + 1.0
+            assert held(model, "n1") != {"HTTPRoute": 3}
+            await until(lambda: held(model, "n1") == {"HTTPRoute": 3}, 8.0)
+            assert asyncio.get_running_loop().time() - began < 6.0 + 1.0
 
     played(story)
 

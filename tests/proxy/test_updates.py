@@ -195,8 +195,10 @@ def test_a_change_elsewhere_renews_who_the_caller_of_a_live_connection_is() -> N
 # ---- the channel ----
 
 
-@pytest.mark.parametrize(("size", "each"), [(ROUND, 1), (ROUND // 10, 10), (1, 100)])
-def test_commands_are_taken_in_order_large_ones_one_in_each_round_of_the_loop(size: int, each: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "size", "each"), [("part", ROUND, 1), ("part", ROUND // 10, 10), ("part", 1, 100), ("snapshot", 1, 1)]
+)
+def test_commands_are_taken_in_order_large_ones_one_in_each_round_of_the_loop(kind: str, size: int, each: int) -> None:
     taken: list[Any] = []
 
     async def conversation() -> None:
@@ -208,7 +210,7 @@ def test_commands_are_taken_in_order_large_ones_one_in_each_round_of_the_loop(si
         with theirs:
             theirs.setblocking(False)
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100 * ROUND)
-            theirs.sendall(b"".join(encode_command("part", (number, bytes(size))) for number in range(20)))
+            theirs.sendall(b"".join(encode_command(kind, (number, bytes(size))) for number in range(20)))
         rounds = 0
         while not ended.is_set():
             before = len(taken)
