@@ -41,7 +41,7 @@ class BrokerClient:
         self._stopping = False
         self._limits = limits
         self._started = 0.0
-        self._last_check = 0.0
+        self._presence = health.Presence(limits, 0.0)
         self._pulse: pulse.Pulse | None = None
         self._ready_since: float | None = None  # when its first beat was seen
         self._timer: asyncio.TimerHandle | None = None
@@ -63,7 +63,8 @@ class BrokerClient:
         return self._child is not None and not self._child.exited.is_set()
 
     def start(self) -> None:
-        self._started = self._last_check = time.monotonic()
+        self._started = time.monotonic()
+        self._presence = health.Presence(self._limits, self._started)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, pulse.shared() as (beats, self._pulse):
             fd = theirs.fileno()
@@ -79,14 +80,13 @@ class BrokerClient:
     def _watch(self) -> None:
         """Kill it when it has not run for too long, which `on_dead` then hears."""
         now = time.monotonic()
-        away, self._last_check = health.was_away(self._limits, now, self._last_check), now
         hung_at = self._hung_at(now)
-        if not away and now > hung_at:
+        if self._presence.judges(now) and now > hung_at:
             self._hung = f"it did not run for {self._limits.beat:.1f} s and was killed"
             if self._child is not None:
                 self._child.signal(signal.SIGKILL)
             return
-        pause = health.until_check(self._limits, now, away=away, moments=[hung_at])
+        pause = health.until_check(self._limits, now, [hung_at, self._presence.judges_from])
         self._timer = asyncio.get_running_loop().call_later(pause, self._watch)
 
     def _hung_at(self, now: float) -> float:

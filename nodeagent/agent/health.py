@@ -42,21 +42,30 @@ def hung_at(limits: Limits, beat: float, ready_since: float | None, started: flo
     return max(beat, ready_since) + limits.beat
 
 
-def was_away(limits: Limits, now: float, last_check: float) -> bool:
-    """True when we ourselves did not run for a while: then what lives may look old, and proves no hang.
+class Presence:
+    """Whether we ran ourselves: after a gap what lives may look old, and proves no hang.
 
-    The newest beat of what stood still with us can be as old as this gap and a period before it.
+    It then has a whole period to show that it lives, also when something wakes us before that is over.
     """
-    return now - last_check > limits.beat - limits.period
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self._last = now
+        self.judges_from = now
+
+    def judges(self, now: float) -> bool:
+        """Call at each check.
+
+        The newest beat of what stood still with us can be as old as the gap and a period before it.
+        """
+        if now - self._last > self._limits.beat - self._limits.period:
+            self.judges_from = now + self._limits.check
+        self._last = now
+        return now >= self.judges_from
 
 
-def until_check(limits: Limits, now: float, *, away: bool, moments: Iterable[float] = ()) -> float:
-    """Seconds until the next check: on a beat, or at one of `moments`, as when one would be hung that is not yet.
-
-    After a gap a whole period, in which what lives has to show it.
-    """
-    if away:
-        return limits.check
+def until_check(limits: Limits, now: float, moments: Iterable[float]) -> float:
+    """Seconds until the next check: on a beat, or at one of `moments`, as when one would be hung that is not yet."""
     return min([until_beat(limits.check, now), *(at - now + SURELY for at in moments if at >= now)])
 
 

@@ -62,17 +62,15 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until cancelled: fill up, look at heartbeats; a death wakes it at once."""
-        last_check = time.monotonic()
+        presence = health.Presence(self._limits, time.monotonic())
         while True:
             await self._fill()
             now = time.monotonic()
-            away = health.was_away(self._limits, now, last_check)
             hung_at = {worker: self._hung_at(worker) for worker in self.active if not worker.killed}
-            if not away:
+            if presence.judges(now):
                 self._check(now, hung_at)
-            last_check = now
-            moments = [*hung_at.values(), self._not_before]
-            await self._sleep(health.until_check(self._limits, now, away=away, moments=moments))
+            moments = [*hung_at.values(), self._not_before, presence.judges_from]
+            await self._sleep(health.until_check(self._limits, now, moments))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()

@@ -110,6 +110,35 @@ def test_a_worker_is_killed_when_it_is_hung_and_not_at_the_check_after(monkeypat
     asyncio.run(scenario())
 
 
+def test_after_we_stood_still_ourselves_what_wakes_us_is_no_reason_to_kill_one_that_may_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host, killed = FakeHost(), list[Worker]()
+    monkeypatch.setattr(Worker, "kill", lambda worker: killed.append(worker))
+
+    async def launch(worker: Worker) -> None:
+        host.launched.append(worker.index)
+
+    monkeypatch.setattr(host, "launch", launch)
+
+    async def scenario() -> None:
+        supervisor = Supervisor(host, 1, Limits(check=0.4, beat=0.6, period=0.1, start=0.6))
+        running = asyncio.create_task(supervisor.run())
+        await asyncio.sleep(0.05)
+        time.sleep(1.0)  # noqa: ASYNC251  (nothing of us runs, as on a machine that stood still)
+        for _ in range(2):
+            supervisor.wake()
+            await asyncio.sleep(0.05)
+        supervisor._reported(supervisor.workers[0], {"op": "ready"})
+        await asyncio.sleep(0.6)
+        assert not running.done()
+        running.cancel()
+
+    asyncio.run(scenario())
+    assert host.launched == [0]
+    assert killed == []
+
+
 def test_a_worker_that_was_killed_and_has_not_ended_yet_is_not_hung_again(monkeypatch: pytest.MonkeyPatch) -> None:
     signals: list[int] = []
     host, child = FakeHost(), SimpleNamespace(signal=signals.append, pid=1)
