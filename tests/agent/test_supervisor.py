@@ -113,8 +113,8 @@ def test_a_worker_is_killed_when_it_is_hung_and_not_at_the_check_after(monkeypat
 def test_after_we_stood_still_ourselves_what_wakes_us_is_no_reason_to_kill_one_that_may_live(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    host, killed = FakeHost(), list[Worker]()
-    monkeypatch.setattr(Worker, "kill", lambda worker: killed.append(worker))
+    host, killed = FakeHost(), list[int]()
+    monkeypatch.setattr(Worker, "kill", lambda worker: killed.append(worker.index))
 
     async def launch(worker: Worker) -> None:
         host.launched.append(worker.index)

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import errno
 import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,3 +64,87 @@ def test_without_an_api_server_nobody_else_chooses_so_endpoints_are_trusted_for_
 
 def test_old_endpoints_are_not_renewed_by_an_agent_that_waits_or_has_no_configuration_yet() -> None:
     assert renewed(held=False) == renewed(synced=0) == []
+
+
+class Calls:
+    """Counts them by name."""
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+
+    def of(self, name: str, answer: Any = None) -> Callable[..., Any]:
+        def called(*_arguments: object) -> Any:
+            self.made[name] += 1
+            return answer
+
+        return called
+
+
+def after(
+    seconds: int,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Callable[[Any], Coroutine[Any, Any, None]] = upkeep.watch_namespaces,
+    *,
+    manifests: Path | None = None,
+    problems: tuple[str, ...] = (),
+    errors: tuple[str, ...] = (),
+    is_current: bool = True,
+) -> Counter[str]:
+    """What `work` called in so many seconds, by a clock of its own."""
+    now, calls = [1000.0], Calls()
+
+    async def beat(period: float) -> None:
+        now[0] += period
+        if now[0] > 1000 + seconds:
+            raise asyncio.CancelledError
+
+    async def look(_now: float) -> None: ...
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], monotonic_ns=lambda: int(now[0] * 1e9))
+    monkeypatch.setattr(upkeep, "rhythm", SimpleNamespace(beat=beat))
+    monkeypatch.setattr(upkeep, "time", clock)
+    monkeypatch.setattr(upkeep, "LedgerSweep", lambda *_arguments: SimpleNamespace(look=look))
+    parts: Any = SimpleNamespace(
+        settings=SimpleNamespace(manifests=manifests),
+        configuration=SimpleNamespace(snapshot=SimpleNamespace(workloads={}), again=calls.of("again")),
+        enrolment=SimpleNamespace(problems=problems, is_current=calls.of("is_current", is_current)),
+        bystanders=SimpleNamespace(is_current=lambda _pods: True),
+        programmer=SimpleNamespace(progress=SimpleNamespace(errors=list(errors), synced=1)),
+        lease=SimpleNamespace(held=True),
+        kernel=SimpleNamespace(collect=calls.of("collect")),
+        maps=SimpleNamespace(trust_endpoints=calls.of("trust_endpoints"), sweep_originals=lambda _now: None),
+        connections=SimpleNamespace(forget_some=lambda: None),
+        predecessors=SimpleNamespace(forget_ended=lambda: None),
+        fleet=SimpleNamespace(ledger=None, acknowledged=None),
+    )
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(work(parts))
+    return calls.made
+
+
+def test_endpoints_are_renewed_long_before_they_are_not_trusted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = after(20, monkeypatch, upkeep.collect)
+    assert (called["collect"], called["trust_endpoints"]) == (20, 20 / upkeep.RENEW_SECONDS)
+    assert upkeep.RENEW_SECONDS < upkeep.ENDPOINTS_SECONDS / 10
+
+
+def test_namespaces_that_the_finder_holds_are_looked_at_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells of them itself; a stat per pod and second would be most of what an idle agent does."""
+    assert after(20, monkeypatch)["is_current"] == 4
+
+
+@pytest.mark.parametrize(
+    "given", [{"manifests": Path("/manifests")}, {"problems": ("a/b",)}], ids=["named by manifests", "one was refused"]
+)
+def test_namespaces_that_may_be_others_without_word_are_looked_at_every_second(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert after(20, monkeypatch, **given)["is_current"] == 20
+
+
+def test_what_the_maps_did_not_take_is_tried_again_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert after(20, monkeypatch, errors=("the map is full",))["again"] == 20
+
+
+def test_pods_that_came_or_left_are_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert after(5, monkeypatch, is_current=False)["again"] == 1
