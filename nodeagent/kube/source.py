@@ -26,6 +26,7 @@ from nodeagent.kube.table import Change
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.005  # changes that come together are compiled together
+ALONE_SECONDS = 0.1  # a change so long after the last one is compiled at once: to wait is a wake-up more
 SAVE_SECONDS = 5.0  # between two writes of the last good state; one takes 0.7 ms of processor time at least
 LISTED_SECONDS = 1.0  # the same while lists are read, of which all that is not written yet is held
 CURRENT_SECONDS = 30.0  # and at most, of the time when it was current
@@ -95,8 +96,9 @@ class KubernetesSource:
     async def watch(self) -> AsyncIterator[ObjectSet]:
         while True:
             await self._dirty.wait()
-            self.noticed = time.monotonic()
-            await asyncio.sleep(SETTLE_SECONDS)
+            before, self.noticed = self.noticed, time.monotonic()
+            if self.noticed - before < ALONE_SECONDS:
+                await asyncio.sleep(SETTLE_SECONDS)
             self._begin_change()
             objects = self._objects()
             if objects is not self._given:

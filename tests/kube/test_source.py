@@ -160,6 +160,28 @@ def test_a_change_of_one_object_leaves_every_other_table_the_same_object(tmp_pat
     play(script)
 
 
+def test_a_change_that_comes_alone_is_given_at_once_and_what_follows_it_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(module, "ALONE_SECONDS", 0.7)
+
+    async def script(server: HttpServer) -> None:
+        async with following(server, tmp_path) as one:
+            await asyncio.sleep(module.ALONE_SECONDS)
+            server.put(POLICY, samples.policy("shop", "q"))
+            await one.until(lambda objects: "shop/q" in objects.policies, 0.6)
+            count = one.count
+            for name in ("r", "s"):
+                server.put(POLICY, samples.policy("shop", name))
+                await asyncio.sleep(0.05)
+            assert "shop/r" not in one.objects.policies
+            await one.until(lambda objects: {"shop/r", "shop/s"} <= objects.policies.keys())
+            assert one.count == count + 1
+
+    play(script)
+
+
 def test_a_broken_object_is_told_with_its_field_and_its_last_good_state_stays(tmp_path: Path) -> None:
     async def script(server: HttpServer) -> None:
         async with following(server, tmp_path) as one:
