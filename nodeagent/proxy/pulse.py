@@ -5,6 +5,7 @@ A question and an answer would tell the same, and wake both processes for it: on
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import time
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 
 BEAT_SECONDS = 1.0  # at most between two beats of one that runs
 SIZE = 8  # bytes: nanoseconds of CLOCK_MONOTONIC
+MFD_NOEXEC_SEAL = 8  # linux/memfd.h since Linux 6.3, where `vm.memfd_noexec=2` refuses a file without it (6.6: no more)
 
 
 class Pulse:
@@ -33,9 +35,18 @@ class Pulse:
 @contextmanager
 def shared() -> Iterator[tuple[int, Pulse]]:
     """A descriptor for the process that beats, closed at the end, and what is seen of it."""
-    fd = os.memfd_create("nodeagent-pulse", os.MFD_CLOEXEC)
+    fd = _file()
     try:
         os.ftruncate(fd, SIZE)
         yield fd, Pulse(fd)
     finally:
         os.close(fd)
+
+
+def _file() -> int:
+    try:
+        return os.memfd_create("nodeagent-pulse", os.MFD_CLOEXEC | MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a kernel that does not know the flag, and asks for none
+            raise
+    return os.memfd_create("nodeagent-pulse", os.MFD_CLOEXEC)
