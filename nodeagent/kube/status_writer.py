@@ -22,6 +22,7 @@ from nodeagent.kube.node_reporter import COLLECTION
 from nodeagent.kube.records import RecordError, decode
 from nodeagent.kube.relay import Relay
 from nodeagent.status.book import Book, Key, Plan
+from nodeagent.status.holds import Holds
 from nodeagent.status.pace import Backoff, Bucket
 from nodeagent.status.silence import Silence
 
@@ -107,7 +108,7 @@ class _Term:
         self._ready: Mapping[str, bool] | None = None
         self._wake = asyncio.Event()
         self._bucket = Bucket(RATE, BURST)
-        self._holds: dict[Key, _Hold] = {}
+        self._holds = Holds(FIRST_PAUSE, LONGEST_PAUSE, random.random)
         self._pause = 0.0  # for everything: the API server does not answer, or does not let us
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
         self._told = ""
@@ -162,14 +163,14 @@ class _Term:
             plan = self.book.plan(key, time.monotonic(), wall_time())
             if plan is None:
                 continue
-            if self._repeats(key, plan):
+            if self._holds.repeats(key, _content(plan), time.monotonic()):
                 self.book.tried(plan, None)
             elif await self._may_write():
                 await self._write(key, plan)
             else:  # another may lead, or we again in a moment
                 self.book.tried(plan, None)
                 return
-        self._forget_holds()
+        self._holds.forget(time.monotonic())
 
     async def _mark_silent(self) -> None:
         """MeshNodes of agents that cannot say any more how they are."""
@@ -188,7 +189,7 @@ class _Term:
             answer = decode(await self._api.send("PATCH", path, patch, self._leadership.request_seconds))
         except FAILURES as error:
             self._counts.failed += 1
-            self._hold(("MeshNode", node)).failed()
+            self._holds.failed(("MeshNode", node), time.monotonic())
             why = str(error) or "no answer in time"
             log.info("MeshNode %s does not say yet that its agent is silent: %s", node, why)
         else:
@@ -205,10 +206,9 @@ class _Term:
 
     def _next(self, now: float) -> float:
         """Seconds to wait if nothing happens."""
-        due = [hold.until - now for hold in self._holds.values() if hold.until > now]
-        due += [self._pause - now] if self._pause > now else []
-        due += [one for one in (self.book.due(now), self._silence.next(now)) if one is not None]
-        return max(0.01, min([LOOK, *due]))
+        pause = self._pause - now if self._pause > now else None
+        due = self._holds.next(now), pause, self.book.due(now), self._silence.next(now)
+        return max(0.01, min([LOOK, *(one for one in due if one is not None)]))
 
     async def _write(self, key: Key, plan: Plan) -> None:
         kind, subject = BY_NAME[plan.subject.kind], plan.subject
@@ -225,18 +225,18 @@ class _Term:
         if self.book.tried(plan, {"apiVersion": kind.version, "kind": kind.name, **answer}):
             self._wake.set()
         self._events.tell(plan.occurrences)
-        self._hold(key).wrote(plan)
+        self._holds.wrote(key, _content(plan), time.monotonic())
 
     def _failed(self, key: Key, error: Exception) -> None:
         """A conflict is settled by the event that it announces; of an object that is gone we hear as well."""
         status = error.status if isinstance(error, ApiError) else 0
         if status in (404, 409):
             self._counts.conflicts += 1
-            self._hold(key).failed()
+            self._holds.failed(key, time.monotonic())
             return
         self._counts.failed += 1
         if isinstance(error, ApiError) and error.failure.reason is Reason.UNINTELLIGIBLE:  # of this object
-            self._hold(key).failed()
+            self._holds.failed(key, time.monotonic())
         else:
             after = error.failure.retry_after if isinstance(error, ApiError) else 0.0
             self._pause = time.monotonic() + self._backoff.failed(after)
@@ -245,53 +245,9 @@ class _Term:
             self._told = text
             log.warning("the status of %s %s was not written, it is tried again: %s", *key, text)
 
-    # ---- what has to wait ----
-
-    def _hold(self, key: Key) -> _Hold:
-        return self._holds.setdefault(key, _Hold())
-
     def _has_to_wait(self, key: Key) -> bool:
-        now, hold = time.monotonic(), self._holds.get(key)
-        return now < self._pause or (hold is not None and now < hold.until)
-
-    def _repeats(self, key: Key, plan: Plan) -> bool:
-        """True = we wrote just that a moment ago, and somebody changed it: it takes two to fight."""
-        hold = self._holds.get(key)
-        return hold is not None and hold.repeats(plan)
-
-    def _forget_holds(self) -> None:
-        """Those of what had its last write long ago."""
-        old = time.monotonic() - LONGEST_PAUSE
-        for key in [key for key, hold in self._holds.items() if max(hold.until, hold.written) < old]:
-            del self._holds[key]
-
-
-class _Hold:
-    """Why one object waits: a failure, or that we say the same again and again."""
-
-    def __init__(self) -> None:
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
-        self._last: tuple[object, ...] = ()
-        self._waited = False
-        self.until = 0.0
-        self.written = 0.0
-
-    def failed(self) -> None:
-        self.until = time.monotonic() + self._backoff.failed()
-
-    def wrote(self, plan: Plan) -> None:
-        content = _content(plan)
-        if content != self._last:
-            self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
-        self._last, self.written = content, time.monotonic()
-
-    def repeats(self, plan: Plan) -> bool:
-        if _content(plan) != self._last or self._waited:
-            self._waited = False
-            return False
-        self._waited = True
-        self.failed()
-        return True
+        now = time.monotonic()
+        return now < self._pause or self._holds.has_to_wait(key, now)
 
 
 def _content(plan: Plan) -> tuple[object, ...]:

@@ -5,5 +5,6 @@
     the nodes   digests (which objects a node has in force, in 32 characters), acknowledgements (which generations
                 all nodes have), mesh_node (what a node says of itself), silence (whose agent cannot any more)
     all of it   book (what is known of objects and nodes; what there is to write)
-    who writes  election (of one writer by a Lease), pace (how fast, how often, and when again after a failure)
+    who writes  election (of one writer by a Lease), pace (how fast, how often, and when again after a failure), holds
+                (which objects wait because of that)
 """
