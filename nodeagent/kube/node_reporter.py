@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,13 +15,13 @@ from nodeagent.kube.api import ApiError, Reason, WritableApi
 from nodeagent.kube.event_writer import wall_time
 from nodeagent.kube.records import RecordError, decode
 from nodeagent.status.mesh_node import NodeFacts, mesh_node, planned
-from nodeagent.status.pace import Backoff
+from nodeagent.status.pace import Backoff, Spacing
 
 log = logging.getLogger(__name__)
 
 COLLECTION = f"/apis/{API_VERSION}/meshnodes"
 SECONDS = 5.0  # that an answer may take
-SPACING = 0.5  # seconds between two writes of one node
+SPACING, QUICK = 0.5, 0.05  # seconds between two writes of one node, and between the first two after a pause
 CLUSTER_RATE = 50.0  # writes/s of all nodes together: in a large cluster each waits longer
 CHECK = 300.0  # seconds between looks whether it is still there
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -38,6 +39,7 @@ class NodeReporter:
         self._status: dict[str, Any] | None = None  # as the API server has it; None = not known
         self._told = asyncio.Event()
         self._said = ""
+        self._spacing = Spacing(SPACING, QUICK)
         self.written = 0
         self.failed = 0
 
@@ -69,7 +71,7 @@ class NodeReporter:
             self._told.clear()
             try:
                 if await self._report():
-                    await asyncio.sleep(max(SPACING, self._nodes() / CLUSTER_RATE))
+                    await asyncio.sleep(self._spacing.wrote(self._nodes() / CLUSTER_RATE, time.monotonic()))
                 backoff, self._said = self._new_backoff(), ""
             except (ApiError, RecordError, TimeoutError) as error:
                 self._failed(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -48,6 +49,24 @@ class Backoff:
         pause = min(self._longest, self._first * 2.0 ** min(self.failures, 30))
         self.failures += 1
         return max(at_least, pause * (1 - self._jitter() / 2))
+
+
+class Spacing:
+    """Seconds between two writes: at least `least`.  The second after a pause may follow `quick`.
+
+    What is applied together comes bit by bit, and who waits for it waits for the last.
+    """
+
+    def __init__(self, least: float, quick: float) -> None:
+        self._least, self._quick = least, quick
+        self._wrote = -math.inf
+
+    def wrote(self, wanted: float, now: float) -> float:
+        """Seconds until the next one.  `wanted` of them because many others write, too: then none is quick."""
+        spacing = max(self._least, wanted)
+        is_first = now - self._wrote > 2 * spacing
+        self._wrote = now
+        return self._quick if is_first and spacing == self._least else spacing
 
 
 class Slowly(Generic[Value]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodeagent.status.pace import Backoff, Bucket
+from nodeagent.status.pace import Backoff, Bucket, Spacing
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -36,3 +36,14 @@ def test_many_failures_are_no_overflow() -> None:
     for _ in range(2000):
         pause = backoff.failed()
     assert pause == 30.0
+
+
+def test_the_second_write_after_a_pause_may_follow_soon_and_the_third_may_not() -> None:
+    spacing = Spacing(0.5, 0.05)
+    assert [spacing.wrote(0.1, now) for now in (10.0, 10.05, 10.55, 11.05)] == [0.05, 0.5, 0.5, 0.5]
+    assert spacing.wrote(0.1, 12.1) == 0.05
+
+
+def test_where_many_write_each_waits_for_the_others() -> None:
+    spacing = Spacing(0.5, 0.05)
+    assert [spacing.wrote(2.0, now) for now in (10.0, 12.0, 30.0)] == [2.0, 2.0, 2.0]
