@@ -55,6 +55,11 @@ class Bystanders:
         self._not_before = 0.0
         self.namespaces: dict[int, tuple[str, ...]] = {}
 
+    @property
+    def failing(self) -> bool:
+        """Some could not be looked into, by our own fault: `update` is to be called again after a while."""
+        return self._not_before > 0
+
     def is_current(self, workloads: Mapping[str, Workload]) -> bool:
         """False when `update` would change something."""
         return self._clock() < self._not_before or self._places(workloads).keys() == self._known.keys()
@@ -95,6 +100,7 @@ class Bystanders:
 
     async def _look(self, paths: list[str]) -> None:
         """One that cannot be looked into stays unclassified, and is not asked about again."""
+        self._not_before = 0.0
         if not paths:
             return
         try:

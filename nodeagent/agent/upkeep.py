@@ -22,7 +22,7 @@ FOUND_POLL_SECONDS = 5.0
 COLLECT_SECONDS = 1.0
 SWEEP_SECONDS = 10.0
 LET_GO_SECONDS = 5.0
-# After the last agent's end: longer than any restart or update, shorter than endpoints take to be others'.
+# After the last renewal: longer than any restart or update, shorter than endpoints take to be others'.
 ENDPOINTS_SECONDS = 60.0
 RENEW_SECONDS = 5.0
 
@@ -47,8 +47,8 @@ def _are_current(parts: Parts, pods: Mapping[str, Workload]) -> bool:
 
 
 def _are_found(parts: Parts) -> bool:
-    """Every namespace is one that the finder holds.  One that was refused may be another now."""
-    return parts.settings.manifests is None and not parts.enrolment.problems
+    """Every namespace is one that the finder holds.  What was refused, or failed, is to be tried again."""
+    return parts.settings.manifests is None and not parts.enrolment.problems and not parts.bystanders.failing
 
 
 async def let_go(parts: Parts) -> None:
@@ -67,9 +67,9 @@ async def collect(parts: Parts) -> None:
         await rhythm.beat(COLLECT_SECONDS)
         now = time.monotonic()
         try:
+            if now > renewed + RENEW_SECONDS - COLLECT_SECONDS / 2 and renew_endpoints(parts):
+                renewed = now  # before what may fail each time, or they would end while we live
             parts.kernel.collect(now)
-            if now - renewed >= RENEW_SECONDS and renew_endpoints(parts):
-                renewed = now
             parts.predecessors.forget_ended()
             if now - swept > SWEEP_SECONDS:
                 swept = now

@@ -81,10 +81,24 @@ def test_what_cannot_be_looked_into_stays_unclassified_and_is_tried_again_later(
     asyncio.run(bystanders.update(pod("plain")))
     assert bystanders.namespaces == {}
     assert bystanders.is_current(pod("plain")), "not at once"
+    assert bystanders.failing
     namespaces.failing, namespaces.now = "", 6.0
     assert not bystanders.is_current(pod("plain"))
     asyncio.run(bystanders.update(pod("plain")))
     assert list(bystanders.namespaces) == [1]
+    assert not bystanders.failing
+
+
+def test_what_could_not_be_looked_into_and_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    namespaces, finder = Namespaces(tmp_path), Finder()
+    finder.found = {"uid-plain": namespaces.make("plain", "1")}
+    bystanders = Bystanders(namespaces.inspect, finder, lambda: namespaces.now)
+    namespaces.failing, namespaces.now = "the netlink child ended", 6.0
+    asyncio.run(bystanders.update(pod("plain")))
+    assert bystanders.failing
+    finder.found = {}
+    asyncio.run(bystanders.update({}))
+    assert not bystanders.failing
 
 
 def test_an_address_that_came_later_is_taken_over(tmp_path: Path) -> None:

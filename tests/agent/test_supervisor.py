@@ -122,15 +122,15 @@ def test_after_we_stood_still_ourselves_what_wakes_us_is_no_reason_to_kill_one_t
     monkeypatch.setattr(host, "launch", launch)
 
     async def scenario() -> None:
-        supervisor = Supervisor(host, 1, Limits(check=0.4, beat=0.6, period=0.1, start=0.6))
+        supervisor = Supervisor(host, 1, Limits(check=1.0, beat=1.2, period=0.2, start=1.2))
         running = asyncio.create_task(supervisor.run())
         await asyncio.sleep(0.05)
-        time.sleep(1.0)  # noqa: ASYNC251  (nothing of us runs, as on a machine that stood still)
+        time.sleep(2.0)  # noqa: ASYNC251  (nothing of us runs, as on a machine that stood still)
         for _ in range(2):
             supervisor.wake()
             await asyncio.sleep(0.05)
         supervisor._reported(supervisor.workers[0], {"op": "ready"})
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.2)
         assert not running.done()
         running.cancel()
 

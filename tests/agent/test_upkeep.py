@@ -30,7 +30,7 @@ def test_a_map_that_cannot_be_cleaned_is_told_once_and_does_not_end_the_agent(
     async def scenario() -> None:
         fleet = SimpleNamespace(ledger=None, acknowledged=lambda: None)
         kernel = SimpleNamespace(collect=collect)
-        parts: Any = SimpleNamespace(kernel=kernel, fleet=fleet)
+        parts: Any = SimpleNamespace(kernel=kernel, fleet=fleet, lease=SimpleNamespace(held=False))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(upkeep.collect(parts), 0.2)
 
@@ -88,15 +88,24 @@ def after(
     manifests: Path | None = None,
     problems: tuple[str, ...] = (),
     errors: tuple[str, ...] = (),
-    is_current: bool = True,
+    failing: bool = False,
+    is_current: tuple[bool, bool] = (True, True),
+    held_from: int = 0,
+    collects: bool = True,
 ) -> Counter[str]:
-    """What `work` called in so many seconds, by a clock of its own."""
-    now, calls = [1000.0], Calls()
+    """What `work` called in so many seconds, by a clock of its own, of which every other one is a little long."""
+    now, calls, lease = [1000.0], Calls(), SimpleNamespace(held=not held_from)
 
     async def beat(period: float) -> None:
-        now[0] += period
-        if now[0] > 1000 + seconds:
+        now[0] = round(now[0] + period) + 0.01 * (round(now[0]) % 2)
+        lease.held = now[0] >= 1000 + held_from
+        if now[0] >= 1001 + seconds:
             raise asyncio.CancelledError
+
+    def collect(_now: float) -> None:
+        calls.made["collect"] += 1
+        if not collects:
+            raise BpfError(errno.ENOMEM, "cannot delete")
 
     async def look(_now: float) -> None: ...
 
@@ -107,11 +116,11 @@ def after(
     parts: Any = SimpleNamespace(
         settings=SimpleNamespace(manifests=manifests),
         configuration=SimpleNamespace(snapshot=SimpleNamespace(workloads={}), again=calls.of("again")),
-        enrolment=SimpleNamespace(problems=problems, is_current=calls.of("is_current", is_current)),
-        bystanders=SimpleNamespace(is_current=lambda _pods: True),
+        enrolment=SimpleNamespace(problems=problems, is_current=calls.of("is_current", is_current[0])),
+        bystanders=SimpleNamespace(failing=failing, is_current=lambda _pods: is_current[1]),
         programmer=SimpleNamespace(progress=SimpleNamespace(errors=list(errors), synced=1)),
-        lease=SimpleNamespace(held=True),
-        kernel=SimpleNamespace(collect=calls.of("collect")),
+        lease=lease,
+        kernel=SimpleNamespace(collect=collect),
         maps=SimpleNamespace(trust_endpoints=calls.of("trust_endpoints"), sweep_originals=lambda _now: None),
         connections=SimpleNamespace(forget_some=lambda: None),
         predecessors=SimpleNamespace(forget_ended=lambda: None),
@@ -123,9 +132,22 @@ def after(
 
 
 def test_endpoints_are_renewed_long_before_they_are_not_trusted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    called = after(20, monkeypatch, upkeep.collect)
-    assert (called["collect"], called["trust_endpoints"]) == (20, 20 / upkeep.RENEW_SECONDS)
+    called = after(60, monkeypatch, upkeep.collect)
+    assert (called["collect"], called["trust_endpoints"]) == (60, 60 / upkeep.RENEW_SECONDS)
     assert upkeep.RENEW_SECONDS < upkeep.ENDPOINTS_SECONDS / 10
+
+
+def test_an_agent_that_begins_to_serve_renews_them_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was not allowed to do before is not taken for done."""
+    assert after(3, monkeypatch, upkeep.collect, held_from=4)["trust_endpoints"] == 0
+    assert after(4, monkeypatch, upkeep.collect, held_from=4)["trust_endpoints"] == 1
+
+
+def test_endpoints_of_an_agent_that_lives_do_not_end_because_old_entries_cannot_be_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called = after(20, monkeypatch, upkeep.collect, collects=False)
+    assert (called["collect"], called["trust_endpoints"]) == (20, 20 / upkeep.RENEW_SECONDS)
 
 
 def test_namespaces_that_the_finder_holds_are_looked_at_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +156,9 @@ def test_namespaces_that_the_finder_holds_are_looked_at_every_five_seconds(monke
 
 
 @pytest.mark.parametrize(
-    "given", [{"manifests": Path("/manifests")}, {"problems": ("a/b",)}], ids=["named by manifests", "one was refused"]
+    "given",
+    [{"manifests": Path("/manifests")}, {"problems": ("a/b",)}, {"failing": True}],
+    ids=["named by manifests", "one was refused", "one could not be looked into"],
 )
 def test_namespaces_that_may_be_others_without_word_are_looked_at_every_second(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -146,5 +170,6 @@ def test_what_the_maps_did_not_take_is_tried_again_every_second(monkeypatch: pyt
     assert after(20, monkeypatch, errors=("the map is full",))["again"] == 20
 
 
-def test_pods_that_came_or_left_are_applied(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert after(5, monkeypatch, is_current=False)["again"] == 1
+@pytest.mark.parametrize("is_current", [(False, True), (True, False)], ids=["in the mesh", "beside it"])
+def test_pods_that_came_or_left_are_applied(is_current: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert after(5, monkeypatch, is_current=is_current)["again"] == 1
