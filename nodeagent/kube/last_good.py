@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,10 +50,15 @@ class Kept:
 
 
 class LastGood:
-    """Reads and writes <state_dir>/last-good/cluster.db.  Calls block, and come one at a time, from any thread."""
+    """Reads and writes <state_dir>/last-good/cluster.db.  Calls block, and may come from any thread.
+
+    One waits for another: who cancels `asyncio.to_thread` does not end what runs there, and a database that is closed
+    under a thread that uses it takes the whole process along.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "last-good" / NAME
+        self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._epoch = 0  # counts how often an agent has begun anew
         self._files: list[int] = []  # descriptors, as long as the database is open
@@ -63,6 +69,10 @@ class LastGood:
         What a run has saved whose first lists never ended is half of a cluster, perhaps pods without their policies: it
         is dropped.  A file that never can be used is put aside, so that the next `save` starts a new one.
         """
+        with self._lock:
+            return self._load()
+
+    def _load(self) -> Kept:
         if not self.path.exists():
             return Kept([], 0.0)
         try:
@@ -72,7 +82,7 @@ class LastGood:
                 self._begin_anew(database)
             objects = list(_rows(database))
         except (OSError, sqlite3.Error, _FormatError) as error:
-            self.close()
+            self._close()
             aside = self._put_aside() if _is_content(error) else ""
             raise LastGoodError(f"{self.path} cannot be used: {error}{aside}") from error
         self._forget_pages()
@@ -84,6 +94,10 @@ class LastGood:
         Nothing is written once a later agent has begun anew: it drops what an agent before it has written in part, and
         with what that one writes later it would look whole.
         """
+        with self._lock:
+            self._save(changes, current_at)
+
+    def _save(self, changes: Collection[Change], current_at: float | None) -> None:
         try:
             with self._open() as database:
                 database.execute("BEGIN IMMEDIATE")
@@ -94,7 +108,7 @@ class LastGood:
                 if current_at is not None:
                     database.execute(_CURRENT, (current_at,))
         except (OSError, sqlite3.Error, _FormatError) as error:
-            self.close()
+            self._close()
             raise LastGoodError(f"{self.path} cannot be written: {error}") from error
         if not changes or len(changes) >= MANY:
             self._forget_pages()
@@ -106,6 +120,10 @@ class LastGood:
             database.execute(f"PRAGMA application_id = {self._epoch}")
 
     def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         database, self._database = self._database, None
         if database is not None:
             with suppress(sqlite3.Error):  # what was committed is on disk already

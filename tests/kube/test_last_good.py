@@ -9,11 +9,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nodeagent.config.resources import Identity
+from nodeagent.kube import last_good
 from nodeagent.kube.last_good import FORMAT, MANY, Kept, LastGood, LastGoodError
 from nodeagent.kube.table import Change
 
@@ -46,6 +49,42 @@ def test_what_changed_is_written_and_the_rest_stays(tmp_path: Path) -> None:
     assert read(tmp_path) == Kept([Change(POLICY, b"2", b"3"), Change(POD, b"1")], 5.0)
     write(tmp_path, Change(POD), Change(POLICY, good=b"4"), current_at=6.0)
     assert read(tmp_path) == Kept([Change(POLICY, b"4")], 6.0)
+
+
+@pytest.mark.parametrize("other", ["save", "close", "load"])
+def test_a_save_that_goes_on_in_its_thread_is_waited_for(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `asyncio.to_thread` was cancelled.  A database that is closed meanwhile is a segmentation fault."""
+    began, may_go_on, prepare = threading.Event(), threading.Event(), last_good._prepare
+
+    def slowly(database: sqlite3.Connection) -> None:
+        began.set()
+        assert may_go_on.wait(10)
+        prepare(database)
+
+    monkeypatch.setattr(last_good, "_prepare", slowly)
+    kept = LastGood(tmp_path)
+    calls: dict[str, Callable[[], object]] = {
+        "save": lambda: kept.save([Change(POLICY, good=b"2")], None),
+        "close": kept.close,
+        "load": lambda: done.append(kept.load()),
+    }
+    done: list[object] = []
+    first = threading.Thread(target=kept.save, args=([Change(POD, good=b"1")], 5.0))
+    second = threading.Thread(target=lambda: done.append(calls[other]()))
+    first.start()
+    assert began.wait(10)
+    second.start()
+    second.join(0.2)
+    assert done == []
+    may_go_on.set()
+    for thread in (first, second):
+        thread.join(10)
+    kept.close()
+    assert done
+    saved = [Change(POLICY, b"2")] if other == "save" else []
+    assert read(tmp_path) == Kept([*saved, Change(POD, b"1")], 5.0)
 
 
 def test_what_was_kept_of_lists_that_never_ended_is_dropped(tmp_path: Path) -> None:
